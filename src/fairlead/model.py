@@ -1,0 +1,222 @@
+"""The words of Fairlead as typed, frozen values: networks, sandboxes, endpoints, links.  No I/O here.
+
+These records are *intent*: what the user asked for, as the store keeps it.  Facts (what the kernel has) are never
+stored.  Records refer to each other by id, and each has one owner, so no two live copies can disagree.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+import secrets
+from abc import ABC
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+    ip_address,
+    ip_interface,
+    ip_network,
+)
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import msgspec
+
+from fairlead.errors import Invalid
+
+if TYPE_CHECKING:
+    Address = IPv4Address | IPv6Address
+    Interface = IPv4Interface | IPv6Interface
+    IPNetwork = IPv4Network | IPv6Network
+else:
+    # msgspec takes one custom type per field, so at run time each pair of families stands behind one abstract class.
+
+    class Address(ABC):
+        """An IPv4Address or IPv6Address."""
+
+    class Interface(ABC):
+        """An IPv4Interface or IPv6Interface: an address with its prefix length."""
+
+    class IPNetwork(ABC):
+        """An IPv4Network or IPv6Network."""
+
+    for _abstract, _families in (
+        (Address, (IPv4Address, IPv6Address)),
+        (Interface, (IPv4Interface, IPv6Interface)),
+        (IPNetwork, (IPv4Network, IPv6Network)),
+    ):
+        for _family in _families:
+            _abstract.register(_family)
+
+Protocol = Literal["tcp", "udp", "sctp"]
+
+HOST = ""
+"""The namespace path that stands for the host's own network namespace."""
+
+IFNAME_MAX = 15
+"""Bytes in an interface name (IFNAMSIZ less the closing zero, linux/if.h)."""
+
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
+
+
+class Phase(enum.Enum):
+    """Where a record is between intent and fact; see `docs/architecture.md`, "Nothing half done"."""
+
+    ADDING = "adding"
+    READY = "ready"
+    REMOVING = "removing"
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """Something the store keeps.  `claims` are the words that no two records may hold at once."""
+
+    id: str
+
+    def claims(self) -> tuple[str, ...]:
+        """Names, addresses and ports that belong to this record alone, such as ``network:br0``."""
+        return ()
+
+
+class Pool(msgspec.Struct, frozen=True, kw_only=True):
+    """The addresses of a network in one family.
+
+    Leases are given from `ip_range` (within `subnet`); `gateway` and `auxiliary` are reserved.
+    """
+
+    subnet: IPNetwork
+    ip_range: IPNetwork | None = None
+    gateway: Address | None = None
+    auxiliary: dict[str, Address] = {}
+
+
+class Network(Record, frozen=True, kw_only=True):
+    """What ``network create`` makes.  `created` is seconds since the epoch."""
+
+    name: str
+    driver: str
+    pools: tuple[Pool, ...] = ()
+    internal: bool = False
+    attachable: bool = False
+    options: dict[str, str] = {}
+    labels: dict[str, str] = {}
+    created: float = 0.0
+    predefined: bool = False
+    ifname: str = ""
+    """The host interface that carries the network (a bridge), empty where the driver needs none."""
+    adopted: bool = False
+    """The host interface was there before us: use it, never delete it."""
+    phase: Phase = Phase.READY
+
+    def claims(self) -> tuple[str, ...]:
+        return (f"network:{self.name}",) + ((f"link::{self.ifname}",) if self.ifname else ())
+
+
+class Sandbox(Record, frozen=True, kw_only=True):
+    """A network namespace that Fairlead owns, by name (``netns add``) or for a container (`container` is its id)."""
+
+    name: str
+    path: str
+    container: str = ""
+    created: float = 0.0
+    phase: Phase = Phase.READY
+
+    def claims(self) -> tuple[str, ...]:
+        return (f"sandbox:{self.name}", f"netns:{self.path}")
+
+
+class PublishedPort(msgspec.Struct, frozen=True, kw_only=True):
+    """A host address and port that leads to a port of an endpoint.  ``0.0.0.0`` / ``::`` mean every address."""
+
+    host_ip: Address
+    host_port: int
+    protocol: Protocol
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host_ip}]" if self.host_ip.version == 6 else str(self.host_ip)
+        return f"{host}:{self.host_port}/{self.protocol}"
+
+
+class Endpoint(Record, frozen=True, kw_only=True):
+    """A sandbox's place in a network."""
+
+    network: str
+    sandbox: str
+    ifname: str = ""
+    host_ifname: str = ""
+    addresses: tuple[Interface, ...] = ()
+    gateways: tuple[Address, ...] = ()
+    """Default routes to set in the sandbox, at most one per family; empty where another endpoint has them."""
+    mac: str = ""
+    aliases: tuple[str, ...] = ()
+    ports: tuple[PublishedPort, ...] = ()
+    options: dict[str, str] = {}
+    phase: Phase = Phase.READY
+
+    def claims(self) -> tuple[str, ...]:
+        return (
+            f"endpoint:{self.network}:{self.sandbox}",
+            *((f"link:{self.sandbox}:{self.ifname}",) if self.ifname else ()),
+            *(f"address:{self.network}:{interface.ip}" for interface in self.addresses),
+            *(f"port:{port}" for port in self.ports),
+        )
+
+
+class LinkEnd(msgspec.Struct, frozen=True, kw_only=True):
+    """One end of a link: an interface in a sandbox (empty id: the host)."""
+
+    sandbox: str
+    ifname: str
+    addresses: tuple[Interface, ...] = ()
+
+
+class Link(Record, frozen=True, kw_only=True):
+    """A veth pair straight between two sandboxes."""
+
+    ends: tuple[LinkEnd, LinkEnd]
+    phase: Phase = Phase.READY
+
+    def claims(self) -> tuple[str, ...]:
+        return tuple(f"link:{end.sandbox}:{end.ifname}" for end in self.ends)
+
+
+def new_id() -> str:
+    """A fresh 64-digit hexadecimal id, as Docker's objects have (256 random bits)."""
+    return secrets.token_hex(32)
+
+
+def check_name(name: str, what: str) -> str:
+    """Return `name`, or raise `Invalid` where Docker would: ``[a-zA-Z0-9][a-zA-Z0-9_.-]*``."""
+    if not _NAME.fullmatch(name):
+        raise Invalid(f"invalid {what} name {name!r}: only [a-zA-Z0-9][a-zA-Z0-9_.-]* is allowed")
+    return name
+
+
+def check_ifname(name: str) -> str:
+    """Return `name`, or raise `Invalid` where the kernel would (dev_valid_name, net/core/dev.c)."""
+    if not name or len(name.encode()) > IFNAME_MAX:
+        raise Invalid(f"interface name {name!r} has {len(name.encode())} bytes: 1 to {IFNAME_MAX} are allowed")
+    if name in {".", ".."} or any(c in "/:" or c.isspace() or not c.isprintable() for c in name):
+        raise Invalid(f"interface name {name!r} must not be '.' or '..' nor contain '/', ':' or white space")
+    return name
+
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+_PARSERS: dict[Any, Any] = {Address: ip_address, Interface: ip_interface, IPNetwork: ip_network}
+
+
+def encode(record: msgspec.Struct) -> bytes:
+    """A record as JSON, the form in which every store keeps it."""
+    return _ENCODER.encode(record)
+
+
+def decode(kind: type[T], body: bytes) -> T:
+    """The inverse of `encode`; raises `msgspec.ValidationError` on a body that is no such record."""
+    return msgspec.json.decode(body, type=kind, dec_hook=lambda type_, value: _PARSERS[type_](value))
+
+
+_ENCODER = msgspec.json.Encoder(enc_hook=str)

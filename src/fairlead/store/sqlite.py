@@ -1,0 +1,191 @@
+"""The store: where intent lives, one SQLite file per instance.
+
+Records are JSON documents, one row each; what must be unique (names, addresses, ports, interface names) is a row of
+`claim`, whose primary key makes two owners impossible.  All records are also held in memory: reads never touch the
+disk, and there is one copy of each, replaced as a whole and never changed in place.
+
+Durability: write-ahead log with ``synchronous=NORMAL``.  A committed transaction survives the death of the process at
+any instant; a power cut may lose the last ones but never damages the file (sqlite.org/wal.html).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from fairlead.errors import Conflict, DiskFull, FairleadError
+from fairlead.model import Record, decode, encode
+
+R = TypeVar("R", bound=Record)
+
+_SCHEMA = """
+create table if not exists record (kind text not null, id text not null, body blob not null, primary key (kind, id))
+    without rowid;
+create table if not exists claim (name text primary key, kind text not null, id text not null) without rowid;
+create table if not exists setting (name text primary key, value text not null) without rowid;
+"""
+
+
+class Store:
+    """Records of the given kinds.  Safe to use from several threads; a transaction excludes all others."""
+
+    def __init__(self, path: Path, kinds: Iterable[type[Record]]) -> None:
+        """Open or make the file at `path`; raises `FairleadError` when it cannot be used."""
+        self._lock = threading.RLock()
+        self._records: dict[type[Record], dict[str, Record]] = {kind: {} for kind in kinds}
+        self._claims: dict[str, tuple[type[Record], str]] = {}
+        self._undo: list[Callable[[], None]] | None = None
+        self.fault: Callable[[str], None] = lambda point: None
+        """Called after each commit, so that tests can kill the process there."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+            self._db.execute("pragma journal_mode=wal")
+            self._db.execute("pragma synchronous=normal")
+            self._db.executescript(_SCHEMA)
+            self._load()
+        except sqlite3.Error as error:
+            raise _explain(error, path) from error
+        self._path = path
+
+    def _load(self) -> None:
+        kinds = {kind.__name__: kind for kind in self._records}
+        for name, id_, body in self._db.execute("select kind, id, body from record"):
+            if kind := kinds.get(name):
+                self._records[kind][id_] = decode(kind, body)
+        for claim, name, id_ in self._db.execute("select name, kind, id from claim"):
+            if kind := kinds.get(name):
+                self._claims[claim] = (kind, id_)
+
+    # Reading
+
+    def get(self, kind: type[R], id_: str) -> R | None:
+        """The record with this full id."""
+        return self._records[kind].get(id_)  # type: ignore[return-value]
+
+    def all(self, kind: type[R]) -> list[R]:
+        """Every record of a kind, in no promised order."""
+        return list(self._records[kind].values())  # type: ignore[arg-type]
+
+    def owner(self, claim: str) -> Record | None:
+        """The record that holds `claim` (see `Record.claims`)."""
+        held = self._claims.get(claim)
+        return self._records[held[0]][held[1]] if held else None
+
+    def setting(self, name: str) -> str | None:
+        """A single value that belongs to no record, such as a sysctl's value before we changed it."""
+        row = self._db.execute("select value from setting where name = ?", (name,)).fetchone()
+        return row[0] if row else None
+
+    # Writing
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All writes inside happen together or not at all; nests into the outermost one."""
+        with self._lock:
+            if self._undo is not None:
+                yield
+                return
+            self._undo = []
+            try:
+                self._db.execute("begin immediate")
+                yield
+                self._db.execute("commit")
+            except BaseException as error:
+                for undo in reversed(self._undo):
+                    undo()
+                if self._db.in_transaction:
+                    self._db.execute("rollback")
+                if isinstance(error, sqlite3.Error):
+                    raise _explain(error, self._path) from error
+                raise
+            finally:
+                self._undo = None
+        self.fault("commit")
+
+    def put(self, *records: Record) -> None:
+        """Add or replace records; raises `Conflict` when another record holds one of their claims."""
+        with self.transaction():
+            for record in records:
+                self._put(record)
+
+    def delete(self, *records: Record) -> None:
+        """Remove records and free their claims; absent ones are no error."""
+        with self.transaction():
+            for record in records:
+                self._delete(record)
+
+    def keep(self, name: str, value: str | None) -> None:
+        """Keep a setting, or forget it with None."""
+        with self.transaction():
+            if value is None:
+                self._db.execute("delete from setting where name = ?", (name,))
+            else:
+                self._db.execute("insert or replace into setting values (?, ?)", (name, value))
+
+    def close(self) -> None:
+        """Close the file; the store is not used after this."""
+        self._db.close()
+
+    def _put(self, record: Record) -> None:
+        kind = type(record)
+        held = self._records[kind]
+        old = held.get(record.id)
+        old_claims = set(old.claims()) if old else set()
+        new_claims = set(record.claims())
+        for claim in new_claims - old_claims:
+            if claim in self._claims:
+                raise Conflict(
+                    f"{claim} is taken by {self._claims[claim][0].__name__.lower()} {self._claims[claim][1][:12]}"
+                )
+        self._db.execute("insert or replace into record values (?, ?, ?)", (kind.__name__, record.id, encode(record)))
+        self._change_claims(kind, record.id, old_claims - new_claims, new_claims - old_claims)
+        held[record.id] = record
+        self._on_rollback(lambda: _restore(held, record.id, old))
+
+    def _delete(self, record: Record) -> None:
+        kind = type(record)
+        held = self._records[kind]
+        old = held.pop(record.id, None)
+        if old is None:
+            return
+        self._on_rollback(lambda: _restore(held, record.id, old))
+        self._db.execute("delete from record where kind = ? and id = ?", (kind.__name__, record.id))
+        self._change_claims(kind, record.id, set(old.claims()), set())
+
+    def _change_claims(self, kind: type[Record], id_: str, drop: set[str], add: set[str]) -> None:
+        self._db.executemany("delete from claim where name = ?", [(claim,) for claim in drop])
+        self._db.executemany("insert into claim values (?, ?, ?)", [(claim, kind.__name__, id_) for claim in add])
+        for claim in drop:
+            del self._claims[claim]
+        for claim in add:
+            self._claims[claim] = (kind, id_)
+
+        def undo() -> None:
+            for claim in add:
+                del self._claims[claim]
+            for claim in drop:
+                self._claims[claim] = (kind, id_)
+
+        self._on_rollback(undo)
+
+    def _on_rollback(self, undo: Callable[[], None]) -> None:
+        assert self._undo is not None, "written outside a transaction"
+        self._undo.append(undo)
+
+
+def _restore(held: dict[str, Record], id_: str, old: Record | None) -> None:
+    if old is None:
+        held.pop(id_, None)
+    else:
+        held[id_] = old
+
+
+def _explain(error: sqlite3.Error, path: Path) -> FairleadError:
+    if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+        return DiskFull(f"no space left for the state in {path.parent}: free some and try again")
+    return FairleadError(f"the state file {path} cannot be used: {error}")
