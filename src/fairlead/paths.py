@@ -1,0 +1,56 @@
+"""Where an instance keeps its things: durable state, and what does not outlive a reboot."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """The directories of one instance.  `state` is durable; `run` belongs on a tmpfs."""
+
+    state: Path = Path("/var/lib/fairlead")
+    run: Path = Path("/run/fairlead")
+
+    @classmethod
+    def from_environment(cls) -> Paths:
+        """``FAIRLEAD_STATE`` and ``FAIRLEAD_RUN``, or the defaults above."""
+        return cls(
+            state=Path(os.environ.get("FAIRLEAD_STATE") or cls.state),
+            run=Path(os.environ.get("FAIRLEAD_RUN") or cls.run),
+        )
+
+    @property
+    def socket(self) -> Path:
+        """The daemon's unix socket."""
+        return self.run / "fairlead.sock"
+
+    @property
+    def store(self) -> Path:
+        """The SQLite file that holds all intent."""
+        return self.state / "fairlead.db"
+
+    @property
+    def log(self) -> Path:
+        """The daemon's log when the CLI started it (under systemd the journal has it)."""
+        return self.run / "daemon.log"
+
+    @property
+    def namespaces(self) -> Path:
+        """Containers' network namespaces; those made by name are in /run/netns."""
+        return self.run / "netns"
+
+    @property
+    def images(self) -> Path:
+        """OCI layout with the blobs, and the unpacked layers."""
+        return self.state / "images"
+
+    def container_state(self, container_id: str) -> Path:
+        """What a container keeps between starts: overlay upper and work, /etc files, log."""
+        return self.state / "containers" / container_id
+
+    def container_run(self, container_id: str) -> Path:
+        """What a container has while it runs: bundle, mount point, pid files, sockets."""
+        return self.run / "containers" / container_id
