@@ -1,0 +1,133 @@
+"""A throwaway host for tests: an outer network and mount namespace, with its own run and state directories.
+
+Nothing that a test does here reaches the machine's own network.  The "internet" is another namespace, holding 8.8.8.8,
+at the far end of the host's `eth0` (host 198.51.100.2/24, internet 198.51.100.1).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+FAIRLEAD = str(Path(sys.executable).parent / "fairlead")
+
+_INSIDE = """
+mount --make-rprivate /
+mount -t tmpfs tmpfs /run/netns 2>/dev/null || { mkdir -p /run/netns && mount -t tmpfs tmpfs /run/netns; }
+ip link set lo up
+echo ready
+exec sleep infinity
+"""
+
+_INTERNET = """
+set -e
+ip netns add internet
+ip link add eth0 type veth peer name eth0 netns internet
+ip addr add 198.51.100.2/24 dev eth0
+ip link set eth0 up
+ip route add default via 198.51.100.1
+ip -n internet link set lo up
+ip -n internet addr add 198.51.100.1/24 dev eth0
+ip -n internet addr add 8.8.8.8/32 dev lo
+ip -n internet link set eth0 up
+"""
+
+
+class Host:
+    """One fake host.  Use as a context manager; leaving it stops all that runs inside."""
+
+    def __init__(self, *, internet: bool = True) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="fairlead-lab-"))
+        self.state = self.directory / "state"
+        self.run_dir = self.directory / "run"
+        self.environment = {
+            **os.environ,
+            "FAIRLEAD_STATE": str(self.state),
+            "FAIRLEAD_RUN": str(self.run_dir),
+            "FAIRLEAD_HOST": f"unix://{self.run_dir}/fairlead.sock",
+        }
+        self._holder = subprocess.Popen(
+            ["unshare", "--net", "--mount", "sh", "-c", _INSIDE], stdout=subprocess.PIPE, text=True
+        )
+        assert self._holder.stdout is not None
+        assert self._holder.stdout.readline() == "ready\n"
+        if internet:
+            self.sh(_INTERNET)
+
+    def __enter__(self) -> Host:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def enter(self, *command: str) -> list[str]:
+        """The command line that runs `command` on this host."""
+        return ["nsenter", f"--target={self._holder.pid}", "--net", "--mount", f"--wd={os.getcwd()}", *command]
+
+    def run(
+        self, *command: str, check: bool = True, input: str | None = None, timeout: float = 60
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a program on this host and collect what it says; with `check`, a failure raises and shows it."""
+        done = subprocess.run(
+            self.enter(*command),
+            env=self.environment,
+            input=input,
+            stdin=subprocess.DEVNULL if input is None else None,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+        if check and done.returncode:
+            raise AssertionError(f"{' '.join(command)} → {done.returncode}\n{done.stdout}{done.stderr}")
+        return done
+
+    def sh(self, script: str, **options: Any) -> str:
+        """Run shell lines on this host, return what they print."""
+        return self.run("sh", "-c", script, **options).stdout
+
+    def fairlead(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        """Run the fairlead command on this host (which starts the daemon on demand)."""
+        return self.run(FAIRLEAD, *arguments, **options)
+
+    def json(self, *command: str) -> Any:
+        """Run a program and decode the JSON it prints."""
+        return json.loads(self.run(*command).stdout)
+
+    def popen(self, *command: str, **options: Any) -> subprocess.Popen[str]:
+        """Start a program on this host; the caller ends it."""
+        return subprocess.Popen(self.enter(*command), env=options.pop("env", self.environment), text=True, **options)
+
+    def close(self) -> None:
+        """End every process in the host's network or mount namespace or its containers, and remove its directory."""
+        mounts = os.stat(f"/proc/{self._holder.pid}/ns/mnt").st_ino
+        for _ in range(50):
+            found = False
+            for pid in _processes():
+                with contextlib.suppress(OSError):
+                    command = Path(f"/proc/{pid}/cmdline").read_bytes()
+                    ours = os.stat(f"/proc/{pid}/ns/mnt").st_ino == mounts or str(self.directory).encode() in command
+                    if ours and pid not in (os.getpid(), self._holder.pid):
+                        os.kill(pid, signal.SIGKILL)
+                        found = True
+            if not found:
+                break
+            time.sleep(0.02)
+        self._holder.kill()
+        self._holder.wait()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def _processes() -> Iterator[int]:
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            yield int(entry)
