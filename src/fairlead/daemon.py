@@ -86,6 +86,8 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
 def main(log_level: str = "info") -> int:
     """Run until SIGTERM or SIGINT; returns the exit code."""
     ready = Ready()
+    if ready.asked:
+        detach()
     try:
         set_up_log(log_level)
         if os.geteuid() != 0:
@@ -198,6 +200,18 @@ class Ready:
             address = "\0" + self._notify[1:] if self._notify.startswith("@") else self._notify
             with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
                 sock.sendto(state.encode(), address)
+
+
+def detach() -> None:
+    """Let go of what the command that started us happened to have open, such as a script's lock or pipe.
+
+    What Python itself opened is never inheritable (PEP 446), so that is the mark.
+    """
+    os.chdir("/")
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            if int(name) > 2 and os.get_inheritable(int(name)):
+                os.close(int(name))
 
 
 def raise_limits() -> None:
