@@ -13,7 +13,6 @@ import ctypes
 import dataclasses
 import fcntl
 import gc
-import inspect
 import logging
 import os
 import resource
@@ -66,9 +65,12 @@ def build(paths: Paths, fault: Fault) -> Daemon:
     store = Store(paths.store, (*KINDS, Image, Container))
     store.fault = fault
     kernel = Kernel(paths)
-    engine = Engine(store, Executor(kernel, fault), paths)
+    executor = Executor(kernel, fault)
+    engine = Engine(store, executor, paths)
     images = Images(store, paths)
-    return Daemon(paths=paths, engine=engine, images=images, containers=Containers(store, paths, engine, images))
+    return Daemon(
+        paths=paths, engine=engine, images=images, containers=Containers(store, paths, engine, images, executor)
+    )
 
 
 def routes(daemon: Daemon) -> list[web.RouteDef]:
@@ -141,7 +143,8 @@ async def serve(paths: Paths, fault: Fault, ready: Ready) -> int:
         await site.stop()
         await app[IN_FLIGHT].drain(STOP_SECONDS)
         await runner.cleanup()
-        await _close(daemon)
+        await daemon.containers.close()
+        daemon.engine.store.close()
     log.info("stopped")
     return 0
 
@@ -150,13 +153,7 @@ async def recover(daemon: Daemon) -> None:
     """Make the kernel, the images and the containers what the store says they are."""
     await asyncio.to_thread(daemon.engine.recover)
     await asyncio.to_thread(daemon.images.recover)
-    outcome = daemon.containers.recover()
-    if inspect.isawaitable(outcome):
-        await outcome
-
-
-async def _close(daemon: Daemon) -> None:
-    daemon.engine.store.close()
+    await daemon.containers.recover()
 
 
 # Start-up

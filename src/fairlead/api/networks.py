@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from fairlead.api.app import Daemon, answer, body_as, filters, flag, perform
+from fairlead.api.app import Daemon, Explained, answer, body_as, filters, flag, perform
 from fairlead.api.shapes import (
     EndpointSettings,
     Strings,
@@ -100,7 +100,9 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
         return answer(network_shape(network, network_endpoints(daemon).get(network.id, []), owners(daemon)))
 
     async def create(request: web.Request) -> web.Response:
-        network = await perform(daemon, request, planner.create_network, network_spec(await body_as(request, CreateNetwork)))
+        network = await perform(
+            daemon, request, planner.create_network, network_spec(await body_as(request, CreateNetwork))
+        )
         return answer({"Id": network.id, "Warning": ""}, 201)
 
     async def remove(request: web.Request) -> web.Response:
@@ -110,8 +112,8 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
     async def connect(request: web.Request) -> web.Response:
         wanted = await body_as(request, Connect)
         spec = endpoint_spec(catalog.network(request.match_info["id"]).id, wanted.endpoint_config)
-        if is_container(daemon, wanted.container):
-            await daemon.containers.connect(wanted.container, spec, explain=flag(request, "explain"))
+        if is_container(daemon, wanted.container) and not flag(request, "explain"):
+            await daemon.containers.connect(wanted.container, spec)
         else:
             await perform(daemon, request, planner.attach, sandbox_named(daemon, wanted.container), spec)
         return web.Response()
@@ -119,10 +121,8 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
     async def disconnect(request: web.Request) -> web.Response:
         wanted = await body_as(request, Disconnect)
         network = catalog.network(request.match_info["id"]).id
-        if is_container(daemon, wanted.container):
-            await daemon.containers.disconnect(
-                wanted.container, network, force=bool(wanted.force), explain=flag(request, "explain")
-            )
+        if is_container(daemon, wanted.container) and not flag(request, "explain"):
+            await daemon.containers.disconnect(wanted.container, network)
         else:
             await perform(daemon, request, planner.detach, sandbox_named(daemon, wanted.container), network)
         return web.Response()
@@ -171,11 +171,21 @@ def is_container(daemon: Daemon, ref: str) -> bool:
 
 
 def sandbox_named(daemon: Daemon, ref: str) -> str:
-    """The id of the sandbox `ref`; the error is Docker's, since `ref` may have been meant as a container."""
+    """The id of the sandbox `ref`, a running container's or a namespace's own.
+
+    A stopped container has none, so there is nothing that the kernel would be asked: then the explanation is empty.
+    """
     try:
-        return daemon.engine.catalog.sandbox(ref).id
+        container = daemon.containers.get(ref)
     except NotFound:
-        raise NotFound(f"No such container: {ref} (and no network namespace of that name)") from None
+        try:
+            return daemon.engine.catalog.sandbox(ref).id
+        except NotFound:
+            raise NotFound(f"No such container: {ref} (and no network namespace of that name)") from None
+    for sandbox in daemon.engine.catalog.sandboxes():
+        if sandbox.container == container.id:
+            return sandbox.id
+    raise Explained([])
 
 
 def network_spec(wanted: CreateNetwork) -> NetworkSpec:
@@ -196,7 +206,12 @@ def network_spec(wanted: CreateNetwork) -> NetworkSpec:
         no_gateway |= config.gateway == "none"
         if config.subnet:
             pools.append(_pool(config))
-        elif config.ip_range or config.auxiliary_addresses or config.aux_address or config.gateway not in (None, "", "none"):
+        elif (
+            config.ip_range
+            or config.auxiliary_addresses
+            or config.aux_address
+            or config.gateway not in (None, "", "none")
+        ):
             raise Invalid("invalid IPAM config: an IP range, gateway or auxiliary address needs a subnet")
     if wanted.enable_ipv6 and not any(pool.subnet.version == 6 for pool in pools):
         raise Invalid("EnableIPv6 needs an IPv6 subnet: there are no default pools for IPv6 yet")
@@ -232,7 +247,9 @@ def _subnet(text: str, what: str) -> IPNetwork:
     try:
         meant = ip_network(text, strict=False)
     except ValueError:
-        raise Invalid(f"invalid {what} {text!r}: an address and a prefix length are needed, such as 10.0.0.0/24") from None
+        raise Invalid(
+            f"invalid {what} {text!r}: an address and a prefix length are needed, such as 10.0.0.0/24"
+        ) from None
     raise Invalid(f"invalid {what} {text!r}: it should be {meant}")
 
 
@@ -253,7 +270,7 @@ def matches(network: Network, endpoints: list[Endpoint], wanted: dict[str, list[
         ),
     }
     return labels_match(network.labels, wanted) and all(
-        any([tests[name](word) for word in words]) for name, words in wanted.items() if name in tests and words
+        any(tests[name](word) for word in words) for name, words in wanted.items() if name in tests and words
     )
 
 
@@ -288,7 +305,9 @@ def labels_match(labels: Strings, wanted: dict[str, list[str]]) -> bool:
         key, equals, value = word.partition("=")
         return key in labels and (not equals or labels[key] == value)
 
-    return all(has(word) for word in wanted.get("label", [])) and not any(has(word) for word in wanted.get("label!", []))
+    return all(has(word) for word in wanted.get("label", [])) and not any(
+        has(word) for word in wanted.get("label!", [])
+    )
 
 
 def parse_until(text: str) -> float:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from typing import Any
 
+    Value = str | int | bool | list[str] | None
+
 _BLOCK = 1 << 16
 
 
@@ -61,12 +63,13 @@ def segment(text: str) -> str:
     return quote(text).replace("/", "%2F")
 
 
-def target(path: str, query: Mapping[str, str | int | bool | None]) -> str:
-    """Path and query; parameters that are None or False are left out."""
+def target(path: str, query: Mapping[str, Value]) -> str:
+    """Path and query; parameters that are None or False are left out, a list is given word by word."""
     given = [
-        f"{name}={quote('1' if value is True else str(value))}"
+        f"{name}={quote('1' if word is True else str(word))}"
         for name, value in query.items()
-        if value is not None and value is not False
+        for word in (value if isinstance(value, list) else [value])
+        if word is not None and word is not False
     ]
     return path + ("?" + "&".join(given) if given else "")
 
@@ -223,7 +226,7 @@ class Client:
         *,
         raw: bytes | Iterable[bytes] | None = None,
         headers: Mapping[str, str] | None = None,
-        **query: str | int | bool | None,
+        query: Mapping[str, Value] | None = None,
     ) -> Response:
         """Send a request (`body` as JSON, or `raw`); raises `ApiError` for what the daemon refuses."""
         connection = self.connect()
@@ -234,7 +237,7 @@ class Client:
         elif raw is not None:
             head["Content-Type"] = "application/x-tar"
         try:
-            connection.send(method, target(path, query), head, raw)
+            connection.send(method, target(path, query or {}), head, raw)
             response = Response(connection, method)
             if response.status >= 400:
                 raise ApiError(_message(response), response.status)
@@ -245,21 +248,21 @@ class Client:
             raise
         return response
 
-    def get(self, path: str, **query: str | int | bool | None) -> Any:
+    def get(self, path: str, **query: Value) -> Any:
         """The JSON answer of a GET."""
-        return _decode(self.request("GET", path, **query))
+        return _decode(self.request("GET", path, query=query))
 
-    def post(self, path: str, body: Any = None, **query: str | int | bool | None) -> Any:
+    def post(self, path: str, body: Any = None, **query: Value) -> Any:
         """The JSON answer of a POST, None where it is empty."""
-        return _decode(self.request("POST", path, body, **query))
+        return _decode(self.request("POST", path, body, query=query))
 
-    def delete(self, path: str, **query: str | int | bool | None) -> Any:
+    def delete(self, path: str, **query: Value) -> Any:
         """The JSON answer of a DELETE, None where it is empty."""
-        return _decode(self.request("DELETE", path, **query))
+        return _decode(self.request("DELETE", path, query=query))
 
-    def upgrade(self, path: str, body: Any = None, **query: str | int | bool | None) -> tuple[Connection, bool]:
+    def upgrade(self, path: str, body: Any = None, **query: Value) -> tuple[Connection, bool]:
         """Take the connection over (attach, exec); tells whether stdout and stderr come multiplexed on it."""
-        response = self.request("POST", path, body, headers={"Connection": "Upgrade", "Upgrade": "tcp"}, **query)
+        response = self.request("POST", path, body, headers={"Connection": "Upgrade", "Upgrade": "tcp"}, query=query)
         if response.status != 101:
             response.connection.close()
             raise Failure(f"the daemon answered {response.status} instead of handing the stream over")

@@ -72,7 +72,9 @@ def _endpoint(endpoint: dict[str, Any]) -> tuple[str, list[Any]]:
 
 
 def _alone(namespace: dict[str, Any]) -> tuple[str, list[Any]]:
-    kind, name = ("container", namespace["ContainerName"]) if namespace["Container"] else ("namespace", namespace["Name"])
+    kind, name = (
+        ("container", namespace["ContainerName"]) if namespace["Container"] else ("namespace", namespace["Name"])
+    )
     return f"{kind} {name or namespace['Container'][:12]}, in no network", []
 
 

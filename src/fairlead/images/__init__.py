@@ -52,7 +52,9 @@ class Images:
         self, tar: AsyncIterator[bytes], ref: str, *, changes: list[str] | None = None, message: str = ""
     ) -> Image: ...
     def tag(self, ref: str, new: str) -> None: ...
-    async def remove(self, ref: str, *, force: bool = False, in_use: Callable[[str], list[str]]) -> list[dict[str, str]]:
+    async def remove(
+        self, ref: str, *, force: bool = False, in_use: Callable[[str], list[str]]
+    ) -> list[dict[str, str]]:
         """Returns Docker's ``[{"Untagged": …}, {"Deleted": …}]``; `in_use` names the containers of an image id."""
         ...
 
