@@ -90,7 +90,7 @@ class Engine:
         self._executor.revert(change.undo)
         try:
             self._executor.apply(change.plan)
-        except BaseException:
+        except Exception:
             self._commit(remove=change.add)
             raise
         self._commit(put=(*change.add, *change.replace), remove=change.remove)
@@ -173,22 +173,22 @@ class Engine:
                 continue
             log.info("%s %s was %s when we stopped: removing it", type(record).__name__, record.id[:12], phase.value)
             try:
-                if isinstance(record, Endpoint) and self._sandbox_stays(record):
-                    self.perform(self.planner.detach, record.sandbox, record.network)
-                else:
-                    self._executor.revert(self._plan_to_remove(record))
-                    self._commit(remove=(record,))
+                change = self._to_finish(record)
+                self._executor.revert(change.undo)
+                self._executor.repair(change.plan)
+                self._commit(put=change.replace, remove=change.remove)
             except FairleadError:
                 log.exception("cannot finish removing %s %s", type(record).__name__, record.id[:12])
 
-    def _sandbox_stays(self, endpoint: Endpoint) -> bool:
-        sandbox = self.store.get(Sandbox, endpoint.sandbox)
-        return sandbox is not None and sandbox.phase is Phase.READY
-
-    def _plan_to_remove(self, record: Record) -> Plan:
-        if isinstance(record, Network) and record.ifname:
-            return self.planner.remove_network(record.id, predefined=True).undo
-        return self.planner.plan_of(record)
+    def _to_finish(self, record: Record) -> Change[Record]:
+        """The removal of a record that was half added or half removed; some of it may have been done before."""
+        if isinstance(record, Endpoint):
+            sandbox = self.store.get(Sandbox, record.sandbox)
+            if sandbox is not None and sandbox.phase is Phase.READY:
+                return self.planner.detach(sandbox.id, record.network)
+        if isinstance(record, Network):
+            return self.planner.remove_network(record.id, predefined=True)
+        return Change(result=record, remove=(record,), undo=self.planner.plan_of(record))
 
     def _close_dead_sandboxes(self) -> None:
         """After a reboot containers' namespaces are gone; they get new ones when they start."""
