@@ -90,9 +90,7 @@ class Firewalls:
             for thing in self._rules(chain)
             if "rule" in thing
         ]
-        comments += [
-            word for _, lines in self._legacy() for line in lines for word in line.replace('"', "").split()
-        ]
+        comments += [word for _, lines in self._legacy() for line in lines for word in line.replace('"', "").split()]
         return {comment.removeprefix("fairlead:") for comment in comments if comment.startswith("fairlead:")}
 
     def accept(self, chain: OtherChain, bridge: str) -> None:
@@ -124,7 +122,7 @@ class Firewalls:
             lines = [line for other, lines in self._legacy() if other == chain for line in lines]
             return sum(mark(bridge) in line.replace('"', "").split() for line in lines) >= 2
         rules = [thing["rule"] for thing in self._rules(chain) if "rule" in thing]
-        return sum(rule.get("comment") == mark(bridge) for rule in rules) >= 2
+        return sum(bool(rule.get("comment") == mark(bridge)) for rule in rules) >= 2
 
     def _nft_chains(self) -> list[OtherChain]:
         return [
@@ -150,8 +148,8 @@ class Firewalls:
 
 
 def _is_other(chain: dict[str, Any]) -> bool:
-    ours = chain["table"] == OUR_TABLE and chain["family"] == "inet"
-    return chain.get("hook") == "forward" and chain["family"] in ("ip", "ip6", "inet") and not ours
+    ours: bool = chain["table"] == OUR_TABLE and chain["family"] == "inet"
+    return not ours and bool(chain.get("hook") == "forward" and chain["family"] in ("ip", "ip6", "inet"))
 
 
 def chain_policy(listing: list[dict[str, Any]]) -> str:

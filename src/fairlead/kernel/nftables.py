@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import builtins
 import ctypes
-import ctypes.util
 import threading
 from typing import Any
 
@@ -32,17 +32,17 @@ class Nftables:
             if self._library.nft_run_cmd_from_buffer(self._context, commands.encode()) != 0:
                 raise KernelError(f"nftables: {self._error()}")
 
-    def list(self, what: str) -> list[dict[str, Any]]:
+    def list(self, what: str) -> builtins.list[dict[str, Any]]:
         """The objects that ``nft -j list WHAT`` prints, empty when there is no such object."""
         return self._query(f"list {what}")
 
-    def _query(self, command: str) -> list[dict[str, Any]]:
+    def _query(self, command: str) -> builtins.list[dict[str, Any]]:
         with self._lock:
             self._open()
             if self._library.nft_run_cmd_from_buffer(self._context, command.encode()) != 0:
                 return []
             output = self._library.nft_ctx_get_output_buffer(self._context)
-        found: list[dict[str, Any]] = msgspec.json.decode(output or b"{}").get("nftables", [])
+        found: builtins.list[dict[str, Any]] = msgspec.json.decode(output or b"{}").get("nftables", [])
         return [thing for thing in found if "metainfo" not in thing]
 
     def has_table(self, table: str) -> bool:
@@ -51,8 +51,14 @@ class Nftables:
 
     def has_element(self, table: str, name: str, key: str, value: str = "") -> bool:
         """Whether a set has this element; for a map, with this value."""
-        found = self._query(f"get element {table} {name} {{ {key} }}")
-        return bool(found) and (not value or _flat(value) in _flat(msgspec.json.encode(found).decode()))
+        # libnftables 1.0.6 answers `get element` with text even when asked for JSON.
+        with self._lock:
+            self._open()
+            command = f"get element {table} {name} {{ {key} }}"
+            if self._library.nft_run_cmd_from_buffer(self._context, command.encode()) != 0:
+                return False
+            output = self._library.nft_ctx_get_output_buffer(self._context) or b""
+        return _flat(value) in _flat(output.decode(errors="replace"))
 
     def _open(self) -> None:
         if self._context is not None:

@@ -13,6 +13,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable
+from typing import Any
 
 from fairlead.errors import Conflict, FairleadError, Invalid
 from fairlead.model import Address, Protocol
@@ -170,7 +171,7 @@ class _Datagrams:
         self._loop = loop
         self._held = held
         self._target = target
-        self._clients: dict[object, tuple[socket.socket, asyncio.TimerHandle]] = {}
+        self._clients: dict[Any, tuple[socket.socket, asyncio.TimerHandle]] = {}
         loop.add_reader(held, self._from_client)
 
     def close(self) -> None:
@@ -193,10 +194,10 @@ class _Datagrams:
         self._clients[client] = (far, self._loop.call_later(_UDP_IDLE, self._forget, client))
         _try(lambda: far.send(data))
 
-    def _from_target(self, far: socket.socket, client: object) -> None:
-        _try(lambda: self._held.sendto(far.recv(1 << 16), client))  # type: ignore[arg-type]
+    def _from_target(self, far: socket.socket, client: Any) -> None:
+        _try(lambda: self._held.sendto(far.recv(1 << 16), client))
 
-    def _forget(self, client: object) -> None:
+    def _forget(self, client: Any) -> None:
         far, timer = self._clients.pop(client)
         timer.cancel()
         self._loop.remove_reader(far)

@@ -21,7 +21,7 @@ from fairlead.kernel.netlink import (
 )
 from fairlead.model import Address, Interface, IPNetwork
 
-_NEWLINK, _DELLINK, _GETLINK, _SETLINK = 16, 17, 18, 19
+_NEWLINK, _DELLINK, _GETLINK = 16, 17, 18
 _NEWADDR, _DELADDR, _GETADDR = 20, 21, 22
 _NEWROUTE, _DELROUTE, _GETROUTE = 24, 25, 26
 
@@ -31,12 +31,12 @@ _ROUTE = struct.Struct("=BBBBBBBBI")
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER = 1, 3, 4, 5, 10
 _IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_AF_SPEC, _IFLA_NET_NS_FD = 18, 20, 26, 28
-_IFLA_PROTINFO, _IFLA_EXT_MASK = 12, 29
-_IFLA_INFO_KIND, _IFLA_INFO_DATA = 1, 2
+_IFLA_EXT_MASK = 29
+_IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_INFO_SLAVE_KIND, _IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
 _IFLA_INET6_ADDR_GEN_MODE = 8
 _ADDR_GEN_MODE_NONE = 1
 _VETH_INFO_PEER = 1
-_IFLA_BRPORT_MODE, _IFLA_BRPORT_ISOLATED = 4, 33
+_IFLA_BRPORT_MODE = 4
 _RTEXT_FILTER_SKIP_STATS = 8
 
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST = 1, 2, 4
@@ -101,9 +101,7 @@ def add_bridge(name: str, *, mac: str, mtu: int = 0) -> Message:
     return Message(_NEWLINK, _NEW, _link_body(text(_IFLA_IFNAME, name), _mac(mac), _mtu(mtu), info))
 
 
-def add_veth(
-    name: str, peer: str, *, peer_fd: int = -1, mac: str = "", peer_mac: str = "", mtu: int = 0
-) -> Message:
+def add_veth(name: str, peer: str, *, peer_fd: int = -1, mac: str = "", peer_mac: str = "", mtu: int = 0) -> Message:
     """`ip link add NAME type veth peer name PEER`, the peer put in the namespace of a descriptor (-1: here)."""
 
     def end(name: str, mac: str, fd: int) -> bytes:
@@ -130,10 +128,11 @@ def set_link(
     return Message(_NEWLINK, 0, _link_body(*parts, up=up))
 
 
-def set_port(index: int, *, hairpin: bool) -> Message:
-    """`bridge link set dev NAME hairpin on`: frames may leave by the port they came in by."""
-    info = nested(_IFLA_PROTINFO, u8(_IFLA_BRPORT_MODE, hairpin))
-    return Message(_SETLINK, 0, _LINK.pack(socket.AF_BRIDGE, 0, index, 0, 0) + info)
+def set_port(name: str, *, hairpin: bool) -> Message:
+    """`ip link set NAME type bridge_slave hairpin on`: frames may leave by the port they came in by."""
+    data = nested(_IFLA_INFO_SLAVE_DATA, u8(_IFLA_BRPORT_MODE, hairpin))
+    info = nested(_IFLA_LINKINFO, text(_IFLA_INFO_SLAVE_KIND, "bridge"), data)
+    return Message(_NEWLINK, 0, _link_body(text(_IFLA_IFNAME, name), info))
 
 
 def delete_link(name: str) -> Message:
@@ -164,9 +163,9 @@ def delete_address(index: int, interface: Interface) -> Message:
 def _route(kind: int, flags: int, index: int, destination: IPNetwork, gateway: Address | None) -> Message:
     family = socket.AF_INET if destination.version == 4 else socket.AF_INET6
     scope = _RT_SCOPE_UNIVERSE if gateway else _RT_SCOPE_LINK
-    body = _ROUTE.pack(
-        family, destination.prefixlen, 0, 0, _RT_TABLE_MAIN, _RTPROT_BOOT, scope, _RTN_UNICAST, 0
-    ) + u32(_RTA_OIF, index)
+    body = _ROUTE.pack(family, destination.prefixlen, 0, 0, _RT_TABLE_MAIN, _RTPROT_BOOT, scope, _RTN_UNICAST, 0) + u32(
+        _RTA_OIF, index
+    )
     if destination.prefixlen:
         body += attribute(_RTA_DST, destination.network_address.packed)
     if gateway:

@@ -6,6 +6,7 @@ import itertools
 import logging
 from collections.abc import Callable, Iterator, Sequence
 
+from fairlead.errors import KernelError
 from fairlead.kernel import Kernel
 from fairlead.plan import Plan, State, Step
 
@@ -34,12 +35,12 @@ class Executor:
         except Exception:
             try:
                 self.revert(Plan(tuple(done)))
-            except ExceptionGroup:
+            except KernelError:
                 log.exception("undoing a failed plan failed as well")
             raise
 
     def revert(self, plan: Plan) -> None:
-        """Revert every step, last first.  What fails does not stop the rest; raises an `ExceptionGroup` at the end."""
+        """Revert every step, last first.  What fails does not stop the rest; raises `KernelError` at the end."""
         errors: list[Exception] = []
         for steps in _batches(plan.to_revert()):
             self._fault(f"revert {_names(steps)}")
@@ -52,7 +53,7 @@ class Executor:
                     errors += self._revert_each(steps)
         self._fault("reverted")
         if errors:
-            raise ExceptionGroup("; ".join(str(error) for error in errors), errors)
+            raise KernelError("; ".join(map(str, errors))) from ExceptionGroup("reverting", errors)
 
     def _revert_each(self, steps: Sequence[Step]) -> Iterator[Exception]:
         """A batch that failed, one by one: each step is safe to revert twice."""

@@ -22,7 +22,7 @@ class AddTable(Step):
     body: str
 
     def apply(self, kernel: Kernel) -> None:
-        kernel.nft.run(self._transaction())
+        kernel.nft.run(self.transaction())
 
     def revert(self, kernel: Kernel) -> None:
         kernel.nft.run(f"add table {FAMILY_TABLE}\ndelete table {FAMILY_TABLE}\n")
@@ -30,9 +30,10 @@ class AddTable(Step):
     def check(self, kernel: Kernel) -> State:
         return State.HOLDS if kernel.nft.list(f"table {FAMILY_TABLE}") else State.MISSING
 
-    def _transaction(self) -> str:
-        # One transaction, so that a table left by an older version is exchanged with no moment in between.
-        return f"add table {FAMILY_TABLE}\ndelete table {FAMILY_TABLE}\ntable {FAMILY_TABLE} {{\n{self.body}}}\n"
+    def transaction(self, elements: Sequence[AddElement] = ()) -> str:
+        """The commands that exchange whatever table is there for ours with these elements, in one moment."""
+        table = f"add table {FAMILY_TABLE}\ndelete table {FAMILY_TABLE}\ntable {FAMILY_TABLE} {{\n{self.body}}}\n"
+        return table + "".join(f"add element {words}\n" for words in _grouped(elements, values=True))
 
     def shell(self) -> tuple[str, ...]:
         return ("nft -f - <<'END'", *f"table {FAMILY_TABLE} {{\n{self.body}}}".splitlines(), "END")

@@ -112,9 +112,6 @@ class AddVeth(NetlinkStep):
     def makes(self) -> tuple[str, ...]:
         return (link_name(self.namespace, self.name), link_name(self.peer_namespace, self.peer))
 
-    def inside(self) -> tuple[str, ...]:
-        return (f"netns:{self.namespace}", f"netns:{self.peer_namespace}")
-
 
 def _delete_ours(batch: Batch, name: str, alias: str) -> None:
     """Delete a link that carries our mark; anybody else's of that name stays."""
@@ -125,7 +122,11 @@ def _delete_ours(batch: Batch, name: str, alias: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class SetLink(NetlinkStep):
-    """A link is up and has a master, as given (empty: left alone)."""
+    """A link is up and has a master, as given (empty: left alone).
+
+    A port of a bridge is in hairpin mode: where br_netfilter is on, a container's packet to its own published port is
+    redirected inside the bridge and has to leave by the port that it came in by.
+    """
 
     namespace: str
     name: str
@@ -134,16 +135,17 @@ class SetLink(NetlinkStep):
     link_local: bool = True
 
     def make(self, batch: Batch) -> None:
+        what = f"cannot set up the interface {self.name}"
         master = batch.index(self.master) if self.master else None
-        message = rtnetlink.set_link(
-            self.name, up=True if self.up else None, master=master, link_local=self.link_local
-        )
-        batch.add(message, f"cannot set up the interface {self.name}")
+        if not self.link_local:
+            # Its own request, before the one that sets the link up, which is when the kernel makes the address.
+            batch.add(rtnetlink.set_link(self.name, link_local=False), what)
+        batch.add(rtnetlink.set_link(self.name, up=True if self.up else None, master=master), what)
+        if self.master:
+            batch.add(rtnetlink.set_port(self.name, hairpin=True), what)
 
     def unmake(self, batch: Batch) -> None:
-        message = rtnetlink.set_link(
-            self.name, up=False if self.up else None, master=0 if self.master else None
-        )
+        message = rtnetlink.set_link(self.name, up=False if self.up else None, master=0 if self.master else None)
         batch.add(message, f"cannot set down the interface {self.name}", (*GONE, errno.EINVAL))
 
     def check(self, kernel: Kernel) -> State:
@@ -162,7 +164,10 @@ class SetLink(NetlinkStep):
             lines.append(ip(self.namespace, f"link set {self.name} addrgenmode none"))
         words = [f"master {self.master}"] if self.master else []
         words += ["up"] if self.up else []
-        return (*lines, ip(self.namespace, f"link set {self.name} {' '.join(words)}"))
+        lines.append(ip(self.namespace, f"link set {self.name} {' '.join(words)}"))
+        if self.master:
+            lines.append(ip(self.namespace, f"link set {self.name} type bridge_slave hairpin on"))
+        return tuple(lines)
 
     def unshell(self) -> tuple[str, ...]:
         words = ["down"] if self.up else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,20 @@ class HoldPort(Step):
 
     port: PublishedPort
     relay_to: Address | None = None
+
+    def channel(self) -> object:
+        return "ports"
+
+    @staticmethod
+    def apply_together(kernel: Kernel, steps: Sequence[Step]) -> None:
+        held: list[Step] = []
+        try:
+            for step in steps:
+                step.apply(kernel)
+                held.append(step)
+        except Exception:
+            HoldPort.revert_together(kernel, held)
+            raise
 
     def apply(self, kernel: Kernel) -> None:
         target = (self.relay_to, self.port.port) if self.relay_to else None
