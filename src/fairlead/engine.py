@@ -64,7 +64,7 @@ class Engine:
         self.planner = Planner(store, self.catalog, facts, publisher, paths.namespaces)
         self._executor = executor
         self._namespaces = paths.namespaces
-        self._lock = threading.Lock()
+        self._lock = threading.Condition(threading.RLock())
         self._busy: set[str] = set()
 
     def perform(self, make: Callable[P, Change[R]], *args: P.args, **kwargs: P.kwargs) -> R:
@@ -83,6 +83,7 @@ class Engine:
         finally:
             with self._lock:
                 self._busy -= busy
+                self._lock.notify_all()
         return change.result
 
     def _execute(self, change: Change[R]) -> None:
@@ -152,12 +153,14 @@ class Engine:
         self.store.keep(IP_FORWARD, None)
 
     def mend(self) -> None:
-        """Somebody else changed the host's firewall: put back what of ours that took away."""
-        if not self._executor.kernel.nft.has_table("inet fairlead"):
-            log.warning("the nftables table was removed by another program: making it again")
+        """Somebody else changed the host's firewall: put back what of ours that took away.
+
+        Waits for the changes under way, and keeps others waiting: half of one must be neither missed nor revived.
+        """
+        with self._lock:
+            self._lock.wait_for(lambda: not self._busy)
             self._mend_firewall()
-        for network in self._all(Network):
-            if network.phase is Phase.READY and network.id not in self._busy:
+            for network in self._all(Network):
                 self._repair(network)
 
     def _all(self, *kinds: type[R]) -> list[R]:
