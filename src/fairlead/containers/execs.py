@@ -156,13 +156,18 @@ class Execs:
             raise Conflict(f"container {container.id} is not running")
         return container
 
+    def check_startable(self, ref: str) -> Container:
+        """The container to run it in; raises `Conflict` when it runs or ran, or the container does not run."""
+        execution = self.get(ref)
+        if execution.started:
+            state = "is already running" if execution.running else "has already run"
+            raise Conflict(f"Error: Exec command {execution.id} {state}")
+        return self._running(execution.container)
+
     async def start(self, ref: str, *, detach: bool = False, size: tuple[int, int] | None = None) -> Attachment:
         """Run it.  What it says comes out of the attachment; raises `Invalid` as Docker would when it cannot run."""
         execution = self.get(ref)
-        if execution.started:
-            state = "already running" if execution.running else "has already run"
-            raise Conflict(f"Error: Exec command {execution.id} is {state}".replace("is has", "has"))
-        container = self._running(execution.container)
+        container = self.check_startable(execution.id)
         execution.started = True
         execution.size = size or execution.size
         attachment = Attachment(stdout=True, stderr=True)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fairlead.catalog import Catalog
 from fairlead.containers import files
 from fairlead.containers.bundle import make_config
 from fairlead.containers.record import Container
-from fairlead.engine import Catalog, EndpointSpec, PortSpec
 from fairlead.model import Endpoint
 from fairlead.paths import Paths
 from fairlead.plan import Plan
 from fairlead.plan.containers import MountOverlay, StartMonitor, StartProcess, WriteBundle
 from fairlead.plan.runtime import Place
+from fairlead.spec import EndpointSpec, PortSpec
 
 
 def log_path(paths: Paths, container_id: str) -> Path:

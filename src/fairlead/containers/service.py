@@ -27,6 +27,7 @@ from fairlead.containers.execs import Execs
 from fairlead.containers.logs import read_log
 from fairlead.containers.names import random_name
 from fairlead.containers.record import DEFAULT_STOP_TIMEOUT, Container, ContainerSpec, Status
+from fairlead.containers.recovery import Recovery
 from fairlead.containers.streams import Attachment, Frame, Hub
 from fairlead.engine import EndpointSpec, Engine
 from fairlead.errors import Conflict, FairleadError, Invalid, NotFound, NotModified
@@ -72,10 +73,10 @@ class Containers:
     """All containers of one instance.  A `ref` is a name (``/`` in front allowed), an id, or a unique id prefix."""
 
     def __init__(self, store: Store, paths: Paths, engine: Engine, images: Images, executor: Executor) -> None:
-        self._store = store
-        self._paths = paths
-        self._engine = engine
-        self._images = images
+        self.store = store
+        self.paths = paths
+        self.engine = engine
+        self.images = images
         self._executor = executor
         self._live: dict[str, Live] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -86,14 +87,14 @@ class Containers:
 
     def list(self) -> builtins.list[Container]:
         """All containers, the newest first."""
-        return sorted(self._store.all(Container), key=lambda c: c.created, reverse=True)
+        return sorted(self.store.all(Container), key=lambda c: c.created, reverse=True)
 
     def get(self, ref: str) -> Container:
         """Raises `NotFound`: ``No such container: REF``."""
         name = ref.removeprefix("/")
-        if found := self._store.get(Container, name) or self._store.owner(f"container:{name}"):
+        if found := self.store.get(Container, name) or self.store.owner(f"container:{name}"):
             return found  # type: ignore[return-value]
-        matches = [c for c in self._store.all(Container) if name and c.id.startswith(name)]
+        matches = [c for c in self.store.all(Container) if name and c.id.startswith(name)]
         if len(matches) > 1:
             raise Invalid(f"Multiple IDs found with provided prefix: {name}")
         if not matches:
@@ -102,22 +103,22 @@ class Containers:
 
     def using_image(self, image_id: str) -> builtins.list[str]:
         """The names of the containers made from an image."""
-        return [c.name for c in self._store.all(Container) if c.image_id == image_id]
+        return [c.name for c in self.store.all(Container) if c.image_id == image_id]
 
     def image(self, container: Container) -> Image:
         """The image that a container was made from."""
-        return self._images.get(container.image_id)
+        return self.images.get(container.image_id)
 
     def place(self, container: Container) -> Place:
         """Where its run-time files are."""
-        return Place.of(self._paths, container.id)
+        return Place.of(self.paths, container.id)
 
     def endpoints(self, container: Container) -> builtins.list[Endpoint]:
         """Its places in networks, while it runs."""
         if not container.is_running or container.spec.network_mode == "host":
             return []
         try:
-            return self._engine.catalog.endpoints(sandbox=self._engine.catalog.sandbox(container.id).id)
+            return self.engine.catalog.endpoints(sandbox=self.engine.catalog.sandbox(container.id).id)
         except NotFound:
             return []
 
@@ -128,38 +129,38 @@ class Containers:
 
     async def create(self, name: str, spec: ContainerSpec) -> Container:
         """A container that does not run yet.  An empty name: a random one."""
-        container = self._new(name, spec)
+        container = self.plan_new(name, spec)
         try:
-            self._store.put(container)
+            self.store.put(container)
         except Conflict:
             raise self._name_taken(container.name) from None
         self._tell("create", container)
         return container
 
-    def _new(self, name: str, spec: ContainerSpec) -> Container:
+    def plan_new(self, name: str, spec: ContainerSpec) -> Container:
         """The validated record; changes nothing."""
-        image = self._images.get(spec.image)
+        image = self.images.get(spec.image)
         name = name.removeprefix("/")
         if name:
             check_name(name, "container")
-            if self._store.owner(f"container:{name}"):
+            if self.store.owner(f"container:{name}"):
                 raise self._name_taken(name)
         else:
-            name = random_name(lambda word: self._store.owner(f"container:{word}") is not None)
+            name = random_name(lambda word: self.store.owner(f"container:{word}") is not None)
         if not spec.arguments:
             raise Invalid("no command specified: neither the request nor the image says what to run")
         for endpoint in spec.endpoints:
-            self._engine.catalog.network(endpoint.network)
+            self.engine.catalog.network(endpoint.network)
         id_ = new_id()
         if not spec.hostname:
             spec = msgspec.structs.replace(spec, hostname=id_[:12])
         container = Container(id=id_, name=name, image_id=image.id, spec=spec, created=time.time())
         # Building the plan validates the rest: capabilities, the init program, crun and conmon being there.
-        plans.preparing(container, self._paths, [], namespace="/", endpoints=[]).shell()
+        plans.preparing(container, self.paths, [], namespace="/", endpoints=[]).shell()
         return container
 
     def _name_taken(self, name: str) -> Conflict:
-        owner = self._store.owner(f"container:{name}")
+        owner = self.store.owner(f"container:{name}")
         return Conflict(
             f'Conflict. The container name "/{name}" is already in use by container "{owner.id if owner else ""}". '
             "You have to remove (or rename) that container to be able to reuse that name."
@@ -179,16 +180,16 @@ class Containers:
                     f'cannot remove container "{container.name}": container is {state}: '
                     "stop the container before removing or force remove"
                 )
-            await self._remove(container, live)
+            await self.remove_now(container, live)
 
-    async def _remove(self, container: Container, live: Live) -> None:
+    async def remove_now(self, container: Container, live: Live) -> None:
         """The rest of the life; the caller holds the lock."""
         if live.timer:
             live.timer.cancel()
         container = container.becomes(Status.REMOVING)
-        self._store.put(container)
-        await asyncio.to_thread(self._erase, container.id)
-        self._store.delete(container)
+        self.store.put(container)
+        await asyncio.to_thread(self.erase, container.id)
+        self.store.delete(container)
         self._live.pop(container.id, None)
         for attachment in live.pending:
             await attachment.finish()
@@ -197,11 +198,11 @@ class Containers:
                 waiter.set_result(container.exit_code)
         self._tell("destroy", container)
 
-    def _erase(self, container_id: str) -> None:
+    def erase(self, container_id: str) -> None:
         """All that a container has on disk and in the kernel; what is gone already is no error."""
-        self._clear(container_id)
+        self.clear(container_id)
         with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(self._paths.container_state(container_id))
+            shutil.rmtree(self.paths.container_state(container_id))
 
     # Starting
 
@@ -224,39 +225,39 @@ class Containers:
             live.timer.cancel()
             live.timer = None
         starting = container.becomes(Status.STARTING, error="", oom_killed=False)
-        self._store.put(starting)
+        self.store.put(starting)
         try:
             prepared = await asyncio.to_thread(self._prepare, starting)
             self._connect(starting, live)
             started = time.time()
-            await asyncio.to_thread(self._executor.apply, plans.running(starting, self._paths))
+            await asyncio.to_thread(self._executor.apply, plans.running(starting, self.paths))
         except Exception as error:
             await self._start_failed(container, starting, live, error)
         except BaseException:
             # The daemon is being stopped: `recover` undoes the rest.
             raise
         else:
-            self._store.put(
+            self.store.put(
                 starting.becomes(Status.RUNNING, pid=prepared[0], monitor_pid=prepared[1], started=started, exit_code=0)
             )
-            self._watch(container.id, prepared[1])
+            self.watch(container.id, prepared[1])
             self._tell("start", starting)
 
     def _prepare(self, container: Container) -> tuple[int, int]:
         """Sandbox, root, bundle, monitor; returns the pids of the first process and of conmon.  In a thread."""
-        lower = self._images.lower_directories(self.image(container))
+        lower = self.images.lower_directories(self.image(container))
         namespace: str | None = None
         endpoints: builtins.list[Endpoint] = []
         if container.spec.network_mode != "host":
-            sandbox = self._engine.perform(
-                self._engine.planner.open_sandbox,
+            sandbox = self.engine.perform(
+                self.engine.planner.open_sandbox,
                 container.id,
                 container=container.id,
-                endpoints=plans.endpoint_specs(container, self._engine.catalog),
+                endpoints=plans.endpoint_specs(container, self.engine.catalog),
             )
             namespace = sandbox.path
-            endpoints = self._engine.catalog.endpoints(sandbox=sandbox.id)
-        plan = plans.preparing(container, self._paths, lower, namespace=namespace, endpoints=endpoints)
+            endpoints = self.engine.catalog.endpoints(sandbox=sandbox.id)
+        plan = plans.preparing(container, self.paths, lower, namespace=namespace, endpoints=endpoints)
         self._executor.apply(plan)
         place = self.place(container)
         return read_pid(place.pid_file), read_pid(place.monitor_pid_file)
@@ -271,7 +272,7 @@ class Containers:
 
     async def _start_failed(self, before: Container, starting: Container, live: Live, error: Exception) -> None:
         """Take everything back, note the reason, and raise it as the user should read it."""
-        await asyncio.to_thread(self._clear, starting.id)
+        await asyncio.to_thread(self.clear, starting.id)
         code, sentence = 128, str(error)
         if isinstance(error, StartRefused):
             code, reason = explain_refusal(error.reason, starting.spec.arguments[0])
@@ -282,13 +283,13 @@ class Containers:
         elif not isinstance(error, FairleadError):
             log.error("starting container %s failed", starting.name, exc_info=error)
         rest = Status.EXITED if before.finished else Status.CREATED
-        self._store.put(starting.becomes(rest, exit_code=code, error=sentence, stopped_by_user=before.stopped_by_user))
+        self.store.put(starting.becomes(rest, exit_code=code, error=sentence, stopped_by_user=before.stopped_by_user))
         live.hub = None
         for attachment in live.pending:
             await attachment.finish()
         live.pending.clear()
         if starting.spec.auto_remove:
-            await self._remove(self.get(starting.id), live)
+            await self.remove_now(self.get(starting.id), live)
         else:
             self._wake(live, ("next-exit", "not-running"), code)
         if isinstance(error, StartRefused):
@@ -297,13 +298,13 @@ class Containers:
 
     # Ending
 
-    def _watch(self, container_id: str, monitor: int) -> None:
+    def watch(self, container_id: str, monitor: int) -> None:
         """Be told when conmon ends, which it does when the container has ended and all output is in the log."""
         live = self.live(container_id)
         try:
             live.watch = os.pidfd_open(monitor)
         except ProcessLookupError:
-            self._spawn(self._ended(container_id))
+            self._spawn(self.ended(container_id))
             return
         asyncio.get_running_loop().add_reader(live.watch, self._monitor_ended, container_id)
 
@@ -312,13 +313,13 @@ class Containers:
         asyncio.get_running_loop().remove_reader(live.watch)
         os.close(live.watch)
         live.watch = -1
-        self._spawn(self._ended(container_id))
+        self._spawn(self.ended(container_id))
 
-    async def _ended(self, container_id: str) -> None:
+    async def ended(self, container_id: str) -> None:
         """A container has ended: record it, clear away, tell those who wait, start it again if that is its policy."""
         live = self.live(container_id)
         async with live.lock:
-            container = self._store.get(Container, container_id)
+            container = self.store.get(Container, container_id)
             if container is None or not container.is_running:
                 return
             code, finished = self._exit_of(container)
@@ -330,14 +331,14 @@ class Containers:
                 pid=0,
                 monitor_pid=0,
             )
-            self._store.put(ended)
+            self.store.put(ended)
             live.hub = None
             self.execs.container_ended(container_id)
             try:
                 if ended.spec.auto_remove:
-                    await self._remove(ended, live)
+                    await self.remove_now(ended, live)
                     return
-                await asyncio.to_thread(self._clear, container_id)
+                await asyncio.to_thread(self.clear, container_id)
             except Exception:
                 log.exception("clearing container %s away failed; the next start of the daemon tries again", ended.name)
             self._tell("die", ended, {"exitCode": str(code)})
@@ -360,16 +361,16 @@ class Containers:
         if container.finished - container.started >= _STEADY:
             live.delay = _FIRST_DELAY
         waiting = container.becomes(Status.RESTARTING, restart_count=container.restart_count + 1)
-        self._store.put(waiting)
+        self.store.put(waiting)
         live.timer = asyncio.get_running_loop().call_later(
-            live.delay, lambda: self._spawn(self._start_again(container.id))
+            live.delay, lambda: self._spawn(self.start_again(container.id))
         )
         live.delay = min(live.delay * 2, _LONGEST_DELAY)
 
-    async def _start_again(self, container_id: str) -> None:
+    async def start_again(self, container_id: str) -> None:
         live = self.live(container_id)
         async with live.lock:
-            container = self._store.get(Container, container_id)
+            container = self.store.get(Container, container_id)
             if container is None or container.status is not Status.RESTARTING:
                 return
             try:
@@ -381,15 +382,15 @@ class Containers:
                 if policy.wants(exit_code=1, count=failed.restart_count, stopped_by_user=failed.stopped_by_user):
                     self._restart_later(failed, live)
 
-    def _clear(self, container_id: str) -> None:
+    def clear(self, container_id: str) -> None:
         """Take a run's remains out of the kernel: monitor, mount, bundle, sandbox.  Idempotent; in a thread."""
         errors: builtins.list[Exception] = []
         try:
-            self._executor.revert(plans.remains(container_id, self._paths))
+            self._executor.revert(plans.remains(container_id, self.paths))
         except* Exception as group:
             errors += group.exceptions
         try:
-            self._engine.perform(self._engine.planner.close_sandbox, container_id)
+            self.engine.perform(self.engine.planner.close_sandbox, container_id)
         except NotFound:
             pass
         except Exception as error:
@@ -397,8 +398,9 @@ class Containers:
         if errors:
             raise ExceptionGroup(f"container {container_id[:12]} could not be cleared away", errors)
 
-    async def stop(self, ref: str, timeout: int | None = None) -> None:
+    async def stop(self, ref: str, timeout: int | None = None, stop_signal: str = "") -> None:
         """Ask the container to end, and kill it after `timeout` seconds (-1: never); `NotModified` if it has ended."""
+        wanted = signal_number(stop_signal) if stop_signal else 0
         container = self.get(ref)
         if container.status is Status.RESTARTING:
             await self._give_up_restart(container.id)
@@ -407,22 +409,21 @@ class Containers:
             raise NotModified(f"container {container.name} is not running")
         if timeout is None:
             timeout = container.spec.stop_timeout
-        await self._end(
-            container, signal_number(container.spec.stop_signal), DEFAULT_STOP_TIMEOUT if timeout is None else timeout
-        )
+        number = wanted or signal_number(container.spec.stop_signal)
+        await self._end(container, number, DEFAULT_STOP_TIMEOUT if timeout is None else timeout)
 
     async def _end(self, container: Container, number: int, timeout: int | None) -> None:
         """Signal, wait, kill; returns when the container's remains are cleared away.  A `timeout` of None: kill now."""
         live = self.live(container.id)
         ended = self.subscribe(container.id, "next-exit")
         async with live.lock:
-            current = self._store.get(Container, container.id)
+            current = self.store.get(Container, container.id)
             if current is None or not current.is_running:
                 return
             if current.status is Status.PAUSED:
                 await asyncio.to_thread(self._crun, current, "resume")
                 current = current.becomes(Status.RUNNING)
-            self._store.put(current.becomes(current.status, stopped_by_user=True))
+            self.store.put(current.becomes(current.status, stopped_by_user=True))
         self._signal(current, number)
         if timeout is not None:
             try:
@@ -439,14 +440,14 @@ class Containers:
             if container.status is Status.RESTARTING:
                 if live.timer:
                     live.timer.cancel()
-                self._store.put(container.becomes(Status.EXITED, stopped_by_user=True))
+                self.store.put(container.becomes(Status.EXITED, stopped_by_user=True))
                 self._wake(live, ("next-exit", "not-running"), container.exit_code)
 
-    async def restart(self, ref: str, timeout: int | None = None) -> None:
+    async def restart(self, ref: str, timeout: int | None = None, stop_signal: str = "") -> None:
         """Stop if it runs, and start."""
         container = self.get(ref)
         with contextlib.suppress(NotModified):
-            await self.stop(container.id, timeout)
+            await self.stop(container.id, timeout, stop_signal)
         with contextlib.suppress(NotModified):
             await self.start(container.id)
 
@@ -482,7 +483,7 @@ class Containers:
                 state = "already paused" if container.status is Status.PAUSED else f"not {before.value}"
                 raise Conflict(f"Container {container.name} is {state}")
             await asyncio.to_thread(self._crun, container, verb)
-            self._store.put(container.becomes(after))
+            self.store.put(container.becomes(after))
         self._tell("pause" if after is Status.PAUSED else "unpause", container)
 
     def _crun(self, container: Container, verb: str) -> None:
@@ -568,7 +569,7 @@ class Containers:
         """What the container has said; with `follow` also what it will say, until it ends."""
         container = self.get(ref)
         return read_log(
-            plans.log_path(self._paths, container.id),
+            plans.log_path(self.paths, container.id),
             stdout=stdout,
             stderr=stderr,
             since=since,
@@ -611,7 +612,7 @@ class Containers:
             if name == container.name:
                 raise Invalid("Error when allocating new name: Renaming a container with the same name as its current")
             try:
-                self._store.put(msgspec.structs.replace(container, name=name))
+                self.store.put(msgspec.structs.replace(container, name=name))
             except Conflict:
                 raise self._name_taken(name) from None
         self._tell("rename", self.get(container.id), {"oldName": f"/{container.name}"})
@@ -621,145 +622,37 @@ class Containers:
         container = self.get(ref)
         async with self.live(container.id).lock:
             container = self.get(container.id)
-            network = self._engine.catalog.network(spec.network)
+            network = self.engine.catalog.network(spec.network)
             if container.spec.network_mode in ("host", "none"):
                 raise Invalid(
                     f"container {container.name} cannot be connected to network {network.name}: "
                     f"its network mode is {container.spec.network_mode}"
                 )
-            if any(self._engine.catalog.network(e.network).id == network.id for e in container.spec.endpoints):
+            if any(self.engine.catalog.network(e.network).id == network.id for e in container.spec.endpoints):
                 raise Conflict(f"endpoint with name {container.name} already exists in network {network.name}")
             if container.is_running:
-                await asyncio.to_thread(self._engine.perform, self._engine.planner.attach, container.id, spec)
+                await asyncio.to_thread(self.engine.perform, self.engine.planner.attach, container.id, spec)
             endpoints = (*container.spec.endpoints, msgspec.structs.replace(spec, network=network.name))
-            self._store.put(_with_endpoints(container, endpoints))
+            self.store.put(_with_endpoints(container, endpoints))
 
     async def disconnect(self, ref: str, network: str) -> None:
         """Take a container out of a network, at once if it runs."""
         container = self.get(ref)
         async with self.live(container.id).lock:
             container = self.get(container.id)
-            left = self._engine.catalog.network(network)
-            kept = tuple(e for e in container.spec.endpoints if self._engine.catalog.network(e.network).id != left.id)
+            left = self.engine.catalog.network(network)
+            kept = tuple(e for e in container.spec.endpoints if self.engine.catalog.network(e.network).id != left.id)
             if len(kept) == len(container.spec.endpoints):
                 raise NotFound(f"container {container.id} is not connected to the network {left.name}")
             if container.is_running:
-                await asyncio.to_thread(self._engine.perform, self._engine.planner.detach, container.id, left.id)
-            self._store.put(_with_endpoints(container, kept))
+                await asyncio.to_thread(self.engine.perform, self.engine.planner.detach, container.id, left.id)
+            self.store.put(_with_endpoints(container, kept))
 
-    # Explaining
-
-    def explain_create(self, name: str, spec: ContainerSpec) -> builtins.list[str]:
-        """The lines of a whole run of this container: sandbox, endpoints, ports, mount, crun."""
-        return self._explain(self._new(name, spec))
-
-    def explain_start(self, ref: str) -> builtins.list[str]:
-        """The lines that starting would amount to."""
-        container = self.get(ref)
-        if container.is_running:
-            raise NotModified(f"container {container.name} is already running")
-        return self._explain(container)
-
-    def _explain(self, container: Container) -> builtins.list[str]:
-        lines: builtins.list[str] = []
-        namespace: str | None = None
-        if container.spec.network_mode != "host":
-            namespace = str(self._paths.namespaces / container.id)
-            lines += self._engine.explain(
-                self._engine.planner.open_sandbox,
-                container.id,
-                container=container.id,
-                endpoints=plans.endpoint_specs(container, self._engine.catalog),
-            )
-        lower = self._images.lower_directories(self.image(container))
-        plan = plans.preparing(container, self._paths, lower, namespace=namespace, endpoints=[])
-        return lines + (plan + plans.running(container, self._paths)).shell()
-
-    def explain_end(self, ref: str) -> builtins.list[str]:
-        """The lines that stopping (or removing) would amount to."""
-        container = self.get(ref)
-        if not container.is_running:
-            return []
-        place = self.place(container)
-        name = signal.Signals(signal_number(container.spec.stop_signal)).name.removeprefix("SIG")
-        lines = [" ".join(place.crun("kill", container.id, name))]
-        lines += plans.remains(container.id, self._paths).unshell()
-        with contextlib.suppress(NotFound):
-            lines += self._engine.explain(self._engine.planner.close_sandbox, container.id)
-        return lines
-
-    # Recovery
+    # Starting and stopping the daemon
 
     async def recover(self) -> None:
-        """After a start of the daemon: adopt what runs, finish what ended or was half done, clear the rest away.
-
-        Call it after the engine's own recovery.
-        """
-        for container in self._store.all(Container):
-            try:
-                await self._recover(container)
-            except Exception:
-                log.exception("recovering container %s failed", container.name)
-        await asyncio.to_thread(self._clear_strangers)
-
-    async def _recover(self, container: Container) -> None:
-        live = self.live(container.id)
-        if container.is_running:
-            if is_monitor(container.monitor_pid, container.id):
-                self._watch(container.id, container.monitor_pid)
-            else:
-                await self._ended(container.id)
-                await self._revive(container.id)
-            return
-        async with live.lock:
-            if container.status is Status.REMOVING:
-                await self._remove(container, live)
-                return
-            await asyncio.to_thread(self._clear, container.id)
-            if container.status is Status.STARTING:
-                rest = Status.EXITED if container.finished else Status.CREATED
-                self._store.put(container.becomes(rest, pid=0, monitor_pid=0))
-                if container.spec.auto_remove:
-                    await self._remove(self.get(container.id), live)
-                    return
-        await self._revive(container.id)
-
-    async def _revive(self, container_id: str) -> None:
-        """Start again what the policy wants running; ``always`` even if it was stopped by hand, as Docker does."""
-        container = self._store.get(Container, container_id)
-        if container is None or container.is_running or not container.started:
-            return
-        policy = container.spec.restart
-        wanted = policy.name == "always" or policy.wants(
-            exit_code=container.exit_code, count=container.restart_count, stopped_by_user=container.stopped_by_user
-        )
-        if wanted or container.status is Status.RESTARTING:
-            live = self.live(container_id)
-            async with live.lock:
-                if live.timer:
-                    live.timer.cancel()
-                if container.status is not Status.RESTARTING:
-                    container = container.becomes(Status.RESTARTING)
-                    self._store.put(container)
-            await self._start_again(container_id)
-
-    def _clear_strangers(self) -> None:
-        """Remove what belongs to no container: directories, mounts, runtime state, sandboxes."""
-        known = {container.id for container in self._store.all(Container)}
-        found: set[str] = set()
-        for directory in (
-            self._paths.container_run("x").parent,
-            self._paths.container_state("x").parent,
-            Place(id="x", run=self._paths.run).runtime_root,
-        ):
-            with contextlib.suppress(FileNotFoundError):
-                found |= set(os.listdir(directory))
-        found |= {sandbox.container for sandbox in self._engine.catalog.sandboxes() if sandbox.container}
-        for stranger in found - known:
-            try:
-                self._erase(stranger)
-            except Exception:
-                log.exception("clearing %s away failed", stranger)
+        """After a start of the daemon and the engine's own recovery; see `Recovery`."""
+        await Recovery(self).run()
 
     async def close(self) -> None:
         """The daemon stops: forget the watches; containers go on."""
