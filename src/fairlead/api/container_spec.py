@@ -1,0 +1,418 @@
+"""Docker's body of ``POST /containers/create`` as a `ContainerSpec`.
+
+Nothing is ignored silently: a field that would change what the container does, and that is not served, is refused in
+one sentence; a limit that cannot be set becomes a warning.
+"""
+
+from __future__ import annotations
+
+import os
+from ipaddress import ip_address
+from typing import Any, TypeVar
+
+from fairlead.containers.bundle import capabilities
+from fairlead.containers.record import Bind, ContainerSpec, Limits, Restart
+from fairlead.containers.service import signal_number
+from fairlead.engine import EndpointSpec, PortSpec
+from fairlead.errors import Invalid
+from fairlead.images import Image
+
+T = TypeVar("T")
+
+_REFUSED: dict[str, tuple[Any, ...]] = {
+    # HostConfig field: the values that are served
+    "VolumesFrom": (None, []),
+    "VolumeDriver": (None, "", "local"),
+    "Devices": (None, []),
+    "DeviceRequests": (None, []),
+    "DeviceCgroupRules": (None, []),
+    "Links": (None, []),
+    "PidMode": (None, "", "private"),
+    "UTSMode": (None, "", "private"),
+    "IpcMode": (None, "", "private", "shareable"),
+    "UsernsMode": (None, "", "host"),
+    "CgroupParent": (None, ""),
+    "CgroupnsMode": (None, "", "private"),
+    "Isolation": (None, "", "default"),
+    "StorageOpt": (None, {}),
+    "Runtime": (None, "", "crun", "runc", "io.containerd.runc.v2"),
+    "MaskedPaths": (None,),
+    "ReadonlyPaths": (None,),
+    "Ulimits": (None, []),
+}
+
+_UNSET_LIMITS = (
+    "BlkioWeight BlkioWeightDevice BlkioDeviceReadBps BlkioDeviceWriteBps BlkioDeviceReadIOps BlkioDeviceWriteIOps "
+    "CpuPeriod CpuQuota CpuRealtimePeriod CpuRealtimeRuntime CpusetMems KernelMemory KernelMemoryTCP "
+    "MemoryReservation OomKillDisable"
+)
+"""Limits that we cannot set: the container runs without them, and the user is told."""
+
+_MODES = {"ro", "rw", "z", "Z", "nocopy", "rprivate", "private", "rshared", "shared", "rslave", "slave"}
+
+
+def parse(body: dict[str, Any], image: Image) -> tuple[ContainerSpec, list[str]]:
+    """The spec and the warnings; raises `Invalid`."""
+    host = _get(body, "HostConfig", dict, {})
+    from_image: dict[str, Any] = image.config.get("config") or {}
+    warnings = _check(body, host)
+    entrypoint, command = _command(body, from_image)
+    mode, endpoints = _networks(body, host)
+    restart = _restart(host)
+    auto_remove = bool(host.get("AutoRemove"))
+    if auto_remove and restart.name != "no":
+        raise Invalid("can't create 'AutoRemove' container with restart policy")
+    spec = ContainerSpec(
+        image=_get(body, "Image", str, ""),
+        entrypoint=entrypoint,
+        command=command,
+        env=_environment(_strings(body, "Env"), tuple(from_image.get("Env") or ())),
+        workdir=_directory(_get(body, "WorkingDir", str, "") or from_image.get("WorkingDir") or ""),
+        user=_get(body, "User", str, "") or from_image.get("User") or "",
+        hostname=_get(body, "Hostname", str, "") or (os.uname().nodename if mode == "host" else ""),
+        domainname=_get(body, "Domainname", str, ""),
+        tty=bool(body.get("Tty")),
+        open_stdin=bool(body.get("OpenStdin")),
+        stdin_once=bool(body.get("StdinOnce")),
+        attach_stdin=bool(body.get("AttachStdin")),
+        attach_stdout=bool(body.get("AttachStdout")),
+        attach_stderr=bool(body.get("AttachStderr")),
+        binds=_binds(host),
+        tmpfs=_tmpfs(host),
+        labels={**(from_image.get("Labels") or {}), **_get(body, "Labels", dict, {})},
+        restart=restart,
+        auto_remove=auto_remove,
+        network_mode=mode,
+        endpoints=endpoints,
+        ports=_ports(host, mode),
+        publish_all=bool(host.get("PublishAllPorts")),
+        exposed=_exposed(body, host, from_image),
+        cap_add=_strings(host, "CapAdd"),
+        cap_drop=_strings(host, "CapDrop"),
+        privileged=bool(host.get("Privileged")),
+        group_add=_strings(host, "GroupAdd"),
+        no_new_privileges=_no_new_privileges(host),
+        stop_signal=_get(body, "StopSignal", str, "") or from_image.get("StopSignal") or "SIGTERM",
+        stop_timeout=_get(body, "StopTimeout", int, None),
+        dns=_strings(host, "Dns"),
+        dns_search=_strings(host, "DnsSearch"),
+        dns_options=_strings(host, "DnsOptions"),
+        extra_hosts=_extra_hosts(host),
+        sysctls=_sysctls(host, mode),
+        read_only=bool(host.get("ReadonlyRootfs")),
+        shm_size=_get(host, "ShmSize", int, 0) or 64 << 20,
+        oom_score_adj=_get(host, "OomScoreAdj", int, 0),
+        init=bool(host.get("Init")),
+        limits=_limits(host),
+    )
+    signal_number(spec.stop_signal)
+    capabilities(spec)
+    if mode in ("host", "none") and host.get("PortBindings"):
+        warnings.append(f"Published ports are discarded when using {mode} network mode")
+    return spec, warnings
+
+
+def _check(body: dict[str, Any], host: dict[str, Any]) -> list[str]:
+    for name, served in _REFUSED.items():
+        if host.get(name) not in served:
+            raise Invalid(f"HostConfig.{name} {host[name]!r} is not supported: leave it out")
+    if body.get("Volumes"):
+        raise Invalid("anonymous volumes (Volumes) are not supported: bind a directory of the host instead")
+    health = body.get("Healthcheck") or {}
+    warnings = []
+    if health.get("Test") and health["Test"] != ["NONE"]:
+        warnings.append("Healthcheck is not supported: the container runs without it")
+    warnings += [
+        f"HostConfig.{name} is not supported: the container runs without that limit"
+        for name in _UNSET_LIMITS.split()
+        if host.get(name)
+    ]
+    driver = (host.get("LogConfig") or {}).get("Type") or ""
+    if driver not in ("", "json-file", "local", "k8s-file"):
+        warnings.append(f"log driver {driver!r} is not supported: the log is kept in a file, for `logs` to read")
+    elif (host.get("LogConfig") or {}).get("Config"):
+        warnings.append("options of the log driver are not supported: the log grows without limit")
+    return warnings
+
+
+def _get(body: dict[str, Any], name: str, kind: type[T], default: Any) -> Any:
+    value = body.get(name)
+    if value is None:
+        return default
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        words = {str: "a string", int: "a number", dict: "an object", list: "a list"}
+        raise Invalid(f"{name} must be {words[kind]}")
+    return value
+
+
+def _strings(body: dict[str, Any], name: str) -> tuple[str, ...]:
+    value = _get(body, name, list, [])
+    if not all(isinstance(word, str) for word in value):
+        raise Invalid(f"{name} must be a list of strings")
+    return tuple(value)
+
+
+def _words(body: dict[str, Any], name: str) -> tuple[str, ...] | None:
+    """A command: a list, or (as old clients send it) one string."""
+    value = body.get(name)
+    return None if value is None else (value,) if isinstance(value, str) else _strings(body, name)
+
+
+def _command(body: dict[str, Any], image: dict[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Entrypoint and command: the image's command goes with the image's entrypoint only."""
+    entrypoint, command = _words(body, "Entrypoint"), _words(body, "Cmd")
+    if not entrypoint and entrypoint is not None:
+        # `docker run --entrypoint ""` sends [""] or []: no entrypoint at all.
+        return (), command or ()
+    if entrypoint == ("",):
+        return (), command or ()
+    if entrypoint is None:
+        entrypoint = tuple(image.get("Entrypoint") or ())
+        command = command or tuple(image.get("Cmd") or ())
+    return entrypoint, command or ()
+
+
+def _environment(wanted: tuple[str, ...], image: tuple[str, ...]) -> tuple[str, ...]:
+    """The user's variables win over the image's; a name without ``=`` takes the variable away."""
+    names = {variable.partition("=")[0] for variable in wanted}
+    for variable in wanted:
+        if variable.startswith("=") or not variable:
+            raise Invalid(f"invalid environment variable: {variable}")
+    kept = [variable for variable in image if variable.partition("=")[0] not in names]
+    return tuple(kept) + tuple(variable for variable in wanted if "=" in variable)
+
+
+def _directory(path: str) -> str:
+    if path and not path.startswith("/"):
+        raise Invalid(f"the working directory '{path}' is invalid, it needs to be an absolute path")
+    return os.path.normpath(path) if path else ""
+
+
+def _restart(host: dict[str, Any]) -> Restart:
+    policy = _get(host, "RestartPolicy", dict, {})
+    name = policy.get("Name") or "no"
+    maximum = policy.get("MaximumRetryCount") or 0
+    if name not in ("no", "always", "unless-stopped", "on-failure"):
+        raise Invalid(
+            f"invalid restart policy: unknown policy '{name}'; use one of 'no', 'always', 'on-failure', or "
+            "'unless-stopped'"
+        )
+    if maximum and name != "on-failure":
+        raise Invalid("invalid restart policy: maximum retry count can only be used with 'on-failure'")
+    if not isinstance(maximum, int) or maximum < 0:
+        raise Invalid("invalid restart policy: maximum retry count cannot be negative")
+    return Restart(name=name, maximum=maximum)
+
+
+def _binds(host: dict[str, Any]) -> tuple[Bind, ...]:
+    found = [_bind(text) for text in _strings(host, "Binds")]
+    for mount in _get(host, "Mounts", list, []):
+        kind = mount.get("Type", "")
+        if kind == "tmpfs":
+            continue
+        if kind != "bind":
+            raise Invalid(f"mount type {kind!r} is not supported: only bind and tmpfs are")
+        options = ["ro"] if mount.get("ReadOnly") else []
+        bind = mount.get("BindOptions") or {}
+        if propagation := bind.get("Propagation"):
+            options.append(propagation)
+        source, target = mount.get("Source", ""), mount.get("Target", "")
+        _check_bind(source, target, options)
+        if not os.path.exists(source):
+            if not bind.get("CreateMountpoint"):
+                raise Invalid(f'invalid mount config for type "bind": bind source path does not exist: {source}')
+            os.makedirs(source)
+        found.append(Bind(source=source, target=os.path.normpath(target), options=tuple(options)))
+    targets = [bind.target for bind in found]
+    for target in targets:
+        if targets.count(target) > 1:
+            raise Invalid(f"Duplicate mount point: {target}")
+    return tuple(found)
+
+
+def _bind(text: str) -> Bind:
+    """``/src:/dst`` or ``/src:/dst:ro,z``."""
+    parts = text.split(":")
+    if len(parts) not in (2, 3) or not all(parts):
+        raise Invalid(f"invalid volume specification: '{text}'")
+    options = parts[2].split(",") if len(parts) == 3 else []
+    if not parts[0].startswith("/"):
+        raise Invalid(f"named volumes are not supported ('{parts[0]}'): give an absolute path of the host")
+    _check_bind(parts[0], parts[1], options)
+    return Bind(
+        source=os.path.normpath(parts[0]),
+        target=os.path.normpath(parts[1]),
+        options=tuple(option for option in options if option != "rw"),
+    )
+
+
+def _check_bind(source: str, target: str, options: list[str]) -> None:
+    if not source.startswith("/"):
+        raise Invalid(f"invalid mount path: '{source}' mount path must be absolute")
+    if not target.startswith("/"):
+        raise Invalid(f"invalid mount path: '{target}' mount path must be absolute")
+    if os.path.normpath(target) == "/":
+        raise Invalid("invalid mount: destination can't be '/'")
+    for option in options:
+        if option not in _MODES:
+            raise Invalid(f"invalid mode: {option}")
+
+
+def _tmpfs(host: dict[str, Any]) -> dict[str, str]:
+    found = {os.path.normpath(target): options for target, options in _get(host, "Tmpfs", dict, {}).items()}
+    for mount in _get(host, "Mounts", list, []):
+        if mount.get("Type") == "tmpfs":
+            options = mount.get("TmpfsOptions") or {}
+            words = [f"size={options['SizeBytes']}"] if options.get("SizeBytes") else []
+            words += [f"mode={options['Mode']:o}"] if options.get("Mode") else []
+            words += ["ro"] if mount.get("ReadOnly") else []
+            found[os.path.normpath(mount.get("Target", ""))] = ",".join(words)
+    for target in found:
+        if not target.startswith("/") or target == "/":
+            raise Invalid(f"invalid mount path: '{target}' mount path must be absolute")
+    return found
+
+
+def _networks(body: dict[str, Any], host: dict[str, Any]) -> tuple[str, tuple[EndpointSpec, ...]]:
+    mode = _get(host, "NetworkMode", str, "") or "bridge"
+    if mode == "default":
+        mode = "bridge"
+    if mode.startswith("container:"):
+        raise Invalid("network mode container:… is not supported: put both containers into one network")
+    wanted = _get(_get(body, "NetworkingConfig", dict, {}), "EndpointsConfig", dict, {}) or {}
+    if mode in ("host", "none"):
+        for name, settings in wanted.items():
+            if name != mode or (settings or {}).get("IPAMConfig"):
+                raise Invalid(f"conflicting options: a container in network mode {mode} cannot be in network {name}")
+        return mode, ()
+    # The network of the mode comes first: it is the one with the default route and the published ports.
+    settings = {name: value or {} for name, value in wanted.items()}
+    first = settings.pop(mode, None)
+    if first is None and mode == "bridge" and "default" in settings:
+        first = settings.pop("default")
+    names = [(mode, first or {}), *settings.items()]
+    return mode, tuple(endpoint_spec(name, value, mac=_get(body, "MacAddress", str, "")) for name, value in names)
+
+
+def endpoint_spec(network: str, settings: dict[str, Any], *, mac: str = "") -> EndpointSpec:
+    """Docker's EndpointSettings."""
+    ipam = settings.get("IPAMConfig") or {}
+    if settings.get("Links"):
+        raise Invalid("links between containers are not supported: put both containers into one network")
+    if ipam.get("LinkLocalIPs"):
+        raise Invalid("link-local addresses cannot be chosen: leave LinkLocalIPs empty")
+    if ipam.get("IPv4Address") and ipam.get("IPv6Address"):
+        raise Invalid("an IPv4 and an IPv6 address at once are not supported: give one of them")
+    options = dict(settings.get("DriverOpts") or {})
+    ifname = options.pop("com.docker.network.endpoint.ifname", "")
+    wanted = ipam.get("IPv4Address") or ipam.get("IPv6Address")
+    try:
+        address = ip_address(wanted) if wanted else None
+    except ValueError:
+        raise Invalid(f"invalid IP address: {wanted}") from None
+    return EndpointSpec(
+        network=network,
+        ip=address,
+        mac=settings.get("MacAddress") or mac,
+        ifname=ifname,
+        aliases=tuple(settings.get("Aliases") or ()),
+        options=options,
+    )
+
+
+def _ports(host: dict[str, Any], mode: str) -> tuple[PortSpec, ...]:
+    found: list[PortSpec] = []
+    for name, bindings in _get(host, "PortBindings", dict, {}).items():
+        port, protocol = _port(name)
+        for binding in bindings or [{}]:
+            try:
+                address = ip_address(binding["HostIp"]) if binding.get("HostIp") else None
+            except ValueError:
+                raise Invalid(f"invalid host address {binding['HostIp']!r} of port {name}") from None
+            first, last = _range(str(binding.get("HostPort") or "0"), name)
+            found.append(
+                PortSpec(port=port, protocol=protocol, host_ip=address, host_port=first, host_port_end=last)  # type: ignore[arg-type]
+            )
+    # Docker drops them with a warning on the host's network; with no network at all there is nothing to reach.
+    return () if mode in ("host", "none") else tuple(found)
+
+
+def _port(name: str) -> tuple[int, str]:
+    number, _, protocol = name.partition("/")
+    protocol = protocol.lower() or "tcp"
+    if not number.isdigit() or not 0 < int(number) < 65536:
+        raise Invalid(f"invalid port specification: {name!r}: 1 to 65535 are allowed")
+    if protocol not in ("tcp", "udp", "sctp"):
+        raise Invalid(f"invalid protocol in {name!r}: tcp, udp and sctp are allowed")
+    return int(number), protocol
+
+
+def _range(text: str, name: str) -> tuple[int, int]:
+    first, dash, last = text.partition("-")
+    if not first.isdigit() or (dash and not last.isdigit()):
+        raise Invalid(f"invalid host port {text!r} of port {name}")
+    low, high = int(first), int(last) if dash else 0
+    if low > 65535 or high > 65535 or (dash and high < low):
+        raise Invalid(f"invalid host port {text!r} of port {name}: 0 to 65535 are allowed")
+    return low, high
+
+
+def _exposed(body: dict[str, Any], host: dict[str, Any], image: dict[str, Any]) -> tuple[str, ...]:
+    names = [*(image.get("ExposedPorts") or {}), *_get(body, "ExposedPorts", dict, {})]
+    names += _get(host, "PortBindings", dict, {})
+    found = dict.fromkeys(_port(name) for name in names)
+    return tuple(f"{port}/{protocol}" for port, protocol in sorted(found))
+
+
+def _extra_hosts(host: dict[str, Any]) -> tuple[str, ...]:
+    found = _strings(host, "ExtraHosts")
+    for extra in found:
+        name, colon, address = extra.partition(":")
+        try:
+            if address != "host-gateway":
+                ip_address(address)
+            if not name or not colon:
+                raise ValueError
+        except ValueError:
+            raise Invalid(f"bad format for add-host: {extra!r}: NAME:ADDRESS is needed") from None
+    return found
+
+
+def _sysctls(host: dict[str, Any], mode: str) -> dict[str, str]:
+    found: dict[str, str] = {name: str(value) for name, value in _get(host, "Sysctls", dict, {}).items()}
+    for name in found:
+        if name.startswith("net.") and mode == "host":
+            raise Invalid(f"sysctl {name!r} is not allowed in network mode host: it would change the host's own")
+        if not name.startswith(("net.", "fs.mqueue.", "kernel.msg", "kernel.sem", "kernel.shm")):
+            raise Invalid(f"sysctl {name!r} is not separate per container: only net.*, IPC and mqueue ones are")
+    return found
+
+
+def _no_new_privileges(host: dict[str, Any]) -> bool:
+    wanted = False
+    for option in _strings(host, "SecurityOpt"):
+        word, _, value = option.replace("=", ":", 1).partition(":")
+        if word == "no-new-privileges":
+            wanted = value in ("", "true")
+        elif option not in ("seccomp=unconfined", "seccomp:unconfined", "apparmor=unconfined", "label=disable"):
+            raise Invalid(f"security option {option!r} is not supported: only no-new-privileges is")
+    return wanted
+
+
+def _limits(host: dict[str, Any]) -> Limits:
+    memory, swap = _get(host, "Memory", int, 0), _get(host, "MemorySwap", int, 0)
+    if 0 < memory < 6 << 20:
+        raise Invalid("Minimum memory limit allowed is 6MB")
+    if memory and swap > 0 and swap < memory:
+        raise Invalid("Minimum memoryswap limit should be larger than memory limit, see usage")
+    nano_cpus = _get(host, "NanoCpus", int, 0)
+    if nano_cpus < 0 or nano_cpus > (os.cpu_count() or 1) * 1_000_000_000:
+        raise Invalid(f"range of CPUs is from 0.01 to {os.cpu_count()}.00, as there are only {os.cpu_count()} CPUs")
+    return Limits(
+        memory=memory,
+        memory_swap=swap,
+        pids=max(0, _get(host, "PidsLimit", int, 0)),
+        nano_cpus=nano_cpus,
+        cpu_shares=_get(host, "CpuShares", int, 0),
+        cpuset=_get(host, "CpusetCpus", str, ""),
+    )

@@ -1,0 +1,414 @@
+"""``/containers``: the Docker Engine API's container endpoints (v1.51)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import signal
+import time
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import msgspec
+from aiohttp import web
+
+from fairlead.api import streams
+from fairlead.api.app import answer, body, flag
+from fairlead.api.container_spec import parse
+from fairlead.containers.explain import Explainer
+from fairlead.containers.inspect import inspect, status_word, summary
+from fairlead.containers.record import Container
+from fairlead.containers.service import Condition, signal_number
+from fairlead.errors import FairleadError, Invalid, NotFound
+from fairlead.model import Network
+
+if TYPE_CHECKING:
+    from fairlead.api.app import Daemon
+
+_CONDITIONS: tuple[str, ...] = get_args(Condition)
+_STATES = {"created", "running", "paused", "restarting", "removing", "exited", "dead"}
+
+
+def routes(daemon: Daemon) -> list[web.RouteDef]:
+    """Every route of this module."""
+    door = Door(daemon)
+    one = "/containers/{ref}"
+    return [
+        web.get("/containers/json", door.index),
+        web.post("/containers/create", door.create),
+        web.post("/containers/prune", door.prune),
+        web.get(f"{one}/json", door.inspect),
+        web.post(f"{one}/start", door.start),
+        web.post(f"{one}/stop", door.stop),
+        web.post(f"{one}/restart", door.restart),
+        web.post(f"{one}/kill", door.kill),
+        web.post(f"{one}/pause", door.pause),
+        web.post(f"{one}/unpause", door.unpause),
+        web.post(f"{one}/rename", door.rename),
+        web.post(f"{one}/resize", door.resize),
+        web.post(f"{one}/wait", door.wait),
+        web.post(f"{one}/attach", door.attach),
+        web.get(f"{one}/logs", door.logs),
+        web.get(f"{one}/top", door.top),
+        web.delete(one, door.remove),
+    ]
+
+
+class Door:
+    """The handlers."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+        self._containers = daemon.containers
+        self._explainer = Explainer(daemon.containers)
+
+    def _networks(self) -> dict[str, Network]:
+        return {network.id: network for network in self._daemon.engine.catalog.networks()}
+
+    async def index(self, request: web.Request) -> web.StreamResponse:
+        filters = parse_filters(request)
+        networks = self._networks()
+        everything = flag(request, "all") or "status" in filters or "exited" in filters
+        found = [c for c in self._containers.list() if everything or c.is_running]
+        found = [c for c in found if self._matches(c, filters, networks)]
+        limit = int(request.query.get("limit") or 0)
+        if limit > 0:
+            found = [c for c in self._containers.list() if self._matches(c, filters, networks)][:limit]
+        return answer([summary(c, endpoints=self._containers.endpoints(c), networks=networks) for c in found])
+
+    def _matches(self, container: Container, filters: dict[str, list[str]], networks: dict[str, Network]) -> bool:
+        spec = container.spec
+
+        def in_network(ref: str) -> bool:
+            names = {networks[n].name: n for n in networks}
+            wanted = {e.network for e in spec.endpoints} | {spec.network_mode}
+            return any(ref == w or names.get(w, "").startswith(ref) or names.get(ref, " ") == w for w in wanted)
+
+        def is_descendant(ref: str) -> bool:
+            with contextlib.suppress(FairleadError):
+                return self._daemon.images.get(ref).id == container.image_id
+            return False
+
+        tests: dict[str, Callable[[str], bool]] = {
+            "name": lambda v: bool(re.search(v, container.name) or re.search(v, f"/{container.name}")),
+            "id": lambda v: container.id.startswith(v),
+            "status": lambda v: status_word(container) == v,
+            "label": lambda v: _has_label(spec.labels, v),
+            "network": in_network,
+            "ancestor": is_descendant,
+            "exited": lambda v: status_word(container) == "exited" and str(container.exit_code) == v,
+            "publish": lambda v: any(_is_port(v, p.host_port, p.protocol) for p in spec.ports),
+            "expose": lambda v: any(e in (v, f"{v}/tcp") for e in spec.exposed),
+            "before": lambda v: container.created < self._containers.get(v).created,
+            "since": lambda v: container.created > self._containers.get(v).created,
+        }
+        for name, values in filters.items():
+            if name not in tests:
+                raise Invalid(f"invalid filter '{name}'")
+            if name == "status" and (unknown := set(values) - _STATES):
+                raise Invalid(f"invalid filter 'status={unknown.pop()}'")
+            try:
+                combine = all if name == "label" else any
+                if not combine(tests[name](value) for value in values):
+                    return False
+            except re.error as error:
+                raise Invalid(f"invalid filter 'name={values[0]}': {error}") from None
+        return True
+
+    async def create(self, request: web.Request) -> web.StreamResponse:
+        document = await body(request)
+        if platform := request.query.get("platform"):
+            _check_platform(platform)
+        reference = document.get("Image")
+        if not isinstance(reference, str) or not reference:
+            raise Invalid("no image given: Image must name one")
+        spec, warnings = parse(document, self._daemon.images.get(reference))
+        name = request.query.get("name", "")
+        if flag(request, "explain"):
+            return answer({"Lines": await asyncio.to_thread(self._explainer.create, name, spec)})
+        _make_bind_sources(spec.binds)
+        container = await self._containers.create(name, spec)
+        return answer({"Id": container.id, "Warnings": warnings}, 201)
+
+    async def inspect(self, request: web.Request) -> web.StreamResponse:
+        container = self._get(request)
+        image_config: dict[str, Any] = {}
+        with contextlib.suppress(NotFound):
+            image_config = self._containers.image(container).config.get("config") or {}
+        document = inspect(
+            container,
+            paths=self._daemon.paths,
+            endpoints=self._containers.endpoints(container),
+            networks=self._networks(),
+            image_config=image_config,
+            execs=[execution.id for execution in self._containers.execs.of(container.id)],
+        )
+        if flag(request, "size"):
+            document["SizeRw"], document["SizeRootFs"] = 0, 0
+        return answer(document)
+
+    def _get(self, request: web.Request) -> Container:
+        return self._containers.get(request.match_info["ref"])
+
+    async def start(self, request: web.Request) -> web.StreamResponse:
+        ref = request.match_info["ref"]
+        if flag(request, "explain"):
+            return answer({"Lines": await asyncio.to_thread(self._explainer.start, ref)})
+        # Not cut short by a client that goes away: the start is either done or taken back.
+        await asyncio.shield(self._containers.start(ref))
+        return answer(status=204)
+
+    async def stop(self, request: web.Request) -> web.StreamResponse:
+        container = self._get(request)
+        if flag(request, "explain"):
+            return answer({"Lines": self._explainer.end(container.id)})
+        await self._containers.stop(container.id, _seconds(request), request.query.get("signal", ""))
+        return answer(status=204)
+
+    async def restart(self, request: web.Request) -> web.StreamResponse:
+        container = self._get(request)
+        if flag(request, "explain"):
+            return answer({"Lines": self._explain_restart(container)})
+        await asyncio.shield(self._containers.restart(container.id, _seconds(request), request.query.get("signal", "")))
+        return answer(status=204)
+
+    def _explain_restart(self, container: Container) -> list[str]:
+        if container.is_running:
+            return [*self._explainer.end(container.id), f"# then what `start {container.name}` does"]
+        return self._explainer.start(container.id)
+
+    async def kill(self, request: web.Request) -> web.StreamResponse:
+        container = self._get(request)
+        number = signal_number(request.query.get("signal") or "SIGKILL")
+        if flag(request, "explain"):
+            name = signal.Signals(number).name.removeprefix("SIG")
+            return answer({"Lines": [self._explainer.kill(container.id, name)]})
+        await self._containers.kill(request.match_info["ref"], number)
+        return answer(status=204)
+
+    async def pause(self, request: web.Request) -> web.StreamResponse:
+        if flag(request, "explain"):
+            return answer({"Lines": [self._explainer.verb(self._get(request).id, "pause")]})
+        await self._containers.pause(request.match_info["ref"])
+        return answer(status=204)
+
+    async def unpause(self, request: web.Request) -> web.StreamResponse:
+        if flag(request, "explain"):
+            return answer({"Lines": [self._explainer.verb(self._get(request).id, "resume")]})
+        await self._containers.unpause(request.match_info["ref"])
+        return answer(status=204)
+
+    async def rename(self, request: web.Request) -> web.StreamResponse:
+        container = self._get(request)
+        name = request.query.get("name", "")
+        if flag(request, "explain"):
+            return answer({"Lines": []})  # a name is only in the store
+        await self._containers.rename(container.id, name)
+        return answer(status=204)
+
+    async def remove(self, request: web.Request) -> web.StreamResponse:
+        container = self._get(request)
+        if flag(request, "link"):
+            raise Invalid("links between containers are not supported")
+        if flag(request, "explain"):
+            lines = self._explainer.end(container.id) if flag(request, "force") else []
+            return answer({"Lines": [*lines, f"rm -r {self._daemon.paths.container_state(container.id)}"]})
+        await asyncio.shield(
+            self._containers.remove(container.id, force=flag(request, "force"), volumes=flag(request, "v"))
+        )
+        return answer(status=204)
+
+    async def prune(self, request: web.Request) -> web.StreamResponse:
+        filters = parse_filters(request)
+        if unknown := set(filters) - {"label", "label!", "until"}:
+            raise Invalid(f"invalid filter '{unknown.pop()}'")
+        until = min((parse_time(value) for value in filters.get("until", [])), default=time.time())
+        doomed = [
+            c
+            for c in self._containers.list()
+            if status_word(c) in ("created", "exited")
+            and c.created < until
+            and all(_has_label(c.spec.labels, value) for value in filters.get("label", []))
+            and not any(_has_label(c.spec.labels, value) for value in filters.get("label!", []))
+        ]
+        if flag(request, "explain"):
+            return answer({"Lines": [f"rm -r {self._daemon.paths.container_state(c.id)}" for c in doomed]})
+        freed, removed = 0, []
+        for container in doomed:
+            size = await asyncio.to_thread(_size, self._daemon.paths.container_state(container.id))
+            with contextlib.suppress(FairleadError):
+                await self._containers.remove(container.id)
+                removed.append(container.id)
+                freed += size
+        return answer({"ContainersDeleted": removed, "SpaceReclaimed": freed})
+
+    async def wait(self, request: web.Request) -> web.StreamResponse:
+        condition = request.query.get("condition") or "not-running"
+        if condition not in _CONDITIONS:
+            raise Invalid(f'invalid condition: "{condition}"')
+        waiting = self._containers.subscribe(request.match_info["ref"], condition)  # type: ignore[arg-type]
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        # `docker run` starts the container only when it has these headers.
+        await response.prepare(request)
+        await response.write(b"")
+        code = await waiting
+        await response.write(msgspec.json.encode({"StatusCode": code}) + b"\n")
+        await response.write_eof()
+        return response
+
+    async def resize(self, request: web.Request) -> web.StreamResponse:
+        await self._containers.resize(request.match_info["ref"], *parse_size(request))
+        return answer()
+
+    async def attach(self, request: web.Request) -> web.StreamResponse:
+        container = self._get(request)
+        if not any(flag(request, name) for name in ("stream", "logs")):
+            raise Invalid("attach does nothing without stream or logs: set one of them")
+        wants_out, wants_err = flag(request, "stdout"), flag(request, "stderr")
+        tty = container.spec.tty
+        before = []
+        if flag(request, "logs"):
+            before = [f async for f in self._containers.logs(container.id, stdout=wants_out, stderr=wants_err)]
+        attachment = self._containers.attach(container.id, stdout=wants_out, stderr=wants_err)
+        if not flag(request, "stream"):
+            self._containers.detach(container.id, attachment)
+        stdin = flag(request, "stdin") and container.spec.open_stdin
+        keys = streams.parse_keys(request.query.get("detachKeys", "")) if tty and stdin else b""
+        try:
+            return await streams.serve(request, attachment, tty=tty, stdin=stdin, before=before, detach_keys=keys)
+        finally:
+            self._containers.detach(container.id, attachment)
+
+    async def logs(self, request: web.Request) -> web.StreamResponse:
+        container = self._get(request)
+        wants_out, wants_err = flag(request, "stdout"), flag(request, "stderr")
+        if not wants_out and not wants_err:
+            raise Invalid("Bad parameters: you must choose at least one stream")
+        tail = request.query.get("tail") or "all"
+        if tail != "all" and not tail.isdigit():
+            raise Invalid(f"invalid tail {tail!r}: a number or all is needed")
+        frames = self._containers.logs(
+            container.id,
+            stdout=wants_out,
+            stderr=wants_err,
+            since=parse_time(request.query.get("since") or "0"),
+            until=parse_time(request.query.get("until") or "0"),
+            tail=None if tail == "all" else int(tail),
+            timestamps=flag(request, "timestamps"),
+            follow=flag(request, "follow"),
+        )
+        tty = container.spec.tty
+        kind = streams.RAW if tty else streams.MULTIPLEXED
+        response = web.StreamResponse(headers={"Content-Type": kind})
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+        with contextlib.suppress(ConnectionError):
+            async for frame in frames:
+                await response.write(streams.frame_bytes(frame, tty=tty))
+            await response.write_eof()
+        return response
+
+    async def top(self, request: web.Request) -> web.StreamResponse:
+        container = self._get(request)
+        pids = await asyncio.to_thread(self._containers.processes, container.id)
+        arguments = request.query.get("ps_args") or "-ef"
+        titles, rows = await asyncio.to_thread(_ps, pids, arguments)
+        return answer({"Titles": titles, "Processes": rows})
+
+
+def parse_filters(request: web.Request) -> dict[str, list[str]]:
+    """The ``filters`` parameter: ``{"name": ["a"]}``, or as old clients send it ``{"name": {"a": true}}``."""
+    text = request.query.get("filters")
+    if not text:
+        return {}
+    try:
+        value = msgspec.json.decode(text)
+        return {
+            name: [str(v).lower() if isinstance(v, bool) else str(v) for v in values] for name, values in value.items()
+        }
+    except (msgspec.DecodeError, AttributeError, TypeError):
+        raise Invalid("invalid filters: a JSON object of lists is needed") from None
+
+
+def parse_size(request: web.Request) -> tuple[int, int]:
+    """Rows and columns of a terminal."""
+    try:
+        height, width = int(request.query["h"]), int(request.query["w"])
+    except (KeyError, ValueError):
+        raise Invalid("a terminal's size needs the numbers h (rows) and w (columns)") from None
+    if not (0 <= height < 65536 and 0 <= width < 65536):
+        raise Invalid("a terminal's size must be 0 to 65535 rows and columns")
+    return height, width
+
+
+def parse_time(text: str) -> float:
+    """Seconds since the epoch (with a fraction), or RFC 3339."""
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    try:
+        moment = datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text))
+        return moment.timestamp()
+    except ValueError:
+        raise Invalid(f"invalid time {text!r}: seconds since the epoch or RFC 3339 are allowed") from None
+
+
+def _seconds(request: web.Request) -> int | None:
+    text = request.query.get("t") or request.query.get("timeout")
+    if not text:
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise Invalid(f"invalid timeout {text!r}: a number of seconds is needed") from None
+
+
+def _has_label(labels: dict[str, str], wanted: str) -> bool:
+    name, equals, value = wanted.partition("=")
+    return name in labels and (not equals or labels[name] == value)
+
+
+def _is_port(wanted: str, port: int, protocol: str) -> bool:
+    return wanted in (str(port), f"{port}/{protocol}")
+
+
+def _check_platform(platform: str) -> None:
+    if platform.partition("/")[0].lower() not in ("linux", ""):
+        raise Invalid(f"platform {platform!r} is not supported: containers are Linux ones here")
+
+
+def _make_bind_sources(binds: tuple[Any, ...]) -> None:
+    """A source that is not there becomes a directory, as Docker has it for ``-v``."""
+    for bind in binds:
+        try:
+            Path(bind.source).mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise Invalid(f"the bind source {bind.source} cannot be made: {error.strerror}") from None
+
+
+def _size(directory: Path) -> int:
+    return sum(path.lstat().st_size for path in directory.rglob("*") if path.is_file() and not path.is_symlink())
+
+
+def _ps(pids: list[int], arguments: str) -> tuple[list[str], list[list[str]]]:
+    """The host's ps(1), its rows reduced to these processes."""
+    import shlex
+    import subprocess
+
+    done = subprocess.run(["ps", *shlex.split(arguments)], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    if done.returncode or not done.stdout:
+        raise Invalid(f"ps: {done.stderr.strip() or 'no output'}")
+    header, *lines = done.stdout.splitlines()
+    titles = header.split()
+    if "PID" not in titles:
+        raise Invalid("Couldn't find PID field in ps output")
+    column = titles.index("PID")
+    wanted = {str(pid) for pid in pids}
+    rows = [line.split(None, len(titles) - 1) for line in lines]
+    return titles, [row for row in rows if len(row) > column and row[column] in wanted]

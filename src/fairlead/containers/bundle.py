@@ -1,0 +1,239 @@
+"""The OCI configuration of a container, with Docker's defaults.  Pure: records in, a document out.
+
+Source: opencontainers/runtime-spec 1.0 config.md, config-linux.md; the defaults are those that `docker run` gives.
+No seccomp profile is set yet; capabilities, masked paths, read-only paths and the device list are.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from fairlead.containers.record import Container, ContainerSpec, Limits
+from fairlead.errors import Invalid, MissingProgram
+
+
+def _words(text: str) -> list[str]:
+    return text.split()
+
+
+PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+DEFAULT_CAPABILITIES = _words(
+    "CAP_AUDIT_WRITE CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER CAP_FSETID CAP_KILL CAP_MKNOD CAP_NET_BIND_SERVICE "
+    "CAP_NET_RAW CAP_SETFCAP CAP_SETGID CAP_SETPCAP CAP_SETUID CAP_SYS_CHROOT"
+)
+
+ALL_CAPABILITIES = _words(
+    "CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_FSETID CAP_KILL CAP_SETGID CAP_SETUID CAP_SETPCAP "
+    "CAP_LINUX_IMMUTABLE CAP_NET_BIND_SERVICE CAP_NET_BROADCAST CAP_NET_ADMIN CAP_NET_RAW CAP_IPC_LOCK CAP_IPC_OWNER "
+    "CAP_SYS_MODULE CAP_SYS_RAWIO CAP_SYS_CHROOT CAP_SYS_PTRACE CAP_SYS_PACCT CAP_SYS_ADMIN CAP_SYS_BOOT CAP_SYS_NICE "
+    "CAP_SYS_RESOURCE CAP_SYS_TIME CAP_SYS_TTY_CONFIG CAP_MKNOD CAP_LEASE CAP_AUDIT_WRITE CAP_AUDIT_CONTROL "
+    "CAP_SETFCAP CAP_MAC_OVERRIDE CAP_MAC_ADMIN CAP_SYSLOG CAP_WAKE_ALARM CAP_BLOCK_SUSPEND CAP_AUDIT_READ "
+    "CAP_PERFMON CAP_BPF CAP_CHECKPOINT_RESTORE"
+)
+"""linux/capability.h, in its order."""
+
+_MASKED = _words(
+    "/proc/asound /proc/acpi /proc/interrupts /proc/kcore /proc/keys /proc/latency_stats /proc/timer_list "
+    "/proc/timer_stats /proc/sched_debug /proc/scsi /sys/firmware /sys/devices/virtual/powercap"
+)
+_READ_ONLY = _words("/proc/bus /proc/fs /proc/irq /proc/sys /proc/sysrq-trigger")
+
+_DEVICES = ("c 1:3", "c 1:5", "c 1:7", "c 1:8", "c 1:9", "c 5:0", "c 5:1", "c 5:2", "c 136:*")
+"""null zero full random urandom tty console ptmx pts; any node may be made (``m``), only these may be used."""
+
+_INITS = ("tini", "docker-init", "catatonit")
+"""Programs that make a small first process which reaps zombies (``--init``); all take ``-- COMMAND``."""
+_INIT_PATH = "/sbin/docker-init"
+
+
+def capabilities(spec: ContainerSpec) -> list[str]:
+    """What the container's root may do; raises `Invalid` for a capability that Linux does not have."""
+    if spec.privileged:
+        return list(ALL_CAPABILITIES)
+    add, drop = (_names(names) for names in (spec.cap_add, spec.cap_drop))
+    base = set(ALL_CAPABILITIES if "ALL" in add else DEFAULT_CAPABILITIES)
+    if "ALL" in drop:
+        base = set()
+    wanted = (base | (add - {"ALL"})) - drop
+    return [name for name in ALL_CAPABILITIES if name in wanted]
+
+
+def _names(names: tuple[str, ...]) -> set[str]:
+    found = set()
+    for given in names:
+        name = given.upper()
+        if name != "ALL":
+            name = name if name.startswith("CAP_") else f"CAP_{name}"
+            if name not in ALL_CAPABILITIES:
+                raise Invalid(f"invalid capability {given!r}: capabilities(7) lists the allowed ones")
+        found.add(name)
+    return found
+
+
+def make_config(
+    container: Container, *, root: Path, namespace: str | None, files: dict[str, Path], cgroup: str
+) -> dict[str, Any]:
+    """The configuration document.
+
+    `namespace`: the network namespace's path, or None for the host's.  `files`: what is bound over the container's
+    /etc/hosts and the like, by its path inside.  The user is filled in later: the names are in the image.
+    """
+    spec = container.spec
+    document: dict[str, Any] = {
+        "ociVersion": "1.0.2",
+        "hostname": spec.hostname,
+        "root": {"path": str(root), "readonly": spec.read_only},
+        "process": _process(spec),
+        "mounts": _mounts(spec, files, host_network=namespace is None),
+        "linux": {
+            "cgroupsPath": cgroup,
+            "namespaces": _namespaces(namespace),
+            "resources": _resources(spec),
+            "sysctl": _sysctls(spec, namespace),
+            "maskedPaths": [] if spec.privileged else list(_MASKED),
+            "readonlyPaths": [] if spec.privileged else list(_READ_ONLY),
+            "rootfsPropagation": "private",
+        },
+    }
+    if spec.domainname:
+        document["domainname"] = spec.domainname
+    return document
+
+
+def find_init() -> str:
+    """The host's init program for containers; raises `MissingProgram`."""
+    for name in _INITS:
+        if path := shutil.which(name):
+            return path
+    raise MissingProgram(f"--init needs one of the programs {', '.join(_INITS)}: install the package tini")
+
+
+def environment(spec: ContainerSpec) -> list[str]:
+    """The process's environment before HOME, which needs the image's passwd file."""
+    names = {variable.partition("=")[0] for variable in spec.env}
+    defaults = [PATH] if "PATH" not in names else []
+    defaults += [f"HOSTNAME={spec.hostname}"] if "HOSTNAME" not in names else []
+    defaults += ["TERM=xterm"] if spec.tty and "TERM" not in names else []
+    return defaults + list(spec.env)
+
+
+def _process(spec: ContainerSpec) -> dict[str, Any]:
+    allowed = capabilities(spec)
+    arguments = list(spec.arguments)
+    return {
+        "terminal": spec.tty,
+        "user": {"uid": 0, "gid": 0},
+        "args": [_INIT_PATH, "--", *arguments] if spec.init else arguments,
+        "env": environment(spec),
+        "cwd": spec.workdir or "/",
+        "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), allowed),
+        "noNewPrivileges": spec.no_new_privileges,
+        "oomScoreAdj": spec.oom_score_adj,
+    }
+
+
+def _namespaces(network: str | None) -> list[dict[str, str]]:
+    kinds = [{"type": kind} for kind in ("pid", "ipc", "uts", "mount", "cgroup")]
+    return kinds if network is None else [*kinds, {"type": "network", "path": network}]
+
+
+def _mounts(spec: ContainerSpec, files: dict[str, Path], *, host_network: bool) -> list[dict[str, Any]]:
+    quiet = ["nosuid", "noexec", "nodev"]
+    system = "rw" if spec.privileged else "ro"
+    # A sysfs can only be mounted by the owner of the network namespace; the host's is bound instead.
+    sysfs: dict[str, Any] = {"type": "sysfs", "source": "sysfs", "options": [*quiet, system]}
+    if host_network:
+        sysfs = {"type": "bind", "source": "/sys", "options": ["rbind", *quiet, system]}
+    mounts: list[dict[str, Any]] = [
+        {"destination": "/proc", "type": "proc", "source": "proc", "options": list(quiet)},
+        {
+            "destination": "/dev",
+            "type": "tmpfs",
+            "source": "tmpfs",
+            "options": ["nosuid", "strictatime", "mode=755", "size=65536k"],
+        },
+        {
+            "destination": "/dev/pts",
+            "type": "devpts",
+            "source": "devpts",
+            "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+        },
+        {"destination": "/sys", **sysfs},
+        {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": [*quiet, system]},
+        {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": list(quiet)},
+        {
+            "destination": "/dev/shm",
+            "type": "tmpfs",
+            "source": "shm",
+            "options": [*quiet, "mode=1777", f"size={spec.shm_size}"],
+        },
+    ]
+    taken = {bind.target for bind in spec.binds}
+    mounts += [
+        {"destination": inside, "type": "bind", "source": str(outside), "options": ["rbind", "rprivate"]}
+        for inside, outside in files.items()
+        if inside not in taken
+    ]
+    for target, options in spec.tmpfs.items():
+        words = options.split(",") if options else []
+        mounts.append(
+            {"destination": target, "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "nodev", *words]}
+        )
+    for bind in spec.binds:
+        propagation = [] if any("shared" in o or "slave" in o for o in bind.options) else ["rprivate"]
+        mounts.append(
+            {
+                "destination": bind.target,
+                "type": "bind",
+                "source": bind.source,
+                "options": ["rbind", *propagation, *(o for o in bind.options if o not in ("z", "Z", "nocopy"))],
+            }
+        )
+    if spec.init:
+        mounts.append({"destination": _INIT_PATH, "type": "bind", "source": find_init(), "options": ["bind", "ro"]})
+    # A mount hides what was mounted beneath it before, so parents come first.
+    return sorted(mounts, key=lambda entry: entry["destination"].rstrip("/").count("/"))
+
+
+def _resources(spec: ContainerSpec) -> dict[str, Any]:
+    if spec.privileged:
+        devices: list[dict[str, Any]] = [{"allow": True, "access": "rwm"}]
+    else:
+        devices = [{"allow": False, "access": "rwm"}]
+        devices += [{"allow": True, "type": kind, "access": "m"} for kind in "cb"]
+        for device in _DEVICES:
+            kind, _, numbers = device.partition(" ")
+            major, _, minor = numbers.partition(":")
+            entry = {"allow": True, "type": kind, "major": int(major), "access": "rwm"}
+            devices.append(entry if minor == "*" else {**entry, "minor": int(minor)})
+    return {"devices": devices, **_limits(spec.limits)}
+
+
+def _limits(limits: Limits) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    if limits.memory:
+        found["memory"] = {"limit": limits.memory, "swap": limits.memory_swap or 2 * limits.memory}
+    if limits.pids > 0:
+        found["pids"] = {"limit": limits.pids}
+    cpu: dict[str, Any] = {}
+    if limits.nano_cpus:
+        cpu |= {"period": 100_000, "quota": limits.nano_cpus // 10_000}
+    if limits.cpu_shares:
+        cpu["shares"] = limits.cpu_shares
+    if limits.cpuset:
+        cpu["cpus"] = limits.cpuset
+    return {**found, "cpu": cpu} if cpu else found
+
+
+def _sysctls(spec: ContainerSpec, namespace: str | None) -> dict[str, str]:
+    if namespace is None:
+        return dict(spec.sysctls)
+    # As Docker: any user inside may bind low ports and send pings.
+    return {
+        "net.ipv4.ip_unprivileged_port_start": "0",
+        "net.ipv4.ping_group_range": "0 2147483647",
+        **spec.sysctls,
+    }

@@ -1,0 +1,408 @@
+"""Further processes in running containers (``exec``), by ``crun exec``.
+
+They are the daemon's children: their output goes straight through it, and they end with their container.
+"""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import socket
+import struct
+import subprocess
+import tempfile
+import termios
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from fairlead.containers.bundle import ALL_CAPABILITIES
+from fairlead.containers.record import Container, Status
+from fairlead.containers.streams import STDERR, STDOUT, Attachment, Frame
+from fairlead.errors import Conflict, Invalid, NotFound
+from fairlead.model import new_id
+from fairlead.plan.runtime import explain_refusal, read_pid
+from fairlead.plan.users import resolve
+
+if TYPE_CHECKING:
+    from fairlead.containers.service import Containers
+
+log = logging.getLogger("fairlead.containers")
+
+_CHUNK = 1 << 15
+
+_LINGER = 1.0
+"""Seconds of silence after which the output ends although a process in the background still holds it."""
+
+_REMEMBERED = 1000
+"""Ended execs that can still be inspected."""
+
+
+class ExecSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What a user asks of ``exec``."""
+
+    command: tuple[str, ...]
+    env: tuple[str, ...] = ()
+    user: str = ""
+    workdir: str = ""
+    tty: bool = False
+    privileged: bool = False
+    attach_stdin: bool = False
+    attach_stdout: bool = False
+    attach_stderr: bool = False
+
+
+@dataclass(slots=True)
+class Exec:
+    """One exec: not started, running, or ended (`exit_code` is set)."""
+
+    id: str
+    container: str
+    spec: ExecSpec
+    started: bool = False
+    exit_code: int | None = None
+    pid_file: Path | None = None
+    process: subprocess.Popen[bytes] | None = None
+    terminal: int = -1
+    size: tuple[int, int] | None = None
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def running(self) -> bool:
+        return self.process is not None and self.exit_code is None
+
+    @property
+    def pid(self) -> int:
+        return read_pid(self.pid_file) if self.running and self.pid_file else 0
+
+
+class _Input:
+    """Takes what the user types: the write end of a pipe, or the terminal."""
+
+    def __init__(self, descriptor: int, *, terminal: bool) -> None:
+        os.set_blocking(descriptor, False)
+        self._descriptor = descriptor
+        self._terminal = terminal
+        self._lock = asyncio.Lock()
+
+    async def write(self, data: bytes) -> None:
+        async with self._lock:
+            view = memoryview(data)
+            while view:
+                if self._descriptor < 0:
+                    raise BrokenPipeError
+                try:
+                    view = view[os.write(self._descriptor, view) :]
+                except BlockingIOError:
+                    await _writable(self._descriptor)
+
+    def end_input(self) -> None:
+        # A terminal has no half: the user types ^D.
+        if not self._terminal:
+            self.close()
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+class Execs:
+    """All execs since the daemon started."""
+
+    def __init__(self, containers: Containers) -> None:
+        self._containers = containers
+        self._execs: dict[str, Exec] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def get(self, ref: str) -> Exec:
+        """Raises `NotFound`."""
+        try:
+            return self._execs[ref]
+        except KeyError:
+            matches = [e for e in self._execs.values() if ref and e.id.startswith(ref)]
+            if len(matches) == 1:
+                return matches[0]
+            raise NotFound(f"No such exec instance: {ref}") from None
+
+    def of(self, container_id: str) -> list[Exec]:
+        """A container's execs that have not ended."""
+        return [e for e in self._execs.values() if e.container == container_id and e.exit_code is None]
+
+    def create(self, ref: str, spec: ExecSpec) -> Exec:
+        """Note what is to run; nothing runs yet."""
+        container = self._running(ref)
+        if not spec.command:
+            raise Invalid("No exec command specified")
+        made = Exec(new_id(), container.id, spec)
+        self._execs[made.id] = made
+        over = [e.id for e in self._execs.values() if e.exit_code is not None]
+        for id_ in over[: max(0, len(over) - _REMEMBERED)]:
+            del self._execs[id_]
+        return made
+
+    def _running(self, ref: str) -> Container:
+        container = self._containers.get(ref)
+        if container.status is Status.PAUSED:
+            raise Conflict(f"Container {container.name} is paused, unpause the container before exec")
+        if not container.is_running:
+            raise Conflict(f"container {container.id} is not running")
+        return container
+
+    def check_startable(self, ref: str) -> Container:
+        """The container to run it in; raises `Conflict` when it runs or ran, or the container does not run."""
+        execution = self.get(ref)
+        if execution.started:
+            state = "is already running" if execution.running else "has already run"
+            raise Conflict(f"Error: Exec command {execution.id} {state}")
+        return self._running(execution.container)
+
+    async def start(self, ref: str, *, detach: bool = False, size: tuple[int, int] | None = None) -> Attachment:
+        """Run it.  What it says comes out of the attachment; raises `Invalid` as Docker would when it cannot run."""
+        execution = self.get(ref)
+        container = self.check_startable(execution.id)
+        execution.started = True
+        execution.size = size or execution.size
+        attachment = Attachment(stdout=True, stderr=True)
+        try:
+            streams = await asyncio.to_thread(self._spawn, container, execution, detach)
+        except BaseException:
+            execution.exit_code = 126
+            execution.ended.set()
+            raise
+        task = asyncio.get_running_loop().create_task(self._attend(container, execution, streams, attachment))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        if detach:
+            # Only a refusal is of interest, and that comes at once or not at all.
+            pid_file = execution.pid_file
+            while not execution.ended.is_set() and pid_file and not read_pid(pid_file):
+                await asyncio.sleep(0.002)
+            if execution.exit_code in (126, 127, 128) and (frames := [f async for f in attachment]):
+                raise Invalid(frames[-1].data.decode(errors="replace").strip())
+        return attachment
+
+    def _spawn(self, container: Container, execution: Exec, detach: bool) -> dict[str, int]:
+        """Start ``crun exec``; returns our ends of its streams.  In a thread."""
+        place = self._containers.place(container)
+        base = place.bundle / "exec" / execution.id
+        base.mkdir(parents=True)
+        execution.pid_file = base / "pid"
+        (base / "process.json").write_text(json.dumps(self._process(container, execution.spec)))
+        argv = place.crun("exec", f"--process={base / 'process.json'}", f"--pid-file={execution.pid_file}")
+        argv[1:1] = [f"--log={base / 'log'}", "--log-format=json"]
+        if execution.spec.tty:
+            return _spawn_terminal(execution, argv, container.id)
+        null = os.open(os.devnull, os.O_RDWR)
+        ours: dict[str, int] = {}
+        theirs = {"stdin": null, "stdout": null, "stderr": null}
+        try:
+            if not detach:
+                for name, wanted in (("stdin", execution.spec.attach_stdin), ("stdout", True), ("stderr", True)):
+                    if wanted:
+                        reader, writer = os.pipe()
+                        ours[name], theirs[name] = (writer, reader) if name == "stdin" else (reader, writer)
+            execution.process = subprocess.Popen(
+                [*argv, container.id], stdin=theirs["stdin"], stdout=theirs["stdout"], stderr=theirs["stderr"]
+            )
+        except BaseException:
+            for descriptor in ours.values():
+                os.close(descriptor)
+            raise
+        finally:
+            for descriptor in set(theirs.values()) | {null}:
+                os.close(descriptor)
+        return ours
+
+    def _process(self, container: Container, spec: ExecSpec) -> dict[str, Any]:
+        """The OCI process: the container's own with another command, user, directory and more environment."""
+        place = self._containers.place(container)
+        process: dict[str, Any] = dict(json.loads(place.config.read_text())["process"])
+        user = resolve(place.rootfs, spec.user or container.spec.user, container.spec.group_add)
+        names = {variable.partition("=")[0] for variable in spec.env}
+        env = [v for v in process["env"] if v.partition("=")[0] not in names and not v.startswith("HOME=")]
+        own_home = [v for v in container.spec.env if v.startswith("HOME=") and "HOME" not in names]
+        home = [] if "HOME" in names else own_home or [f"HOME={user.home}"]
+        term = ["TERM=xterm"] if spec.tty and not any(v.startswith("TERM=") for v in (*env, *spec.env)) else []
+        bound = list(ALL_CAPABILITIES) if spec.privileged else process["capabilities"]["bounding"]
+        kinds = ("bounding",) if user.uid and not spec.privileged else ("bounding", "effective", "permitted")
+        return {
+            **process,
+            "terminal": spec.tty,
+            "user": {"uid": user.uid, "gid": user.gid, "additionalGids": list(user.groups)},
+            "args": list(spec.command),
+            "env": [*env, *home, *term, *spec.env],
+            "cwd": spec.workdir or process["cwd"],
+            "capabilities": dict.fromkeys(kinds, bound),
+        }
+
+    async def _attend(
+        self, container: Container, execution: Exec, streams: dict[str, int], attachment: Attachment
+    ) -> None:
+        """Carry output until the process has ended, then note its exit code."""
+        source = _Input(streams["stdin"], terminal=execution.spec.tty) if "stdin" in streams else None
+        attachment.connect(source)
+        assert execution.process is not None
+        log_file = (execution.pid_file or Path()).with_name("log")
+        readers = [
+            asyncio.ensure_future(_pump(streams[name], number, attachment, log_file))
+            for name, number in (("stdout", STDOUT), ("stderr", STDERR))
+            if name in streams
+        ]
+        try:
+            code = await _reap(execution.process)
+            message = _first_error(log_file)
+            if code and message is not None:
+                code, reason = explain_refusal(message, execution.spec.command[0])
+                sentence = f"OCI runtime exec failed: exec failed: unable to start container process: {reason}"
+                await attachment.put(Frame(STDOUT, f"{sentence}\r\n".encode()))
+            execution.exit_code = code
+            if readers:
+                await asyncio.wait(readers, timeout=_LINGER)
+        finally:
+            for reader in readers:
+                reader.cancel()
+            if source:
+                source.close()
+            if execution.terminal >= 0:
+                os.close(execution.terminal)
+                execution.terminal = -1
+            if execution.exit_code is None:
+                execution.exit_code = 137
+            execution.ended.set()
+            await attachment.finish()
+
+    def resize(self, ref: str, height: int, width: int) -> None:
+        """The size of an exec's terminal, in characters; before the start it is kept for it."""
+        execution = self.get(ref)
+        execution.size = (height, width)
+        if execution.terminal >= 0:
+            _resize(execution.terminal, height, width)
+
+    def container_ended(self, container_id: str) -> None:
+        """Its execs that were never started never will be."""
+        for execution in self.of(container_id):
+            if not execution.started:
+                execution.exit_code = 137
+
+    def close(self) -> None:
+        """The daemon stops."""
+        for task in self._tasks:
+            task.cancel()
+
+
+def _spawn_terminal(execution: Exec, argv: list[str], container_id: str) -> dict[str, int]:
+    """With a terminal: crun makes it inside the container and hands its master side over a socket."""
+    with tempfile.TemporaryDirectory(prefix="fairlead-tty-") as directory, socket.socket(socket.AF_UNIX) as server:
+        path = f"{directory}/socket"
+        server.bind(path)
+        server.listen(1)
+        execution.process = subprocess.Popen(
+            [*argv, f"--console-socket={path}", container_id],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        server.settimeout(0.02)
+        while True:
+            try:
+                connection, _ = server.accept()
+                break
+            except TimeoutError:
+                if execution.process.poll() is not None:
+                    return {}
+    with connection:
+        connection.settimeout(5)
+        descriptors = array.array("i")
+        _, control, _, _ = connection.recvmsg(4096, socket.CMSG_SPACE(descriptors.itemsize))
+        for _, _, data in control:
+            descriptors.frombytes(data[: descriptors.itemsize])
+    if not descriptors:
+        return {}
+    execution.terminal = descriptors[0]
+    if execution.size:
+        _resize(execution.terminal, *execution.size)
+    return {"stdin": os.dup(descriptors[0]), "stdout": os.dup(descriptors[0])}
+
+
+def _resize(terminal: int, height: int, width: int) -> None:
+    with contextlib.suppress(OSError):
+        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
+
+
+def _first_error(log_file: Path) -> str | None:
+    """What crun noted when it could not start the process; None when it could."""
+    try:
+        lines = log_file.read_text().splitlines()
+        return str(json.loads(lines[0])["msg"]) if lines else None
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+async def _pump(descriptor: int, number: int, attachment: Attachment, log_file: Path) -> None:
+    """Carry one stream to the user until its end, except crun's own complaint, which is told in Docker's words."""
+    os.set_blocking(descriptor, False)
+    try:
+        while True:
+            try:
+                data = os.read(descriptor, _CHUNK)
+            except BlockingIOError:
+                await _readable(descriptor)
+                continue
+            except OSError:
+                return  # EIO: the last process has closed the terminal
+            if not data:
+                return
+            if not (number == STDERR and _first_error(log_file) is not None):
+                await attachment.put(Frame(number, data))
+    finally:
+        os.close(descriptor)
+
+
+def _settle(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)
+
+
+async def _readable(descriptor: int) -> None:
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+    loop.add_reader(descriptor, _settle, ready)
+    try:
+        await ready
+    finally:
+        loop.remove_reader(descriptor)
+
+
+async def _writable(descriptor: int) -> None:
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+    loop.add_writer(descriptor, _settle, ready)
+    try:
+        await ready
+    finally:
+        loop.remove_writer(descriptor)
+
+
+async def _reap(process: subprocess.Popen[bytes]) -> int:
+    """The exit code of a child, without a thread for the wait."""
+    if process.poll() is None:
+        try:
+            descriptor = os.pidfd_open(process.pid)
+        except ProcessLookupError:
+            return process.wait()
+        try:
+            await _readable(descriptor)
+        finally:
+            os.close(descriptor)
+    code = process.wait()
+    if code < 0:
+        return 128 - code
+    return code

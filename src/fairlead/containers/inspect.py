@@ -1,0 +1,384 @@
+"""Containers in Docker's shapes (Engine API v1.51): ``GET /containers/{id}/json`` and ``GET /containers/json``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from ipaddress import ip_address
+from typing import Any
+
+from fairlead.containers.plans import log_path
+from fairlead.containers.record import Container, ContainerSpec, Status
+from fairlead.engine import PortSpec
+from fairlead.model import Endpoint, Network
+from fairlead.paths import Paths
+
+_NEVER = "0001-01-01T00:00:00Z"
+
+_SHOWN = {Status.STARTING: "created"}
+"""Nobody was told of a start before it succeeded."""
+
+
+def rfc3339(seconds: float) -> str:
+    """Seconds since the epoch as Docker writes times, with nanoseconds; 0 is Go's zero time."""
+    if not seconds:
+        return _NEVER
+    whole = int(seconds)
+    nanoseconds = int((seconds - whole) * 1_000_000) * 1000
+    return datetime.fromtimestamp(whole, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{nanoseconds:09d}Z"
+
+
+def status_word(container: Container) -> str:
+    """created, running, paused, restarting, removing or exited."""
+    return _SHOWN.get(container.status, container.status.value)
+
+
+def inspect(
+    container: Container,
+    *,
+    paths: Paths,
+    endpoints: list[Endpoint],
+    networks: Mapping[str, Network],
+    image_config: dict[str, Any],
+    execs: list[str],
+) -> dict[str, Any]:
+    """The whole of ``docker inspect``.  `networks`: all, by id."""
+    spec = container.spec
+    state = paths.container_state(container.id)
+    arguments = spec.arguments
+    return {
+        "Id": container.id,
+        "Created": rfc3339(container.created),
+        "Path": arguments[0],
+        "Args": list(arguments[1:]),
+        "State": _state(container),
+        "Image": f"sha256:{container.image_id}",
+        "ResolvConfPath": str(state / "resolv.conf"),
+        "HostnamePath": str(state / "hostname"),
+        "HostsPath": str(state / "hosts"),
+        "LogPath": str(log_path(paths, container.id)),
+        "Name": f"/{container.name}",
+        "RestartCount": container.restart_count,
+        "Driver": "overlay2",
+        "Platform": "linux",
+        "MountLabel": "",
+        "ProcessLabel": "",
+        "AppArmorProfile": "",
+        "ExecIDs": execs or None,
+        "HostConfig": _host_config(container),
+        "GraphDriver": {
+            "Name": "overlay2",
+            "Data": {
+                "UpperDir": str(state / "upper"),
+                "WorkDir": str(state / "work"),
+                "MergedDir": str(paths.container_run(container.id) / "rootfs"),
+            },
+        },
+        "Mounts": _mounts(spec),
+        "Config": _config(container, image_config),
+        "NetworkSettings": _network_settings(container, paths, endpoints, networks),
+    }
+
+
+def summary(container: Container, *, endpoints: list[Endpoint], networks: Mapping[str, Network]) -> dict[str, Any]:
+    """One entry of ``docker ps``."""
+    spec = container.spec
+    return {
+        "Id": container.id,
+        "Names": [f"/{container.name}"],
+        "Image": spec.image,
+        "ImageID": f"sha256:{container.image_id}",
+        "Command": " ".join(spec.arguments),
+        "Created": int(container.created),
+        "Ports": _port_list(container, endpoints),
+        "Labels": spec.labels,
+        "State": status_word(container),
+        "Status": status_text(container, time.time()),
+        "HostConfig": {"NetworkMode": spec.network_mode},
+        "NetworkSettings": {"Networks": _networks(container, endpoints, networks)},
+        "Mounts": _mounts(spec),
+    }
+
+
+def status_text(container: Container, now: float) -> str:
+    """The sentence in the STATUS column."""
+    match container.status:
+        case Status.RUNNING:
+            return f"Up {ago(now - container.started)}"
+        case Status.PAUSED:
+            return f"Up {ago(now - container.started)} (Paused)"
+        case Status.RESTARTING:
+            return f"Restarting ({container.exit_code}) {ago(now - container.finished)} ago"
+        case Status.EXITED:
+            return f"Exited ({container.exit_code}) {ago(now - container.finished)} ago"
+        case Status.REMOVING:
+            return "Removal In Progress"
+        case _:
+            return "Created"
+
+
+def ago(seconds: float) -> str:
+    """A length of time as Docker words it (docker/go-units, duration.go)."""
+    seconds = max(0, int(seconds))
+    hours = (seconds + 1800) // 3600
+    if seconds < 1:
+        return "Less than a second"
+    if seconds == 1:
+        return "1 second"
+    if seconds < 60:
+        return f"{seconds} seconds"
+    if seconds < 120:
+        return "About a minute"
+    if seconds < 3600:
+        return f"{seconds // 60} minutes"
+    if hours == 1:
+        return "About an hour"
+    if hours < 48:
+        return f"{hours} hours"
+    if hours < 24 * 7 * 2:
+        return f"{hours // 24} days"
+    if hours < 24 * 30 * 2:
+        return f"{hours // 24 // 7} weeks"
+    if hours < 24 * 365 * 2:
+        return f"{hours // 24 // 30} months"
+    return f"{hours // 24 // 365} years"
+
+
+def _state(container: Container) -> dict[str, Any]:
+    return {
+        "Status": status_word(container),
+        "Running": container.is_running or container.status is Status.RESTARTING,
+        "Paused": container.status is Status.PAUSED,
+        "Restarting": container.status is Status.RESTARTING,
+        "OOMKilled": container.oom_killed,
+        "Dead": False,
+        "Pid": container.pid if container.is_running else 0,
+        "ExitCode": container.exit_code,
+        "Error": container.error,
+        "StartedAt": rfc3339(container.started),
+        "FinishedAt": rfc3339(container.finished),
+    }
+
+
+def _config(container: Container, image: dict[str, Any]) -> dict[str, Any]:
+    spec = container.spec
+    config: dict[str, Any] = {
+        "Hostname": spec.hostname,
+        "Domainname": spec.domainname,
+        "User": spec.user,
+        "AttachStdin": spec.attach_stdin,
+        "AttachStdout": spec.attach_stdout,
+        "AttachStderr": spec.attach_stderr,
+        "Tty": spec.tty,
+        "OpenStdin": spec.open_stdin,
+        "StdinOnce": spec.stdin_once,
+        "Env": list(spec.env),
+        "Cmd": list(spec.command) or None,
+        "Image": spec.image,
+        "Volumes": image.get("Volumes"),
+        "WorkingDir": spec.workdir,
+        "Entrypoint": list(spec.entrypoint) or None,
+        "OnBuild": None,
+        "Labels": spec.labels,
+        "StopSignal": spec.stop_signal,
+    }
+    if spec.exposed:
+        config["ExposedPorts"] = {port: {} for port in spec.exposed}
+    if spec.stop_timeout is not None:
+        config["StopTimeout"] = spec.stop_timeout
+    return config
+
+
+def _host_config(container: Container) -> dict[str, Any]:
+    spec = container.spec
+    limits = spec.limits
+    return {
+        "Binds": [str(bind) for bind in spec.binds] or None,
+        "ContainerIDFile": "",
+        "LogConfig": {"Type": "json-file", "Config": {}},
+        "NetworkMode": spec.network_mode,
+        "PortBindings": _bindings(spec.ports),
+        "RestartPolicy": {"Name": spec.restart.name, "MaximumRetryCount": spec.restart.maximum},
+        "AutoRemove": spec.auto_remove,
+        "VolumeDriver": "",
+        "VolumesFrom": None,
+        "ConsoleSize": [0, 0],
+        "CapAdd": list(spec.cap_add) or None,
+        "CapDrop": list(spec.cap_drop) or None,
+        "CgroupnsMode": "private",
+        "Dns": list(spec.dns),
+        "DnsOptions": list(spec.dns_options),
+        "DnsSearch": list(spec.dns_search),
+        "ExtraHosts": list(spec.extra_hosts) or None,
+        "GroupAdd": list(spec.group_add) or None,
+        "IpcMode": "private",
+        "Cgroup": "",
+        "Links": None,
+        "OomScoreAdj": spec.oom_score_adj,
+        "PidMode": "",
+        "Privileged": spec.privileged,
+        "PublishAllPorts": spec.publish_all,
+        "ReadonlyRootfs": spec.read_only,
+        "SecurityOpt": ["no-new-privileges"] if spec.no_new_privileges else None,
+        "Tmpfs": spec.tmpfs or None,
+        "UTSMode": "",
+        "UsernsMode": "",
+        "ShmSize": spec.shm_size,
+        "Sysctls": spec.sysctls or None,
+        "Runtime": "crun",
+        "Isolation": "",
+        "CpuShares": limits.cpu_shares,
+        "Memory": limits.memory,
+        "NanoCpus": limits.nano_cpus,
+        "CgroupParent": "",
+        "CpuPeriod": 0,
+        "CpuQuota": 0,
+        "CpusetCpus": limits.cpuset,
+        "MemorySwap": limits.memory_swap,
+        "PidsLimit": limits.pids or None,
+        "Init": spec.init or None,
+    }
+
+
+def _bindings(ports: tuple[PortSpec, ...]) -> dict[str, list[dict[str, str]]]:
+    found: dict[str, list[dict[str, str]]] = {}
+    for port in ports:
+        host = str(port.host_port) if port.host_port else ""
+        if port.host_port_end > port.host_port:
+            host = f"{port.host_port}-{port.host_port_end}"
+        binding = {"HostIp": str(port.host_ip) if port.host_ip else "", "HostPort": host}
+        found.setdefault(f"{port.port}/{port.protocol}", []).append(binding)
+    return found
+
+
+def _mounts(spec: ContainerSpec) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = [
+        {
+            "Type": "bind",
+            "Source": bind.source,
+            "Destination": bind.target,
+            "Mode": ",".join(bind.options),
+            "RW": "ro" not in bind.options,
+            "Propagation": next((o for o in bind.options if "shared" in o or "slave" in o), "rprivate"),
+        }
+        for bind in spec.binds
+    ]
+    found += [
+        {"Type": "tmpfs", "Source": "", "Destination": target, "Mode": options, "RW": True, "Propagation": ""}
+        for target, options in spec.tmpfs.items()
+    ]
+    return found
+
+
+def _network_settings(
+    container: Container, paths: Paths, endpoints: list[Endpoint], networks: Mapping[str, Network]
+) -> dict[str, Any]:
+    running = container.is_running
+    in_sandbox = running and container.spec.network_mode != "host"
+    shown = _networks(container, endpoints, networks)
+    first = shown.get("bridge", {})
+    return {
+        "Bridge": "",
+        "SandboxID": container.id if in_sandbox else "",
+        "SandboxKey": str(paths.namespaces / container.id) if in_sandbox else "",
+        "Ports": _port_map(container, endpoints) if running else {},
+        "HairpinMode": False,
+        "LinkLocalIPv6Address": "",
+        "LinkLocalIPv6PrefixLen": 0,
+        "SecondaryIPAddresses": None,
+        "SecondaryIPv6Addresses": None,
+        # The fields below are the default bridge's, for readers older than networks (gone in API 1.52).
+        "EndpointID": first.get("EndpointID", ""),
+        "Gateway": first.get("Gateway", ""),
+        "GlobalIPv6Address": first.get("GlobalIPv6Address", ""),
+        "GlobalIPv6PrefixLen": first.get("GlobalIPv6PrefixLen", 0),
+        "IPAddress": first.get("IPAddress", ""),
+        "IPPrefixLen": first.get("IPPrefixLen", 0),
+        "IPv6Gateway": first.get("IPv6Gateway", ""),
+        "MacAddress": first.get("MacAddress", ""),
+        "Networks": shown,
+    }
+
+
+def _networks(
+    container: Container, endpoints: list[Endpoint], networks: Mapping[str, Network]
+) -> dict[str, dict[str, Any]]:
+    """The container's networks by name: as they are while it runs, as they will be before and after."""
+    by_network = {endpoint.network: endpoint for endpoint in endpoints}
+    by_name = {network.name: network for network in networks.values()}
+    found: dict[str, dict[str, Any]] = {}
+    for spec in container.spec.endpoints:
+        network = by_name.get(spec.network) or networks.get(spec.network)
+        if network:
+            found[network.name] = _endpoint(
+                container,
+                network,
+                by_network.pop(network.id, None),
+                list(spec.aliases),
+                {f"IPv{spec.ip.version}Address": str(spec.ip)} if spec.ip else None,
+            )
+    for endpoint in by_network.values():
+        if network := networks.get(endpoint.network):
+            found[network.name] = _endpoint(container, network, endpoint, list(endpoint.aliases), None)
+    mode = container.spec.network_mode
+    if not found and mode in ("host", "none") and mode in by_name:
+        found[mode] = _endpoint(container, by_name[mode], None, [], None)
+    return found
+
+
+def _endpoint(
+    container: Container,
+    network: Network,
+    endpoint: Endpoint | None,
+    aliases: list[str],
+    ipam: dict[str, str] | None,
+) -> dict[str, Any]:
+    addresses = {interface.version: interface for interface in endpoint.addresses} if endpoint else {}
+    gateways = {p.gateway.version: str(p.gateway) for p in network.pools if p.gateway} if endpoint else {}
+    v4, v6 = addresses.get(4), addresses.get(6)
+    names = [container.name, *aliases, container.id[:12]]
+    if container.spec.hostname not in names:
+        names.append(container.spec.hostname)
+    user_network = not network.predefined
+    return {
+        "IPAMConfig": ipam,
+        "Links": None,
+        "Aliases": aliases or None,
+        "MacAddress": endpoint.mac if endpoint else "",
+        "DriverOpts": None,
+        "GwPriority": 0,
+        "NetworkID": network.id if endpoint or not container.is_running else "",
+        "EndpointID": endpoint.id if endpoint else "",
+        "Gateway": gateways.get(4, "") if v4 else "",
+        "IPAddress": str(v4.ip) if v4 else "",
+        "IPPrefixLen": v4.network.prefixlen if v4 else 0,
+        "IPv6Gateway": gateways.get(6, "") if v6 else "",
+        "GlobalIPv6Address": str(v6.ip) if v6 else "",
+        "GlobalIPv6PrefixLen": v6.network.prefixlen if v6 else 0,
+        "DNSNames": list(dict.fromkeys(names)) if user_network else None,
+    }
+
+
+def _port_map(container: Container, endpoints: list[Endpoint]) -> dict[str, list[dict[str, str]] | None]:
+    found: dict[str, list[dict[str, str]] | None] = {}
+    for exposed in container.spec.exposed:
+        found[exposed] = None
+    for endpoint in endpoints:
+        for port in endpoint.ports:
+            bindings = found.get(f"{port.port}/{port.protocol}") or []
+            bindings.append({"HostIp": str(port.host_ip), "HostPort": str(port.host_port)})
+            found[f"{port.port}/{port.protocol}"] = bindings
+    return found
+
+
+def _port_list(container: Container, endpoints: list[Endpoint]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for name, bindings in sorted(_port_map(container, endpoints).items() if container.is_running else ()):
+        number, _, protocol = name.partition("/")
+        entry: dict[str, Any] = {"PrivatePort": int(number), "Type": protocol or "tcp"}
+        if not bindings:
+            found.append(entry)
+        for binding in sorted(bindings or (), key=lambda b: ip_address(b["HostIp"]).version):
+            found.append({"IP": binding["HostIp"], **entry, "PublicPort": int(binding["HostPort"])})
+    return found

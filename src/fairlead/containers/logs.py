@@ -1,0 +1,189 @@
+"""Reading a container's log, which conmon writes in the Kubernetes CRI format.
+
+A line is ``TIME STREAM P|F TEXT``: P when the text is a part of a line (conmon cuts at its buffer's end), F when the
+line ends here.  Source: kubernetes/design-proposals-archive, node/kubelet-cri-logging.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+from fairlead.containers.streams import STDERR, STDOUT, Frame
+
+_BLOCK = 1 << 16
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_IN_MODIFY = 0x2
+_IN_NONBLOCK_CLOEXEC = os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class Entry(NamedTuple):
+    """One line of the log file.  `time` is as written, RFC 3339 with nanoseconds and offset."""
+
+    time: bytes
+    stream: int
+    whole: bool
+    text: bytes
+
+    @property
+    def seconds(self) -> float:
+        """The time since the epoch."""
+        text = self.time.decode()
+        head, _, rest = text.partition(".")
+        digits = rest[:9].rstrip("Z")
+        fraction = "".join(c for c in digits if c.isdigit())
+        zone = rest[len(fraction) :]
+        moment = datetime.fromisoformat(head + (zone if zone not in ("", "Z") else "+00:00"))
+        return moment.timestamp() + (float(f"0.{fraction}") if fraction else 0.0)
+
+    def payload(self, *, timestamps: bool) -> bytes:
+        """The bytes that the container wrote, with the time in front if wanted."""
+        text = self.text + (b"\n" if self.whole else b"")
+        return self.time.replace(b"+00:00", b"Z") + b" " + text if timestamps else text
+
+
+def parse(line: bytes) -> Entry | None:
+    """An entry of the log file (without its newline); None for what conmon never writes."""
+    parts = line.split(b" ", 3)
+    if len(parts) < 3 or parts[1] not in (b"stdout", b"stderr"):
+        return None
+    stream = STDOUT if parts[1] == b"stdout" else STDERR
+    return Entry(parts[0], stream, parts[2] == b"F", parts[3] if len(parts) > 3 else b"")
+
+
+def tail_offset(file: BinaryIO, count: int) -> int:
+    """Where the last `count` lines of output begin; parts of a line count as one with its end."""
+    end = position = file.seek(0, os.SEEK_END)
+    if count <= 0:
+        return end
+    pending = b""
+    found = 0
+    start = end
+    while position > 0:
+        size = min(_BLOCK, position)
+        position -= size
+        file.seek(position)
+        block = file.read(size) + pending
+        lines = block.split(b"\n")
+        # The first piece may begin in the block before.
+        pending = lines[0] if position else b""
+        offset = position + len(block)
+        for index in range(len(lines) - 1, 0 if position else -1, -1):
+            offset -= len(lines[index])
+            entry = parse(lines[index])
+            if entry is not None:
+                at_end = start == end and found == 0
+                if (entry.whole or at_end) and (found := found + 1) > count:
+                    return start
+                start = offset
+            offset -= 1
+    return 0
+
+
+class LogReader:
+    """Reads one log from a position on; `close` it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: BinaryIO | None = None
+        self._rest = b""
+
+    def open(self, tail: int | None) -> None:
+        """Open at the beginning, or where the last `tail` lines begin; a log that is not there yet is empty."""
+        if self._file is None:
+            if not self._path.exists():
+                return
+            self._file = self._path.open("rb")
+            if tail is not None:
+                self._file.seek(tail_offset(self._file, tail))
+
+    def entries(self) -> list[Entry]:
+        """The next complete entries, a block at a time; empty at the present end."""
+        if self._file is None:
+            return []
+        while block := self._file.read(_BLOCK):
+            *lines, self._rest = (self._rest + block).split(b"\n")
+            if found := [entry for line in lines if (entry := parse(line))]:
+                return found
+        return []
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+class _Watch:
+    """Wakes when a file grows (inotify(7)); polls every half second as a safety net."""
+
+    def __init__(self, path: Path) -> None:
+        self._fd = _LIBC.inotify_init1(_IN_NONBLOCK_CLOEXEC)
+        if self._fd >= 0:
+            _LIBC.inotify_add_watch(self._fd, os.fsencode(path), _IN_MODIFY)
+            asyncio.get_running_loop().add_reader(self._fd, self._wake)
+        self.event = asyncio.Event()
+
+    def _wake(self) -> None:
+        try:
+            os.read(self._fd, 4096)
+        except BlockingIOError:
+            return
+        self.event.set()
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            asyncio.get_running_loop().remove_reader(self._fd)
+            os.close(self._fd)
+
+
+async def read_log(
+    path: Path,
+    *,
+    stdout: bool = True,
+    stderr: bool = True,
+    since: float = 0.0,
+    until: float = 0.0,
+    tail: int | None = None,
+    timestamps: bool = False,
+    follow: Callable[[], asyncio.Future[int] | None] | None = None,
+) -> AsyncIterator[Frame]:
+    """The log's frames.  `follow` gives a future that is done when the container has ended, None if it has already."""
+    wanted = {n for n, w in ((STDOUT, stdout), (STDERR, stderr)) if w}
+    ended = follow() if follow else None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if ended is not None:
+        path.touch()
+    reader = LogReader(path)
+    watch = _Watch(path) if ended is not None else None
+    inside: dict[int, bool] = {}
+    """Per stream: are we within a line whose time was printed already."""
+    try:
+        reader.open(tail)
+        while True:
+            if watch:
+                watch.event.clear()
+            over = ended is None or ended.done()
+            while entries := reader.entries():
+                for entry in entries:
+                    if until and entry.seconds > until:
+                        return
+                    if entry.stream in wanted and (not since or entry.seconds >= since):
+                        stamp = timestamps and not inside.get(entry.stream, False)
+                        inside[entry.stream] = not entry.whole
+                        yield Frame(entry.stream, entry.payload(timestamps=stamp))
+                await asyncio.sleep(0)
+            if over or ended is None or watch is None:
+                return
+            change = asyncio.ensure_future(watch.event.wait())
+            either: list[asyncio.Future[Any]] = [change, ended]
+            await asyncio.wait(either, timeout=0.5, return_when=asyncio.FIRST_COMPLETED)
+            change.cancel()
+    finally:
+        reader.close()
+        if watch:
+            watch.close()

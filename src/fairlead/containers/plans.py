@@ -1,0 +1,103 @@
+"""From a container's record to the plan that runs it, and to the one that clears it away."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fairlead.catalog import Catalog
+from fairlead.containers import files
+from fairlead.containers.bundle import make_config
+from fairlead.containers.record import Container
+from fairlead.model import Endpoint
+from fairlead.paths import Paths
+from fairlead.plan import Plan
+from fairlead.plan.containers import MountOverlay, StartMonitor, StartProcess, WriteBundle
+from fairlead.plan.runtime import Place
+from fairlead.spec import EndpointSpec, PortSpec
+
+
+def log_path(paths: Paths, container_id: str) -> Path:
+    """The log, which outlives each run."""
+    return paths.container_state(container_id) / "container.log"
+
+
+def preparing(
+    container: Container, paths: Paths, lower: list[Path], *, namespace: str | None, endpoints: list[Endpoint]
+) -> Plan:
+    """Everything up to the first process, which is then created but does not run yet."""
+    spec = container.spec
+    place = Place.of(paths, container.id)
+    state = paths.container_state(container.id)
+    bound = {f"/etc/{name}": state / name for name in ("resolv.conf", "hostname", "hosts")}
+    config = make_config(container, root=place.rootfs, namespace=namespace, files=bound, cgroup=place.cgroup)
+    keep_stdin = spec.open_stdin and not spec.stdin_once
+    return Plan(
+        (
+            MountOverlay(place.rootfs, tuple(lower), state / "upper", state / "work"),
+            WriteBundle(place, config, spec.user, spec.group_add, _etc(container, bound, namespace, endpoints)),
+            StartMonitor(place, log_path(paths, container.id), spec.tty, spec.open_stdin, keep_stdin),
+        )
+    )
+
+
+def running(container: Container, paths: Paths) -> Plan:
+    """The first process itself."""
+    return Plan((StartProcess(Place.of(paths, container.id)),))
+
+
+def remains(container_id: str, paths: Paths) -> Plan:
+    """Whatever a run of this container may have left; only good for being reverted."""
+    place = Place.of(paths, container_id)
+    return Plan((MountOverlay(place.rootfs), WriteBundle(place), StartMonitor(place)))
+
+
+def endpoint_specs(container: Container, catalog: Catalog) -> tuple[EndpointSpec, ...]:
+    """What the engine is asked for: the networks, the published ports on the first that leads outside."""
+    spec = container.spec
+    endpoints = list(spec.endpoints)
+    ports = published(container)
+    if not ports or not endpoints:
+        return tuple(endpoints)
+    outward = (i for i, e in enumerate(endpoints) if not catalog.network(e.network).internal)
+    carrier = next(outward, 0)
+    chosen = endpoints[carrier]
+    endpoints[carrier] = EndpointSpec(
+        network=chosen.network,
+        ip=chosen.ip,
+        mac=chosen.mac,
+        ifname=chosen.ifname,
+        aliases=chosen.aliases,
+        ports=ports,
+        options=chosen.options,
+    )
+    return tuple(endpoints)
+
+
+def published(container: Container) -> tuple[PortSpec, ...]:
+    """The ports to publish: those named, and with ``-P`` every exposed one that is not."""
+    spec = container.spec
+    ports = list(spec.ports)
+    if spec.publish_all:
+        named = {(port.port, port.protocol) for port in ports}
+        for exposed in spec.exposed:
+            number, _, protocol = exposed.partition("/")
+            if (int(number), protocol or "tcp") not in named:
+                ports.append(PortSpec(port=int(number), protocol=protocol or "tcp"))  # type: ignore[arg-type]
+    return tuple(ports)
+
+
+def _etc(
+    container: Container, bound: dict[str, Path], namespace: str | None, endpoints: list[Endpoint]
+) -> tuple[tuple[Path, str], ...]:
+    spec = container.spec
+    on_host = namespace is None
+    addresses = tuple(str(interface.ip) for endpoint in endpoints for interface in endpoint.addresses)
+    gateway = next((str(gateway) for endpoint in endpoints for gateway in endpoint.gateways), "")
+    hosts = files.hosts(spec, addresses, "127.0.0.1" if on_host else gateway)
+    if on_host:
+        hosts = files.merge_host_names(hosts)
+    return (
+        (bound["/etc/hosts"], hosts),
+        (bound["/etc/hostname"], f"{spec.hostname}\n"),
+        (bound["/etc/resolv.conf"], files.resolv_conf(spec, files.host_resolv_conf(), host_network=on_host)),
+    )

@@ -1,0 +1,172 @@
+"""A container as intent and history: what was asked for (`ContainerSpec`), what has happened to it (`Container`)."""
+
+from __future__ import annotations
+
+import enum
+from typing import Literal
+
+import msgspec
+
+from fairlead.engine import EndpointSpec, PortSpec
+from fairlead.errors import FairleadError
+from fairlead.model import Record
+
+RestartName = Literal["no", "always", "unless-stopped", "on-failure"]
+
+DEFAULT_STOP_TIMEOUT = 10
+"""Seconds between the stop signal and SIGKILL, as Docker has it."""
+
+
+class Status(enum.Enum):
+    """Where a container is in its life; `NEXT` says which status may follow which."""
+
+    CREATED = "created"
+    STARTING = "starting"
+    RUNNING = "running"
+    PAUSED = "paused"
+    RESTARTING = "restarting"
+    EXITED = "exited"
+    REMOVING = "removing"
+
+
+NEXT: dict[Status, frozenset[Status]] = {
+    # CREATED → CREATED and EXITED → EXITED: the record changes (a name, a network), the status does not.
+    Status.CREATED: frozenset({Status.CREATED, Status.STARTING, Status.REMOVING}),
+    # A start that fails goes back to where it came from; nobody was told that it runs.
+    Status.STARTING: frozenset({Status.RUNNING, Status.CREATED, Status.EXITED}),
+    Status.RUNNING: frozenset({Status.RUNNING, Status.PAUSED, Status.RESTARTING, Status.EXITED}),
+    Status.PAUSED: frozenset({Status.PAUSED, Status.RUNNING, Status.RESTARTING, Status.EXITED}),
+    # Waiting for the restart policy's back-off; a stop ends the wait.
+    Status.RESTARTING: frozenset({Status.RESTARTING, Status.STARTING, Status.EXITED, Status.REMOVING}),
+    Status.EXITED: frozenset({Status.EXITED, Status.STARTING, Status.RESTARTING, Status.REMOVING}),
+    Status.REMOVING: frozenset({Status.REMOVING}),
+}
+"""The life of a container."""
+
+
+class Restart(msgspec.Struct, frozen=True, kw_only=True):
+    """When to start again by itself; `maximum` 0 means without limit (``on-failure`` alone has one)."""
+
+    name: RestartName = "no"
+    maximum: int = 0
+
+    def wants(self, *, exit_code: int, count: int, stopped_by_user: bool) -> bool:
+        """Whether a container that just exited is to be started again."""
+        if stopped_by_user or self.name == "no":
+            return False
+        if self.name == "on-failure":
+            return exit_code != 0 and (self.maximum == 0 or count < self.maximum)
+        return True
+
+
+class Bind(msgspec.Struct, frozen=True, kw_only=True):
+    """A host directory or file seen inside.  `options` are mount(8) words, such as ``ro`` or ``rslave``."""
+
+    source: str
+    target: str
+    options: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return ":".join((self.source, self.target, *((",".join(self.options),) if self.options else ())))
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """Resource limits; 0 means none.  `memory` in bytes, `nano_cpus` in billionths of a processor."""
+
+    memory: int = 0
+    memory_swap: int = 0
+    pids: int = 0
+    nano_cpus: int = 0
+    cpu_shares: int = 0
+    cpuset: str = ""
+
+
+class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What a user asks of ``container create``; everything that the image decides by default is decided already."""
+
+    image: str
+    """The reference as the user gave it."""
+    command: tuple[str, ...] = ()
+    entrypoint: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+    workdir: str = ""
+    user: str = ""
+    hostname: str = ""
+    domainname: str = ""
+    tty: bool = False
+    open_stdin: bool = False
+    stdin_once: bool = False
+    attach_stdin: bool = False
+    attach_stdout: bool = False
+    attach_stderr: bool = False
+    binds: tuple[Bind, ...] = ()
+    tmpfs: dict[str, str] = {}
+    labels: dict[str, str] = {}
+    restart: Restart = Restart()
+    auto_remove: bool = False
+    network_mode: str = "bridge"
+    """A network's name, ``host``, ``none`` or ``bridge``."""
+    endpoints: tuple[EndpointSpec, ...] = ()
+    """The networks to be in at start, the one of `network_mode` first; without ports."""
+    ports: tuple[PortSpec, ...] = ()
+    publish_all: bool = False
+    exposed: tuple[str, ...] = ()
+    """``80/tcp``…: the image's and the user's."""
+    cap_add: tuple[str, ...] = ()
+    cap_drop: tuple[str, ...] = ()
+    privileged: bool = False
+    group_add: tuple[str, ...] = ()
+    no_new_privileges: bool = False
+    stop_signal: str = "SIGTERM"
+    stop_timeout: int | None = None
+    dns: tuple[str, ...] = ()
+    dns_search: tuple[str, ...] = ()
+    dns_options: tuple[str, ...] = ()
+    extra_hosts: tuple[str, ...] = ()
+    sysctls: dict[str, str] = {}
+    read_only: bool = False
+    shm_size: int = 64 << 20
+    oom_score_adj: int = 0
+    init: bool = False
+    limits: Limits = Limits()
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """The whole command line of the container's first process."""
+        return self.entrypoint + self.command
+
+
+class Container(Record, frozen=True, kw_only=True):
+    """A container.  Times are seconds since the epoch, 0 for never."""
+
+    name: str
+    image_id: str
+    spec: ContainerSpec
+    created: float
+    status: Status = Status.CREATED
+    pid: int = 0
+    """The first process, while it runs, as the host numbers it."""
+    monitor_pid: int = 0
+    """conmon, while it runs."""
+    exit_code: int = 0
+    error: str = ""
+    oom_killed: bool = False
+    started: float = 0.0
+    finished: float = 0.0
+    restart_count: int = 0
+    stopped_by_user: bool = False
+    """Stopped by hand, so that ``unless-stopped`` leaves it alone."""
+
+    def claims(self) -> tuple[str, ...]:
+        return (f"container:{self.name}",)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether its processes exist."""
+        return self.status in (Status.RUNNING, Status.PAUSED)
+
+    def becomes(self, status: Status, **fields: object) -> Container:
+        """The record in its next status; raises where the life of a container does not allow that."""
+        if status not in NEXT[self.status]:
+            raise FairleadError(f"container {self.name} cannot go from {self.status.value} to {status.value}")
+        return msgspec.structs.replace(self, status=status, **fields)

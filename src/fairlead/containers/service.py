@@ -1,0 +1,703 @@
+"""The life of containers: create, start, stop, restart, remove; and what happens when they end by themselves.
+
+Whoever changes a container holds its lock.  The record in the store is committed before the kernel is touched
+(`STARTING`, `REMOVING`) and again after, so `recover` can always tell what was promised.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Literal
+
+import msgspec
+
+from fairlead.containers import plans
+from fairlead.containers.execs import Execs
+from fairlead.containers.logs import read_log
+from fairlead.containers.names import random_name
+from fairlead.containers.record import DEFAULT_STOP_TIMEOUT, Container, ContainerSpec, Status
+from fairlead.containers.recovery import Recovery
+from fairlead.containers.streams import Attachment, Frame, Hub
+from fairlead.engine import EndpointSpec, Engine
+from fairlead.errors import Conflict, FairleadError, Invalid, NotFound, NotModified
+from fairlead.images import Image, Images
+from fairlead.model import Endpoint, check_name, new_id
+from fairlead.paths import Paths
+from fairlead.plan.containers import StartRefused
+from fairlead.plan.executor import Executor
+from fairlead.plan.runtime import Place, explain_refusal, is_monitor, read_pid
+from fairlead.store import Store
+
+log = logging.getLogger("fairlead.containers")
+
+Condition = Literal["not-running", "next-exit", "removed"]
+Listener = Callable[[str, Container, dict[str, str]], None]
+"""Is told of what happened: the action in Docker's words, the container, extra attributes."""
+
+_FIRST_DELAY = 0.1
+_LONGEST_DELAY = 60.0
+_STEADY = 10.0
+"""Seconds: a restart waits 0.1 s, each next one twice as long up to a minute; a run of 10 s starts over (as Docker)."""
+
+_UNKNOWN_EXIT = 255
+"""The exit code of a container whose monitor died with it, or was killed."""
+
+
+@dataclass(slots=True)
+class Live:
+    """What the daemon knows about one container beyond its record; rebuilt after a start of the daemon."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    waiters: list[tuple[Condition, asyncio.Future[int]]] = field(default_factory=list)
+    pending: list[Attachment] = field(default_factory=list)
+    """Users who attached before the start."""
+    hub: Hub | None = None
+    watch: int = -1
+    """A pidfd of conmon, while it runs."""
+    delay: float = _FIRST_DELAY
+    timer: asyncio.TimerHandle | None = None
+
+
+class Containers:
+    """All containers of one instance.  A `ref` is a name (``/`` in front allowed), an id, or a unique id prefix."""
+
+    def __init__(self, store: Store, paths: Paths, engine: Engine, images: Images, executor: Executor) -> None:
+        self.store = store
+        self.paths = paths
+        self.engine = engine
+        self.images = images
+        self._executor = executor
+        self._live: dict[str, Live] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.execs = Execs(self)
+        self.listeners: builtins.list[Listener] = []
+
+    # Reading
+
+    def list(self) -> builtins.list[Container]:
+        """All containers, the newest first."""
+        return sorted(self.store.all(Container), key=lambda c: c.created, reverse=True)
+
+    def get(self, ref: str) -> Container:
+        """Raises `NotFound`: ``No such container: REF``."""
+        name = ref.removeprefix("/")
+        if found := self.store.get(Container, name) or self.store.owner(f"container:{name}"):
+            return found  # type: ignore[return-value]
+        matches = [c for c in self.store.all(Container) if name and c.id.startswith(name)]
+        if len(matches) > 1:
+            raise Invalid(f"Multiple IDs found with provided prefix: {name}")
+        if not matches:
+            raise NotFound(f"No such container: {ref}")
+        return matches[0]
+
+    def using_image(self, image_id: str) -> builtins.list[str]:
+        """The names of the containers made from an image."""
+        return [c.name for c in self.store.all(Container) if c.image_id == image_id]
+
+    def image(self, container: Container) -> Image:
+        """The image that a container was made from."""
+        return self.images.get(container.image_id)
+
+    def place(self, container: Container) -> Place:
+        """Where its run-time files are."""
+        return Place.of(self.paths, container.id)
+
+    def endpoints(self, container: Container) -> builtins.list[Endpoint]:
+        """Its places in networks, while it runs."""
+        if not container.is_running or container.spec.network_mode == "host":
+            return []
+        try:
+            return self.engine.catalog.endpoints(sandbox=self.engine.catalog.sandbox(container.id).id)
+        except NotFound:
+            return []
+
+    def live(self, container_id: str) -> Live:
+        return self._live.setdefault(container_id, Live())
+
+    # Creating and removing
+
+    async def create(self, name: str, spec: ContainerSpec) -> Container:
+        """A container that does not run yet.  An empty name: a random one."""
+        container = self.plan_new(name, spec)
+        try:
+            self.store.put(container)
+        except Conflict:
+            raise self._name_taken(container.name) from None
+        self._tell("create", container)
+        return container
+
+    def plan_new(self, name: str, spec: ContainerSpec) -> Container:
+        """The validated record; changes nothing."""
+        image = self.images.get(spec.image)
+        name = name.removeprefix("/")
+        if name:
+            check_name(name, "container")
+            if self.store.owner(f"container:{name}"):
+                raise self._name_taken(name)
+        else:
+            name = random_name(lambda word: self.store.owner(f"container:{word}") is not None)
+        if not spec.arguments:
+            raise Invalid("no command specified: neither the request nor the image says what to run")
+        for endpoint in spec.endpoints:
+            self.engine.catalog.network(endpoint.network)
+        id_ = new_id()
+        if not spec.hostname:
+            spec = msgspec.structs.replace(spec, hostname=id_[:12])
+        container = Container(id=id_, name=name, image_id=image.id, spec=spec, created=time.time())
+        # Building the plan validates the rest: capabilities, the init program, crun and conmon being there.
+        plans.preparing(container, self.paths, [], namespace="/", endpoints=[]).shell()
+        return container
+
+    def _name_taken(self, name: str) -> Conflict:
+        owner = self.store.owner(f"container:{name}")
+        return Conflict(
+            f'Conflict. The container name "/{name}" is already in use by container "{owner.id if owner else ""}". '
+            "You have to remove (or rename) that container to be able to reuse that name."
+        )
+
+    async def remove(self, ref: str, *, force: bool = False, volumes: bool = False) -> None:
+        """Remove a container; a running one only with `force`, which kills it.  `volumes`: there are none to keep."""
+        container = self.get(ref)
+        live = self.live(container.id)
+        if container.is_running and force:
+            await self._end(container, signal.SIGKILL, None)
+        async with live.lock:
+            container = self.get(container.id)
+            if container.is_running:
+                state = "paused" if container.status is Status.PAUSED else "running"
+                raise Conflict(
+                    f'cannot remove container "{container.name}": container is {state}: '
+                    "stop the container before removing or force remove"
+                )
+            await self.remove_now(container, live)
+
+    async def remove_now(self, container: Container, live: Live) -> None:
+        """The rest of the life; the caller holds the lock."""
+        if live.timer:
+            live.timer.cancel()
+        container = container.becomes(Status.REMOVING)
+        self.store.put(container)
+        await asyncio.to_thread(self.erase, container.id)
+        self.store.delete(container)
+        self._live.pop(container.id, None)
+        for attachment in live.pending:
+            await attachment.finish()
+        for _, waiter in live.waiters:
+            if not waiter.done():
+                waiter.set_result(container.exit_code)
+        self._tell("destroy", container)
+
+    def erase(self, container_id: str) -> None:
+        """All that a container has on disk and in the kernel; what is gone already is no error."""
+        self.clear(container_id)
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(self.paths.container_state(container_id))
+
+    # Starting
+
+    async def start(self, ref: str) -> None:
+        """Start a container; raises `NotModified` when it runs already."""
+        container = self.get(ref)
+        live = self.live(container.id)
+        async with live.lock:
+            container = self.get(container.id)
+            if container.status is Status.PAUSED:
+                raise Conflict("cannot start a paused container, try unpause instead")
+            if container.status is Status.RUNNING:
+                raise NotModified(f"container {container.name} is already running")
+            live.delay = _FIRST_DELAY
+            await self._start(msgspec.structs.replace(container, restart_count=0, stopped_by_user=False), live)
+
+    async def _start(self, container: Container, live: Live) -> None:
+        """From any resting status to running, or back with nothing left; the caller holds the lock."""
+        if live.timer:
+            live.timer.cancel()
+            live.timer = None
+        starting = container.becomes(Status.STARTING, error="", oom_killed=False)
+        self.store.put(starting)
+        try:
+            prepared = await asyncio.to_thread(self._prepare, starting)
+            self._connect(starting, live)
+            started = time.time()
+            await asyncio.to_thread(self._executor.apply, plans.running(starting, self.paths))
+        except Exception as error:
+            await self._start_failed(container, starting, live, error)
+        except BaseException:
+            # The daemon is being stopped: `recover` undoes the rest.
+            raise
+        else:
+            self.store.put(
+                starting.becomes(Status.RUNNING, pid=prepared[0], monitor_pid=prepared[1], started=started, exit_code=0)
+            )
+            self.watch(container.id, prepared[1])
+            self._tell("start", starting)
+
+    def _prepare(self, container: Container) -> tuple[int, int]:
+        """Sandbox, root, bundle, monitor; returns the pids of the first process and of conmon.  In a thread."""
+        lower = self.images.lower_directories(self.image(container))
+        namespace: str | None = None
+        endpoints: builtins.list[Endpoint] = []
+        if container.spec.network_mode != "host":
+            sandbox = self.engine.perform(
+                self.engine.planner.open_sandbox,
+                container.id,
+                container=container.id,
+                endpoints=plans.endpoint_specs(container, self.engine.catalog),
+            )
+            namespace = sandbox.path
+            endpoints = self.engine.catalog.endpoints(sandbox=sandbox.id)
+        plan = plans.preparing(container, self.paths, lower, namespace=namespace, endpoints=endpoints)
+        self._executor.apply(plan)
+        place = self.place(container)
+        return read_pid(place.pid_file), read_pid(place.monitor_pid_file)
+
+    def _connect(self, container: Container, live: Live) -> None:
+        """Join those who attached before the start, so that they miss nothing."""
+        if live.pending:
+            live.hub = self._hub(container)
+            for attachment in live.pending:
+                live.hub.add(attachment)
+            live.pending.clear()
+
+    async def _start_failed(self, before: Container, starting: Container, live: Live, error: Exception) -> None:
+        """Take everything back, note the reason, and raise it as the user should read it."""
+        await asyncio.to_thread(self.clear, starting.id)
+        code, sentence = 128, str(error)
+        if isinstance(error, StartRefused):
+            code, reason = explain_refusal(error.reason, starting.spec.arguments[0])
+            sentence = (
+                "failed to create task for container: failed to create shim task: OCI runtime create failed: "
+                f"unable to start container process: {reason}"
+            )
+        elif not isinstance(error, FairleadError):
+            log.error("starting container %s failed", starting.name, exc_info=error)
+        rest = Status.EXITED if before.finished else Status.CREATED
+        self.store.put(starting.becomes(rest, exit_code=code, error=sentence, stopped_by_user=before.stopped_by_user))
+        live.hub = None
+        for attachment in live.pending:
+            await attachment.finish()
+        live.pending.clear()
+        if starting.spec.auto_remove:
+            await self.remove_now(self.get(starting.id), live)
+        else:
+            self._wake(live, ("next-exit", "not-running"), code)
+        if isinstance(error, StartRefused):
+            raise Invalid(sentence) from error
+        raise error
+
+    # Ending
+
+    def watch(self, container_id: str, monitor: int) -> None:
+        """Be told when conmon ends, which it does when the container has ended and all output is in the log."""
+        live = self.live(container_id)
+        try:
+            live.watch = os.pidfd_open(monitor)
+        except ProcessLookupError:
+            self._spawn(self.ended(container_id))
+            return
+        asyncio.get_running_loop().add_reader(live.watch, self._monitor_ended, container_id)
+
+    def _monitor_ended(self, container_id: str) -> None:
+        live = self.live(container_id)
+        asyncio.get_running_loop().remove_reader(live.watch)
+        os.close(live.watch)
+        live.watch = -1
+        self._spawn(self.ended(container_id))
+
+    async def ended(self, container_id: str) -> None:
+        """A container has ended: record it, clear away, tell those who wait, start it again if that is its policy."""
+        live = self.live(container_id)
+        async with live.lock:
+            container = self.store.get(Container, container_id)
+            if container is None or not container.is_running:
+                return
+            code, finished = self._exit_of(container)
+            ended = container.becomes(
+                Status.EXITED,
+                exit_code=code,
+                finished=finished,
+                oom_killed=self.place(container).oom_file.exists(),
+                pid=0,
+                monitor_pid=0,
+            )
+            self.store.put(ended)
+            live.hub = None
+            self.execs.container_ended(container_id)
+            try:
+                if ended.spec.auto_remove:
+                    await self.remove_now(ended, live)
+                    return
+                await asyncio.to_thread(self.clear, container_id)
+            except Exception:
+                log.exception("clearing container %s away failed; the next start of the daemon tries again", ended.name)
+            self._tell("die", ended, {"exitCode": str(code)})
+            again = ended.spec.restart.wants(
+                exit_code=code, count=ended.restart_count, stopped_by_user=ended.stopped_by_user
+            )
+            if again:
+                self._restart_later(ended, live)
+            self._wake(live, ("next-exit",) if again else ("next-exit", "not-running"), code)
+
+    def _exit_of(self, container: Container) -> tuple[int, float]:
+        """The exit code and when; unknown where conmon was killed before it could write them."""
+        path = self.place(container).exit_file
+        try:
+            return int(path.read_text()), path.stat().st_mtime
+        except (OSError, ValueError):
+            return _UNKNOWN_EXIT, time.time()
+
+    def _restart_later(self, container: Container, live: Live) -> None:
+        if container.finished - container.started >= _STEADY:
+            live.delay = _FIRST_DELAY
+        waiting = container.becomes(Status.RESTARTING, restart_count=container.restart_count + 1)
+        self.store.put(waiting)
+        live.timer = asyncio.get_running_loop().call_later(
+            live.delay, lambda: self._spawn(self.start_again(container.id))
+        )
+        live.delay = min(live.delay * 2, _LONGEST_DELAY)
+
+    async def start_again(self, container_id: str) -> None:
+        live = self.live(container_id)
+        async with live.lock:
+            container = self.store.get(Container, container_id)
+            if container is None or container.status is not Status.RESTARTING:
+                return
+            try:
+                await self._start(container, live)
+            except FairleadError as error:
+                log.warning("restarting container %s failed: %s", container.name, error)
+                failed = self.get(container_id)
+                policy = failed.spec.restart
+                if policy.wants(exit_code=1, count=failed.restart_count, stopped_by_user=failed.stopped_by_user):
+                    self._restart_later(failed, live)
+
+    def clear(self, container_id: str) -> None:
+        """Take a run's remains out of the kernel: monitor, mount, bundle, sandbox.  Idempotent; in a thread."""
+        errors: builtins.list[Exception] = []
+        try:
+            self._executor.revert(plans.remains(container_id, self.paths))
+        except* Exception as group:
+            errors += group.exceptions
+        try:
+            self.engine.perform(self.engine.planner.close_sandbox, container_id)
+        except NotFound:
+            pass
+        except Exception as error:
+            errors.append(error)
+        if errors:
+            raise ExceptionGroup(f"container {container_id[:12]} could not be cleared away", errors)
+
+    async def stop(self, ref: str, timeout: int | None = None, stop_signal: str = "") -> None:
+        """Ask the container to end, and kill it after `timeout` seconds (-1: never); `NotModified` if it has ended."""
+        wanted = signal_number(stop_signal) if stop_signal else 0
+        container = self.get(ref)
+        if container.status is Status.RESTARTING:
+            await self._give_up_restart(container.id)
+            return
+        if not container.is_running:
+            raise NotModified(f"container {container.name} is not running")
+        if timeout is None:
+            timeout = container.spec.stop_timeout
+        number = wanted or signal_number(container.spec.stop_signal)
+        await self._end(container, number, DEFAULT_STOP_TIMEOUT if timeout is None else timeout)
+
+    async def _end(self, container: Container, number: int, timeout: int | None) -> None:
+        """Signal, wait, kill; returns when the container's remains are cleared away.  A `timeout` of None: kill now."""
+        live = self.live(container.id)
+        ended = self.subscribe(container.id, "next-exit")
+        async with live.lock:
+            current = self.store.get(Container, container.id)
+            if current is None or not current.is_running:
+                return
+            if current.status is Status.PAUSED:
+                await asyncio.to_thread(self._crun, current, "resume")
+                current = current.becomes(Status.RUNNING)
+            self.store.put(current.becomes(current.status, stopped_by_user=True))
+        self._signal(current, number)
+        if timeout is not None:
+            try:
+                await asyncio.wait_for(asyncio.shield(ended), None if timeout < 0 else timeout)
+                return
+            except TimeoutError:
+                self._signal(current, signal.SIGKILL)
+        await ended
+
+    async def _give_up_restart(self, container_id: str) -> None:
+        live = self.live(container_id)
+        async with live.lock:
+            container = self.get(container_id)
+            if container.status is Status.RESTARTING:
+                if live.timer:
+                    live.timer.cancel()
+                self.store.put(container.becomes(Status.EXITED, stopped_by_user=True))
+                self._wake(live, ("next-exit", "not-running"), container.exit_code)
+
+    async def restart(self, ref: str, timeout: int | None = None, stop_signal: str = "") -> None:
+        """Stop if it runs, and start."""
+        container = self.get(ref)
+        with contextlib.suppress(NotModified):
+            await self.stop(container.id, timeout, stop_signal)
+        with contextlib.suppress(NotModified):
+            await self.start(container.id)
+
+    async def kill(self, ref: str, number: int = signal.SIGKILL) -> None:
+        """Send a signal to the first process; SIGKILL counts as stopped by the user."""
+        container = self.get(ref)
+        if not container.is_running:
+            raise Conflict(f"cannot kill container: {ref}: container {container.id} is not running")
+        if number == signal.SIGKILL:
+            await self._end(container, number, None)
+        else:
+            self._signal(container, number)
+
+    def _signal(self, container: Container, number: int) -> None:
+        # conmon reaps the first process only when it ends itself soon after, so while conmon lives the pid is right.
+        if is_monitor(container.monitor_pid, container.id):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(container.pid, number)
+
+    async def pause(self, ref: str) -> None:
+        """Freeze all processes."""
+        await self._freeze(ref, Status.RUNNING, Status.PAUSED, "pause")
+
+    async def unpause(self, ref: str) -> None:
+        """Let them go on."""
+        await self._freeze(ref, Status.PAUSED, Status.RUNNING, "resume")
+
+    async def _freeze(self, ref: str, before: Status, after: Status, verb: str) -> None:
+        container = self.get(ref)
+        async with self.live(container.id).lock:
+            container = self.get(container.id)
+            if container.status is not before:
+                state = "already paused" if container.status is Status.PAUSED else f"not {before.value}"
+                raise Conflict(f"Container {container.name} is {state}")
+            await asyncio.to_thread(self._crun, container, verb)
+            self.store.put(container.becomes(after))
+        self._tell("pause" if after is Status.PAUSED else "unpause", container)
+
+    def _crun(self, container: Container, verb: str) -> None:
+        done = subprocess.run(
+            self.place(container).crun(verb, container.id),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            close_fds=False,
+        )
+        if done.returncode:
+            raise FairleadError(f"cannot {verb} container {container.name}: {done.stderr.decode().strip()}")
+
+    # Waiting
+
+    def subscribe(self, ref: str, condition: Condition = "not-running") -> asyncio.Future[int]:
+        """A future of the exit code; made at once, so that nothing is missed between asking and waiting."""
+        container = self.get(ref)
+        waiter: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        at_rest = container.status in (Status.CREATED, Status.EXITED)
+        if condition == "not-running" and at_rest:
+            waiter.set_result(container.exit_code)
+        else:
+            self.live(container.id).waiters.append((condition, waiter))
+        return waiter
+
+    async def wait(self, ref: str, condition: Condition = "not-running") -> int:
+        """The exit code, once the condition holds."""
+        return await self.subscribe(ref, condition)
+
+    def _wake(self, live: Live, conditions: tuple[Condition, ...], code: int) -> None:
+        for condition, waiter in live.waiters:
+            if condition in conditions and not waiter.done():
+                waiter.set_result(code)
+        live.waiters = [(condition, waiter) for condition, waiter in live.waiters if not waiter.done()]
+
+    # Streams
+
+    def attach(self, ref: str, *, stdout: bool = True, stderr: bool = True) -> Attachment:
+        """Join the streams; before the start that means waiting for it."""
+        container = self.get(ref)
+        if container.status is Status.PAUSED:
+            raise Conflict(f"container {container.name} is paused, unpause the container before attach")
+        live = self.live(container.id)
+        attachment = Attachment(stdout=stdout, stderr=stderr)
+        if container.is_running:
+            if live.hub is None or live.hub.ended.done():
+                try:
+                    live.hub = self._hub(container)
+                except OSError:
+                    attachment.close()
+                    return attachment
+            live.hub.add(attachment)
+        else:
+            live.pending.append(attachment)
+        return attachment
+
+    def detach(self, ref: str, attachment: Attachment) -> None:
+        """Leave the streams; the container goes on."""
+        attachment.close()
+        with contextlib.suppress(NotFound):
+            live = self.live(self.get(ref).id)
+            if live.hub:
+                live.hub.remove(attachment)
+            if attachment in live.pending:
+                live.pending.remove(attachment)
+
+    def _hub(self, container: Container) -> Hub:
+        spec = container.spec
+        return Hub.connect(self.place(container).bundle, keep_stdin=spec.open_stdin and not spec.stdin_once)
+
+    def logs(
+        self,
+        ref: str,
+        *,
+        stdout: bool = True,
+        stderr: bool = True,
+        since: float = 0.0,
+        until: float = 0.0,
+        tail: int | None = None,
+        timestamps: bool = False,
+        follow: bool = False,
+    ) -> AsyncIterator[Frame]:
+        """What the container has said; with `follow` also what it will say, until it ends."""
+        container = self.get(ref)
+        return read_log(
+            plans.log_path(self.paths, container.id),
+            stdout=stdout,
+            stderr=stderr,
+            since=since,
+            until=until,
+            tail=tail,
+            timestamps=timestamps,
+            follow=partial(self.subscribe, container.id) if follow and container.is_running else None,
+        )
+
+    async def resize(self, ref: str, height: int, width: int) -> None:
+        """Tell the container's terminal its size, in characters."""
+        container = self.get(ref)
+        if not container.is_running:
+            raise Conflict(f"cannot resize a stopped container: container {container.id} is not running")
+        # conmon reads one command a line: 1 HEIGHT WIDTH (containers/conmon, src/ctrl.c).
+        with contextlib.suppress(OSError):
+            control = os.open(self.place(container).bundle / "ctl", os.O_WRONLY | os.O_NONBLOCK)
+            try:
+                os.write(control, f"1 {height} {width}\n".encode())
+            finally:
+                os.close(control)
+
+    def processes(self, ref: str) -> builtins.list[int]:
+        """The host's numbers of all processes of a running container."""
+        container = self.get(ref)
+        if not container.is_running:
+            raise Conflict(f"container {container.id} is not running")
+        argv = self.place(container).crun("ps", "--format=json", container.id)
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, close_fds=False)
+        return [int(pid) for pid in msgspec.json.decode(done.stdout or b"[]")]
+
+    # Changing
+
+    async def rename(self, ref: str, name: str) -> None:
+        """Give a container another name."""
+        container = self.get(ref)
+        name = check_name(name.removeprefix("/"), "container")
+        async with self.live(container.id).lock:
+            container = self.get(container.id)
+            if name == container.name:
+                raise Invalid("Error when allocating new name: Renaming a container with the same name as its current")
+            try:
+                self.store.put(msgspec.structs.replace(container, name=name))
+            except Conflict:
+                raise self._name_taken(name) from None
+        self._tell("rename", self.get(container.id), {"oldName": f"/{container.name}"})
+
+    async def connect(self, ref: str, spec: EndpointSpec) -> None:
+        """Put a container into one more network, at once if it runs."""
+        container = self.get(ref)
+        async with self.live(container.id).lock:
+            container = self.get(container.id)
+            network = self.engine.catalog.network(spec.network)
+            if container.spec.network_mode in ("host", "none"):
+                raise Invalid(
+                    f"container {container.name} cannot be connected to network {network.name}: "
+                    f"its network mode is {container.spec.network_mode}"
+                )
+            if any(self.engine.catalog.network(e.network).id == network.id for e in container.spec.endpoints):
+                raise Conflict(f"endpoint with name {container.name} already exists in network {network.name}")
+            if container.is_running:
+                await asyncio.to_thread(self.engine.perform, self.engine.planner.attach, container.id, spec)
+            endpoints = (*container.spec.endpoints, msgspec.structs.replace(spec, network=network.name))
+            self.store.put(_with_endpoints(container, endpoints))
+
+    async def disconnect(self, ref: str, network: str) -> None:
+        """Take a container out of a network, at once if it runs."""
+        container = self.get(ref)
+        async with self.live(container.id).lock:
+            container = self.get(container.id)
+            left = self.engine.catalog.network(network)
+            kept = tuple(e for e in container.spec.endpoints if self.engine.catalog.network(e.network).id != left.id)
+            if len(kept) == len(container.spec.endpoints):
+                raise NotFound(f"container {container.id} is not connected to the network {left.name}")
+            if container.is_running:
+                await asyncio.to_thread(self.engine.perform, self.engine.planner.detach, container.id, left.id)
+            self.store.put(_with_endpoints(container, kept))
+
+    # Starting and stopping the daemon
+
+    async def recover(self) -> None:
+        """After a start of the daemon and the engine's own recovery; see `Recovery`."""
+        await Recovery(self).run()
+
+    async def close(self) -> None:
+        """The daemon stops: forget the watches; containers go on."""
+        loop = asyncio.get_running_loop()
+        for live in self._live.values():
+            if live.watch >= 0:
+                loop.remove_reader(live.watch)
+                os.close(live.watch)
+                live.watch = -1
+            if live.timer:
+                live.timer.cancel()
+            if live.hub:
+                live.hub.ended.cancel()
+        self.execs.close()
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            log.error("a task of the containers failed", exc_info=error)
+
+    def _tell(self, action: str, container: Container, attributes: dict[str, str] | None = None) -> None:
+        for listener in self.listeners:
+            listener(action, container, attributes or {})
+
+
+def _with_endpoints(container: Container, endpoints: tuple[EndpointSpec, ...]) -> Container:
+    return msgspec.structs.replace(container, spec=msgspec.structs.replace(container.spec, endpoints=endpoints))
+
+
+def signal_number(name: str) -> int:
+    """``SIGTERM``, ``TERM``, ``15`` → 15; raises `Invalid`."""
+    word = name.upper().removeprefix("SIG")
+    if word.isdigit() and 0 < int(word) <= signal.NSIG:
+        return int(word)
+    if word.startswith("RTMIN+") and word[6:].isdigit():
+        return signal.SIGRTMIN + int(word[6:])
+    try:
+        return signal.Signals[f"SIG{word}"]
+    except KeyError:
+        raise Invalid(f"Invalid signal: {name}") from None

@@ -1,0 +1,95 @@
+"""Mounting, unmounting, and opening files inside a root file system that is not trusted."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from pathlib import Path
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+MNT_DETACH = 2
+"""umount2(2): take the mount out of the tree now, finish when the last user lets go."""
+
+_SYS_OPENAT2 = 437
+"""The same on every architecture that has it (Linux 5.6)."""
+_RESOLVE_IN_ROOT = 0x10
+"""openat2(2): resolve absolute links and ``..`` as if `root` were ``/``."""
+
+DATA_MAX = 4095
+"""Bytes that mount(2) takes as options: a page less the closing zero."""
+
+
+class _OpenHow(ctypes.Structure):
+    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
+
+
+def mount(source: str, target: Path, kind: str, options: str = "", flags: int = 0) -> None:
+    """mount(2); raises OSError."""
+    result = _LIBC.mount(
+        source.encode(), os.fsencode(target), kind.encode(), ctypes.c_ulong(flags), options.encode() or None
+    )
+    if result:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), str(target))
+
+
+def unmount(target: Path) -> bool:
+    """umount2(2), detaching; False when nothing is mounted there.  Raises OSError."""
+    if _LIBC.umount2(os.fsencode(target), MNT_DETACH):
+        number = ctypes.get_errno()
+        if number in (22, 2):  # EINVAL: not a mount point; ENOENT: no such directory
+            return False
+        raise OSError(number, os.strerror(number), str(target))
+    return True
+
+
+def is_mount_point(path: Path) -> bool:
+    """Whether a mount sits on exactly this directory (its device differs from its parent's)."""
+    try:
+        return os.stat(path).st_dev != os.stat(path.parent).st_dev
+    except FileNotFoundError:
+        return False
+
+
+def mount_overlay(lower: list[Path], upper: Path, work: Path, target: Path) -> None:
+    """An overlay file system; `lower` has the topmost layer first (Documentation/filesystems/overlayfs.rst).
+
+    Many layers with long names do not fit in mount(2)'s page of options; then each is named by an open descriptor.
+    """
+    options = overlay_options(lower, upper, work)
+    if len(os.fsencode(options)) <= DATA_MAX:
+        mount("overlay", target, "overlay", options)
+        return
+    descriptors = [os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for path in lower]
+    try:
+        names = [Path(f"/proc/self/fd/{fd}") for fd in descriptors]
+        mount("overlay", target, "overlay", overlay_options(names, upper, work))
+    finally:
+        for fd in descriptors:
+            os.close(fd)
+
+
+def overlay_options(lower: list[Path], upper: Path, work: Path) -> str:
+    """The options of mount(8); colons and commas in names are escaped as overlayfs wants it."""
+    return f"lowerdir={':'.join(map(_escape, lower))},upperdir={_escape(upper)},workdir={_escape(work)}"
+
+
+def _escape(path: Path) -> str:
+    return str(path).replace("\\", "\\\\").replace(":", "\\:").replace(",", "\\,")
+
+
+def open_beneath(root: Path, path: str, flags: int = os.O_RDONLY) -> int:
+    """Open `path` as a process with root directory `root` would: no link leads out.  Raises OSError."""
+    directory = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        how = _OpenHow(flags | os.O_CLOEXEC | os.O_NONBLOCK, 0, _RESOLVE_IN_ROOT)
+        fd: int = _LIBC.syscall(
+            _SYS_OPENAT2, directory, os.fsencode(path), ctypes.byref(how), ctypes.c_size_t(ctypes.sizeof(how))
+        )
+        if fd < 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), path)
+        return fd
+    finally:
+        os.close(directory)

@@ -1,0 +1,252 @@
+"""The steps that make a container run: its root file system, its bundle, its monitor, its first process."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import shlex
+import shutil
+import signal
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fairlead.errors import DiskFull, Invalid, KernelError
+from fairlead.kernel import mounts
+from fairlead.plan.runtime import Place, is_monitor, read_pid
+from fairlead.plan.step import State, Step
+from fairlead.plan.users import resolve
+
+if TYPE_CHECKING:
+    from fairlead.kernel import Kernel
+
+_PATIENCE = 30.0
+"""Seconds that a killed monitor gets to end."""
+
+
+class StartRefused(KernelError):
+    """crun could not create the container; `reason` is what it said."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class MountOverlay(Step):
+    """The container's root file system: its own writable layer over the image's layers (topmost first)."""
+
+    target: Path
+    lower: tuple[Path, ...] = ()
+    upper: Path = Path()
+    work: Path = Path()
+
+    def apply(self, kernel: Kernel) -> None:
+        try:
+            for directory in (self.upper, self.work, self.target):
+                directory.mkdir(parents=True, exist_ok=True)
+            mounts.mount_overlay(list(self.lower), self.upper, self.work, self.target)
+        except OSError as error:
+            raise _kernel_error(f"the root file system {self.target} cannot be mounted", error) from error
+
+    def revert(self, kernel: Kernel) -> None:
+        while mounts.unmount(self.target):
+            pass
+        with contextlib.suppress(FileNotFoundError):
+            self.target.rmdir()
+
+    def check(self, kernel: Kernel) -> State:
+        return State.HOLDS if mounts.is_mount_point(self.target) else State.MISSING
+
+    def shell(self) -> tuple[str, ...]:
+        options = mounts.overlay_options(list(self.lower), self.upper, self.work)
+        return (
+            f"mkdir -p {shlex.join(map(str, (self.upper, self.work, self.target)))}",
+            f"mount -t overlay overlay -o {shlex.quote(options)} {shlex.quote(str(self.target))}",
+        )
+
+    def unshell(self) -> tuple[str, ...]:
+        return (f"umount {shlex.quote(str(self.target))}",)
+
+
+@dataclass(frozen=True, slots=True)
+class WriteBundle(Step):
+    """The runtime's configuration, and the files that are bound over the container's /etc.
+
+    Users and groups are names of the image, so this step reads its passwd file: the root must be mounted before.
+    """
+
+    place: Place
+    config: dict[str, Any] = field(default_factory=dict, hash=False)
+    user: str = ""
+    groups: tuple[str, ...] = ()
+    files: tuple[tuple[Path, str], ...] = ()
+
+    def apply(self, kernel: Kernel) -> None:
+        try:
+            for path, text in self.files:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text)
+            self.place.exits.mkdir(parents=True, exist_ok=True)
+            self.place.runtime_root.mkdir(parents=True, exist_ok=True)
+            self.place.exit_file.unlink(missing_ok=True)
+            self.place.config.write_text(json.dumps(self._completed()))
+        except OSError as error:
+            raise _kernel_error(f"the bundle {self.place.bundle} cannot be written", error) from error
+
+    def _completed(self) -> dict[str, Any]:
+        user = resolve(self.place.rootfs, self.user, self.groups)
+        process = dict(self.config["process"])
+        process["user"] = {"uid": user.uid, "gid": user.gid, "additionalGids": list(user.groups)}
+        if not any(variable.startswith("HOME=") for variable in process["env"]):
+            process["env"] = [*process["env"], f"HOME={user.home}"]
+        if user.uid:
+            # execve(2) drops the effective set of a user other than root anyway; as Docker, only the bound stays.
+            process["capabilities"] = {"bounding": process["capabilities"]["bounding"]}
+        return {**self.config, "process": process}
+
+    def revert(self, kernel: Kernel) -> None:
+        shutil.rmtree(self.place.bundle, ignore_errors=False, onerror=_ignore_missing)
+
+    def check(self, kernel: Kernel) -> State:
+        return State.HOLDS if self.place.config.exists() else State.MISSING
+
+    def shell(self) -> tuple[str, ...]:
+        return (f"# {self.place.config}: the OCI configuration (command, user, mounts, capabilities, limits)",)
+
+    def unshell(self) -> tuple[str, ...]:
+        return (f"rm -r {shlex.quote(str(self.place.bundle))}",)
+
+
+@dataclass(frozen=True, slots=True)
+class StartMonitor(Step):
+    """conmon, which has crun create the container: all is set up, the first process waits to be started."""
+
+    place: Place
+    log: Path = Path()
+    terminal: bool = False
+    stdin: bool = False
+    keep_stdin: bool = False
+
+    def apply(self, kernel: Kernel) -> None:
+        reader, writer = os.pipe()
+        with os.fdopen(reader, "rb") as answers:
+            try:
+                # An absolute path and no preexec_fn: so Python starts it by vfork.
+                launcher = subprocess.Popen(
+                    self._argv(),
+                    executable=self._argv()[0],
+                    env={"_OCI_SYNCPIPE": str(writer), "PATH": os.defpath, "LC_ALL": "C.UTF-8"},
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    cwd=self.place.bundle,
+                    pass_fds=(writer,),
+                )
+            finally:
+                os.close(writer)
+            # conmon writes one line: the pid, or -1 and the runtime's message; an early death closes the pipe.
+            line = answers.readline()
+        launcher.wait()
+        answer: dict[str, Any] = {"data": -1, "message": "conmon ended without an answer"}
+        try:
+            if line:
+                answer = json.loads(line)
+        except ValueError:
+            answer = {"data": -1, "message": line.decode(errors="replace")}
+        if answer["data"] <= 0:
+            self.revert(kernel)
+            raise StartRefused(str(answer.get("message", "")))
+
+    def _argv(self) -> list[str]:
+        return self.place.monitor(log=self.log, terminal=self.terminal, stdin=self.stdin, keep_stdin=self.keep_stdin)
+
+    def revert(self, kernel: Kernel) -> None:
+        monitor = read_pid(self.place.monitor_pid_file)
+        if self.place.runtime_state.exists():
+            done = subprocess.run(
+                self.place.crun("delete", "--force", self.place.id),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                close_fds=False,
+            )
+            if done.returncode and self.place.runtime_state.exists():
+                raise KernelError(f"crun delete {self.place.id[:12]}: {done.stderr.decode(errors='replace').strip()}")
+        if is_monitor(monitor, self.place.id):
+            _await_end(monitor)
+
+    def check(self, kernel: Kernel) -> State:
+        return State.HOLDS if is_monitor(read_pid(self.place.monitor_pid_file), self.place.id) else State.MISSING
+
+    def makes(self) -> tuple[str, ...]:
+        return (f"container:{self.place.id}",)
+
+    def shell(self) -> tuple[str, ...]:
+        return (shlex.join(self._argv()),)
+
+    def unshell(self) -> tuple[str, ...]:
+        return (shlex.join(self.place.crun("delete", "--force", self.place.id)),)
+
+
+@dataclass(frozen=True, slots=True)
+class StartProcess(Step):
+    """The first process runs."""
+
+    place: Place
+
+    def apply(self, kernel: Kernel) -> None:
+        done = subprocess.run(
+            self._argv(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, close_fds=False
+        )
+        if done.returncode:
+            raise StartRefused(done.stderr.decode(errors="replace"))
+
+    def _argv(self) -> list[str]:
+        return self.place.crun("start", self.place.id)
+
+    def revert(self, kernel: Kernel) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            if pid := read_pid(self.place.pid_file):
+                os.kill(pid, signal.SIGKILL)
+
+    def check(self, kernel: Kernel) -> State:
+        # crun removes the fifo on which the first process waits once it was told to go on.
+        if not self.place.runtime_state.exists() or (self.place.runtime_state / "exec.fifo").exists():
+            return State.MISSING
+        return State.HOLDS
+
+    def inside(self) -> tuple[str, ...]:
+        return (f"container:{self.place.id}",)
+
+    def shell(self) -> tuple[str, ...]:
+        return (shlex.join(self._argv()),)
+
+    def unshell(self) -> tuple[str, ...]:
+        return (shlex.join(self.place.crun("kill", self.place.id, "KILL")),)
+
+
+def _await_end(pid: int) -> None:
+    """Wait for a monitor whose container is gone; end it when it does not."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        if not select.select([descriptor], [], [], _PATIENCE)[0]:
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+    finally:
+        os.close(descriptor)
+
+
+def _ignore_missing(function: object, path: str, info: tuple[object, BaseException, object]) -> None:
+    if not isinstance(info[1], FileNotFoundError):
+        raise info[1]
+
+
+def _kernel_error(what: str, error: OSError) -> KernelError | DiskFull | Invalid:
+    if error.errno == 28:  # ENOSPC
+        return DiskFull(f"{what}: no space left on the device")
+    return KernelError(f"{what}: {error.strerror}")
