@@ -14,7 +14,7 @@ import os
 import re
 import time
 import weakref
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -42,6 +42,7 @@ from fairlead.paths import Paths
 from fairlead.store import Store
 
 ImageList = list[Image]
+PathList = list[Path]
 Outcome = list[dict[str, str]]
 """Docker's ``[{"Untagged": …}, {"Deleted": …}]``."""
 InUse = Callable[[str], list[str]]
@@ -95,7 +96,7 @@ class Images:
         owner = self._store.owner(f"image:{reference}")
         return owner if isinstance(owner, Image) else None
 
-    def lower_directories(self, image: Image) -> list[Path]:  # type: ignore[valid-type]
+    def lower_directories(self, image: Image) -> PathList:
         """The unpacked layers, topmost first, as overlayfs wants its ``lowerdir``."""
         layers = [self._layout.layer(chain) for chain in reversed(image.layers)]
         if missing := [layer for layer in layers if not layer.is_dir()]:
@@ -160,7 +161,7 @@ class Images:
         tar: AsyncIterator[bytes],
         ref: str,
         *,
-        changes: list[str] | None = None,  # type: ignore[valid-type]
+        changes: Sequence[str] | None = None,
         message: str = "",
     ) -> Image:
         """An image of one layer out of a root file system's tar, packed or not.  `ref` may be empty: no tag."""

@@ -81,6 +81,11 @@ class Reference:
         """The same repository at a digest."""
         return Reference(self.domain, self.path, digest=digest)
 
+    def matches(self, pattern: str) -> bool:
+        """Whether a ``reference=`` filter lets this through: a shell pattern for the name, or for name and tag."""
+        expression = re.compile(_glob(pattern))
+        return any(expression.fullmatch(form) for form in (str(self), self.name))
+
     @property
     def source(self) -> str:
         """What skopeo calls it; a digest goes before a tag, since skopeo refuses both together."""
@@ -91,6 +96,26 @@ class Reference:
     def on_loopback(self) -> bool:
         """The registry is on this machine; plain HTTP is allowed there, as Docker allows it."""
         return _LOOPBACK.fullmatch(self.domain) is not None
+
+
+def _glob(pattern: str) -> str:
+    """A shell pattern as a regular expression; as in Go's path.Match, no wildcard stands for a slash."""
+    parts: list[str] = []
+    rest = pattern
+    while rest:
+        if match := re.match(r"\[(\^?)([^\]\\]+)\]", rest):
+            members = match[2].replace("[", r"\[").replace("&&", r"&\&").replace("--", r"-\-")
+            parts.append(f"(?!/)[{match[1]}{members}]")
+            rest = rest[match.end() :]
+            continue
+        parts.append({"*": "[^/]*", "?": "[^/]"}.get(rest[0]) or re.escape(rest[0]))
+        rest = rest[1:]
+    expression = "".join(parts)
+    try:
+        re.compile(expression)
+    except re.error:
+        raise Invalid(f"invalid pattern {pattern!r}: a shell pattern such as 'nginx:1.*' is allowed") from None
+    return expression
 
 
 def _split_domain(name: str) -> tuple[str, str]:
