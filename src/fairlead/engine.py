@@ -2,125 +2,265 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Generic, ParamSpec, TypeVar
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import ParamSpec, TypeVar
 
-import msgspec
+from msgspec.structs import replace
 
-from fairlead.model import Address, Endpoint, Link, LinkEnd, Network, Pool, Protocol, Record, Sandbox
+from fairlead.catalog import Catalog
+from fairlead.errors import Conflict, FairleadError, KernelError
+from fairlead.firewall import IP_FORWARD, TABLE
+from fairlead.kernel import rtnetlink, sysctl
+from fairlead.kernel.facts import KernelFacts
+from fairlead.model import HOST, Endpoint, Link, Network, Phase, Record, Sandbox
+from fairlead.paths import Paths
 from fairlead.plan import Plan
+from fairlead.plan.executor import Executor
+from fairlead.plan.firewall import AddElement
+from fairlead.plan.sysctl import SetSysctl
+from fairlead.planner import Change, Planner
+from fairlead.publishing import Publisher
+from fairlead.spec import EndpointSpec, NetworkSpec, PortSpec
 from fairlead.store import Store
+
+__all__ = ["KINDS", "Change", "EndpointSpec", "Engine", "NetworkSpec", "PortSpec"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
+KINDS: tuple[type[Record], ...] = (Network, Sandbox, Endpoint, Link)
+"""The records that the engine owns."""
 
-class NetworkSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """What a user asks of ``network create``."""
+DEFAULT_BRIDGE = "fairlead0"
+_PREDEFINED = (
+    NetworkSpec(
+        name="bridge",
+        options={
+            "com.docker.network.bridge.name": DEFAULT_BRIDGE,
+            "com.docker.network.bridge.default_bridge": "true",
+        },
+    ),
+    NetworkSpec(name="host", driver="host"),
+    NetworkSpec(name="none", driver="null"),
+)
 
-    name: str
-    driver: str = "bridge"
-    pools: tuple[Pool, ...] = ()
-    """Empty: one from the default pools.  A pool without a gateway gets the first free address as one…"""
-    no_gateway: bool = False
-    """…unless this is set (``--gateway none``): the bridge gets no address, the sandboxes no default route."""
-    internal: bool = False
-    attachable: bool = False
-    options: dict[str, str] = {}
-    labels: dict[str, str] = {}
-
-
-class PortSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """One wanted published port.  `host_ip` None: every address, both families.
-
-    `host_port` 0: any free one; `host_port_end` > `host_port`: any free one of that range.
-    """
-
-    port: int
-    protocol: Protocol = "tcp"
-    host_ip: Address | None = None
-    host_port: int = 0
-    host_port_end: int = 0
-
-
-class EndpointSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """What a user asks of ``network connect`` or of a container's place in a network.  `network`: name or id prefix."""
-
-    network: str
-    ip: Address | None = None
-    mac: str = ""
-    ifname: str = ""
-    aliases: tuple[str, ...] = ()
-    ports: tuple[PortSpec, ...] = ()
-    options: dict[str, str] = {}
-
-
-@dataclass(frozen=True)
-class Change(Generic[R]):
-    """What one operation will do.  `result` is what the operation returns once it has happened."""
-
-    result: R
-    add: tuple[Record, ...] = ()
-    replace: tuple[Record, ...] = ()
-    remove: tuple[Record, ...] = ()
-    undo: Plan = Plan()
-    """Reverted first…"""
-    plan: Plan = Plan()
-    """…then this is applied."""
-
-
-class Catalog:
-    """Reading: find records.  A `ref` is a name, a full id, or an unambiguous id prefix; `NotFound` otherwise."""
-
-    def networks(self) -> list[Network]: ...
-    def network(self, ref: str) -> Network: ...
-    def sandboxes(self) -> list[Sandbox]: ...
-    def sandbox(self, ref: str) -> Sandbox: ...
-    def endpoints(self, *, network: str = "", sandbox: str = "") -> list[Endpoint]: ...
-    def links(self) -> list[Link]: ...
-    def link(self, ref: str) -> Link: ...
-
-
-class Planner:
-    """Each method validates a request against store and kernel facts and returns the change; it changes nothing."""
-
-    def create_network(self, spec: NetworkSpec) -> Change[Network]: ...
-    def remove_network(self, ref: str) -> Change[Network]: ...
-    def open_sandbox(
-        self, name: str, *, container: str = "", endpoints: tuple[EndpointSpec, ...] = ()
-    ) -> Change[Sandbox]:
-        """A namespace and its endpoints, all or nothing: by name in /run/netns, or a container's (`container` is its
-        full id, also given as `name`) in our own directory."""
-        ...
-
-    def close_sandbox(self, ref: str) -> Change[Sandbox]: ...
-    def attach(self, sandbox: str, spec: EndpointSpec) -> Change[Endpoint]: ...
-    def detach(self, sandbox: str, network: str) -> Change[Endpoint]: ...
-    def add_link(self, one: LinkEnd, other: LinkEnd) -> Change[Link]:
-        """A veth pair; `LinkEnd.sandbox` is a name or id prefix, or empty for the host."""
-        ...
-
-    def remove_link(self, ref: str) -> Change[Link]:
-        """`ref`: id prefix, or ``SANDBOX/IFNAME`` of either end."""
-        ...
+log = logging.getLogger("fairlead.engine")
 
 
 class Engine:
-    """All methods are synchronous and safe to call from several threads (the daemon calls them in worker threads)."""
+    """All methods are synchronous and safe to call from several threads (the daemon calls them in worker threads).
 
-    store: Store
-    catalog: Catalog
-    planner: Planner
+    Planning and committing exclude each other; the kernel's work, which may wait, does not.
+    """
+
+    def __init__(self, store: Store, executor: Executor, paths: Paths) -> None:
+        facts = KernelFacts(executor.kernel)
+        self.store = store
+        self.catalog = Catalog(store)
+        publisher = Publisher(store, free_port=facts.free_port, is_free=facts.port_is_free, ipv6=facts.has_ipv6())
+        self.planner = Planner(store, self.catalog, facts, publisher, paths.namespaces)
+        self._executor = executor
+        self._namespaces = paths.namespaces
+        self._lock = threading.Condition(threading.RLock())
+        self._busy: set[str] = set()
 
     def perform(self, make: Callable[P, Change[R]], *args: P.args, **kwargs: P.kwargs) -> R:
         """Make the change and carry it out: ``engine.perform(engine.planner.attach, "ns0", spec)``."""
-        ...
+        with self._lock:
+            change = make(*args, **kwargs)
+            busy = {record.id for record in (*change.add, *change.replace, *change.remove)}
+            if busy & self._busy:
+                raise Conflict("another request is changing the same object right now: try again")
+            with self.store.transaction():
+                self.store.put(*(_in_phase(record, Phase.ADDING) for record in change.add))
+                self.store.put(*(_in_phase(record, Phase.REMOVING) for record in change.remove))
+            self._busy |= busy
+        try:
+            self._execute(change)
+        finally:
+            with self._lock:
+                self._busy -= busy
+                self._lock.notify_all()
+        return change.result
+
+    def _execute(self, change: Change[R]) -> None:
+        self._executor.revert(change.undo)
+        try:
+            self._executor.apply(change.plan)
+        except BaseException:
+            self._commit(remove=change.add)
+            raise
+        self._commit(put=(*change.add, *change.replace), remove=change.remove)
+
+    def _commit(self, *, put: Iterable[Record] = (), remove: Iterable[Record] = ()) -> None:
+        with self._lock:
+            with self.store.transaction():
+                self.store.delete(*remove)
+                self.store.put(*put)
+            for record in remove:
+                self.planner.released(record)
 
     def explain(self, make: Callable[P, Change[R]], *args: P.args, **kwargs: P.kwargs) -> list[str]:
         """The shell lines that the same call to `perform` would amount to; nothing is changed."""
-        ...
+        with self._lock:
+            change = make(*args, **kwargs)
+        return [*change.undo.unshell(), *change.plan.shell()]
+
+    # Starting, and leaving nothing
 
     def recover(self) -> None:
-        """After a start: finish or undo what was half done, repair what differs, remove what is orphaned."""
-        ...
+        """After a start: finish or undo what was half done, repair what differs, remove what is orphaned.
+
+        What cannot be repaired is logged and does not keep the daemon from starting.
+        """
+        self._finish_half_done()
+        self._executor.apply(self.base())
+        self._close_dead_sandboxes()
+        self._mend_firewall()
+        for record in self._all(Network, Sandbox, Link, Endpoint):
+            self._repair(record)
+        self._remove_orphans()
+        self._make_predefined()
+
+    def base(self) -> Plan:
+        """What all networks stand on: forwarding, and the firewall's table."""
+        before = self.store.setting(IP_FORWARD)
+        if before is None:
+            before = sysctl.read(IP_FORWARD) or "0"
+            self.store.keep(IP_FORWARD, before)
+        return Plan((SetSysctl(IP_FORWARD, "1", before=before),))
+
+    def explain_base(self) -> list[str]:
+        """The lines that make what the daemon makes at its start: forwarding, the table, the predefined networks."""
+        plan = Plan((SetSysctl(IP_FORWARD, "1"), TABLE))
+        for network in self._all(Network):
+            if network.predefined:
+                plan += self.planner.plan_of(network)
+        return plan.shell()
+
+    def reset(self) -> None:
+        """Remove everything of ours from the kernel, and all records: networks last, then table and settings."""
+        for link in self._all(Link):
+            self.perform(self.planner.remove_link, link.id)
+        for sandbox in self._all(Sandbox):
+            self.perform(self.planner.close_sandbox, sandbox.id)
+        for network in self._all(Network):
+            self.perform(self.planner.remove_network, network.id, predefined=True)
+        self._executor.revert(self.base() + Plan((TABLE,)))
+        self.store.keep(IP_FORWARD, None)
+
+    def mend(self) -> None:
+        """Somebody else changed the host's firewall: put back what of ours that took away.
+
+        Waits for the changes under way, and keeps others waiting: half of one must be neither missed nor revived.
+        """
+        with self._lock:
+            self._lock.wait_for(lambda: not self._busy)
+            self._mend_firewall()
+            for network in self._all(Network):
+                self._repair(network)
+
+    def _all(self, *kinds: type[R]) -> list[R]:
+        return [record for kind in kinds for record in self.store.all(kind)]  # type: ignore[type-var]
+
+    def _finish_half_done(self) -> None:
+        for record in self._all(Endpoint, Link, Sandbox, Network):
+            phase = _phase(record)
+            if phase is Phase.READY:
+                continue
+            log.info("%s %s was %s when we stopped: removing it", type(record).__name__, record.id[:12], phase.value)
+            try:
+                if isinstance(record, Endpoint) and self._sandbox_stays(record):
+                    self.perform(self.planner.detach, record.sandbox, record.network)
+                else:
+                    self._executor.revert(self._plan_to_remove(record))
+                    self._commit(remove=(record,))
+            except FairleadError:
+                log.exception("cannot finish removing %s %s", type(record).__name__, record.id[:12])
+
+    def _sandbox_stays(self, endpoint: Endpoint) -> bool:
+        sandbox = self.store.get(Sandbox, endpoint.sandbox)
+        return sandbox is not None and sandbox.phase is Phase.READY
+
+    def _plan_to_remove(self, record: Record) -> Plan:
+        if isinstance(record, Network) and record.ifname:
+            return self.planner.remove_network(record.id, predefined=True).undo
+        return self.planner.plan_of(record)
+
+    def _close_dead_sandboxes(self) -> None:
+        """After a reboot containers' namespaces are gone; they get new ones when they start."""
+        for sandbox in self._all(Sandbox):
+            if sandbox.container and not self._executor.kernel.namespaces.exists(sandbox.path):
+                self.perform(self.planner.close_sandbox, sandbox.id)
+
+    def _mend_firewall(self) -> None:
+        """Exchange our table for one that holds exactly what the records say, in one transaction."""
+        elements = [
+            step
+            for record in self._all(Network, Endpoint)
+            for step in self.planner.plan_of(record)
+            if isinstance(step, AddElement)
+        ]
+        self._executor.kernel.nft.run(TABLE.transaction(elements))
+
+    def _repair(self, record: Record) -> None:
+        try:
+            repaired = self._executor.repair(self.planner.plan_of(record))
+        except FairleadError as error:
+            log.error("cannot repair %s %s: %s", type(record).__name__, record.id[:12], error)
+            return
+        if repaired:
+            log.info("repaired %s %s: %s", type(record).__name__, record.id[:12], ", ".join(map(str, repaired)))
+
+    def _remove_orphans(self) -> None:
+        kernel = self._executor.kernel
+        known = {record.id for record in self._all(Network, Endpoint, Link)}
+        with kernel.batch(HOST) as batch:
+            for link in rtnetlink.links(batch.socket):
+                if link.alias.startswith("fairlead:") and link.alias.removeprefix("fairlead:") not in known:
+                    log.warning("removing the orphaned interface %s", link.name)
+                    batch.add(rtnetlink.delete_link(link.name), f"cannot delete {link.name}", (19,))
+        paths = {sandbox.path for sandbox in self._all(Sandbox)}
+        for path in self._namespaces.glob("*"):
+            if str(path) not in paths:
+                log.warning("removing the orphaned network namespace %s", path)
+                kernel.namespaces.remove(str(path))
+        bridges = {network.ifname for network in self._all(Network)}
+        for bridge in kernel.firewalls.bridges() - bridges:
+            for chain in kernel.firewalls.marked(bridge):
+                kernel.firewalls.withdraw(chain, bridge)
+
+    def _make_predefined(self) -> None:
+        for spec in _PREDEFINED:
+            if self.store.owner(f"network:{spec.name}") is None:
+                try:
+                    self.perform(self.planner.create_network, spec, predefined=True)
+                except FairleadError as error:
+                    log.error("cannot make the network %s: %s", spec.name, error)
+
+
+def _phase(record: Record) -> Phase:
+    assert isinstance(record, Network | Sandbox | Endpoint | Link)
+    return record.phase
+
+
+def _in_phase(record: Record, phase: Phase) -> Record:
+    assert isinstance(record, Network | Sandbox | Endpoint | Link)
+    return replace(record, phase=phase)
+
+
+def open_engine(paths: Paths, store: Store, executor: Executor) -> Engine:
+    """An engine on this store, once its directories are there."""
+    for directory in (paths.state, paths.run, paths.namespaces):
+        _make_directory(directory)
+    return Engine(store, executor, paths)
+
+
+def _make_directory(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o755)
+    except OSError as error:
+        raise KernelError(f"cannot make the directory {directory}: {error.strerror}") from None

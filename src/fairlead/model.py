@@ -106,8 +106,6 @@ class Network(Record, frozen=True, kw_only=True):
     predefined: bool = False
     ifname: str = ""
     """The host interface that carries the network (a bridge), empty where the driver needs none."""
-    adopted: bool = False
-    """The host interface was there before us: use it, never delete it."""
     phase: Phase = Phase.READY
 
     def claims(self) -> tuple[str, ...]:

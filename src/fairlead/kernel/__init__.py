@@ -1,4 +1,114 @@
-"""The only package that touches the kernel."""
+"""The only package that touches the kernel: netlink, namespaces, nftables, settings, sockets that hold ports."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+
+from fairlead.kernel import rtnetlink
+from fairlead.kernel.firewalls import Firewalls
+from fairlead.kernel.namespaces import Namespaces, open_namespace
+from fairlead.kernel.netlink import Message, NetlinkError, Socket
+from fairlead.kernel.nftables import Nftables
+from fairlead.kernel.ports import Ports
+
+__all__ = ["Batch", "Kernel", "NetlinkError"]
+
+
+class Batch:
+    """Requests to one namespace, sent together; use inside ``with kernel.batch(path) as batch``.
+
+    A request that needs a link's index makes the ones before it be sent first, as the link may be among them.
+    """
+
+    def __init__(self, socket: Socket) -> None:
+        self.socket = socket
+        self.owner: object = None
+        """On whose behalf `add` is called…"""
+        self.made: list[object] = []
+        """…and the owners of the requests that the kernel carried out."""
+        self._pending: list[tuple[Message, str, tuple[int, ...], object]] = []
+        self._indices: dict[str, int] = {}
+        self._descriptors: list[int] = []
+
+    def add(self, message: Message, what: str, tolerate: tuple[int, ...] = ()) -> None:
+        """Queue a request.  `what` names it in an error; errors numbered in `tolerate` count as success."""
+        self._pending.append((message, what, tolerate, self.owner))
+
+    def namespace(self, path: str) -> int:
+        """A descriptor of a namespace, for a request; it stays open until the requests are sent."""
+        self._descriptors.append(open_namespace(path))
+        return self._descriptors[-1]
+
+    def link(self, name: str) -> rtnetlink.LinkFact | None:
+        """A link as it is once the requests so far are carried out."""
+        self.flush()
+        return rtnetlink.get_link(self.socket, name)
+
+    def find(self, link: str) -> int | None:
+        """The index of a link, or None if there is no such link."""
+        if link not in self._indices:
+            fact = self.link(link)
+            if fact is None:
+                return None
+            self._indices[link] = fact.index
+        return self._indices[link]
+
+    def index(self, link: str) -> int:
+        """The index of a link that must exist."""
+        found = self.find(link)
+        if found is None:
+            raise NetlinkError(errno.ENODEV, f"there is no interface {link}")
+        return found
+
+    def flush(self) -> None:
+        """Send what is queued; raises the first refusal that is not tolerated."""
+        pending, self._pending = self._pending, []
+        outcomes = self.socket.send([message for message, _, _, _ in pending])
+        refused: NetlinkError | None = None
+        for (_, what, tolerate, owner), error in zip(pending, outcomes, strict=True):
+            if error is None:
+                self.made.append(owner)
+            elif error.errno not in tolerate:
+                refused = refused or NetlinkError(error.errno, f"{what}: {error}")
+        self.close()
+        if refused:
+            raise refused
+
+    def close(self) -> None:
+        """Close the descriptors that requests needed."""
+        while self._descriptors:
+            os.close(self._descriptors.pop())
+
 
 class Kernel:
-    """Handed to every step; opens what the steps need."""
+    """Handed to every step; opens what the steps need.  Safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self.namespaces = Namespaces()
+        self.nft = Nftables()
+        self.firewalls = Firewalls(self.nft)
+        self.ports = Ports()
+
+    @contextlib.contextmanager
+    def socket(self, namespace: str) -> Iterator[Socket]:
+        """A route netlink socket in the namespace at this path (empty: the host's)."""
+        with self.namespaces.entered(namespace):
+            socket = Socket()
+        try:
+            yield socket
+        finally:
+            socket.close()
+
+    @contextlib.contextmanager
+    def batch(self, namespace: str) -> Iterator[Batch]:
+        """Collect requests for a namespace; they are sent when the body ends, or not at all if it raises."""
+        with self.socket(namespace) as socket:
+            batch = Batch(socket)
+            try:
+                yield batch
+                batch.flush()
+            finally:
+                batch.close()

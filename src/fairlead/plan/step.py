@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import enum
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -29,13 +30,29 @@ class Step(ABC):
 
     __slots__ = ()
 
-    @abstractmethod
     def apply(self, kernel: Kernel) -> None:
-        """Make it so.  Raises `KernelError` where the kernel refuses; then nothing of this step remains."""
+        """Make it so, or raise a `FairleadError` with nothing of this step left."""
+        self.apply_together(kernel, (self,))
 
-    @abstractmethod
     def revert(self, kernel: Kernel) -> None:
         """Take it back.  What is gone already is no error: reverting twice, or half a step, is safe."""
+        self.revert_together(kernel, (self,))
+
+    def channel(self) -> object:
+        """Neighbouring steps of a plan with equal channels are applied, or reverted, together; None: alone."""
+        return None
+
+    @staticmethod
+    def apply_together(kernel: Kernel, steps: Sequence[Step]) -> None:
+        """Apply all of these steps of one channel, or, raising, none; override this or `apply`."""
+        for step in steps:
+            step.apply(kernel)
+
+    @staticmethod
+    def revert_together(kernel: Kernel, steps: Sequence[Step]) -> None:
+        """Revert steps of one channel, given in the order in which to revert; override this or `revert`."""
+        for step in steps:
+            step.revert(kernel)
 
     @abstractmethod
     def check(self, kernel: Kernel) -> State:

@@ -1,0 +1,73 @@
+"""What the planner may ask of the kernel: always afresh, changing nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from fairlead.errors import FairleadError
+from fairlead.kernel import Kernel, rtnetlink
+from fairlead.kernel.firewalls import OtherChain
+from fairlead.kernel.ports import bind
+from fairlead.kernel.rtnetlink import LinkFact
+from fairlead.model import HOST, Address, IPNetwork, Protocol, PublishedPort
+
+
+class KernelFacts:
+    """`fairlead.planner.Facts` read off the real kernel."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+
+    def link(self, name: str) -> LinkFact | None:
+        """A link of the host."""
+        return self.link_in(HOST, name)
+
+    def link_in(self, path: str, name: str) -> LinkFact | None:
+        """A link in the namespace at `path`."""
+        with self._kernel.socket(path) as socket:
+            return rtnetlink.get_link(socket, name)
+
+    def networks(self) -> list[IPNetwork]:
+        """What the host has addresses in or routes to, default routes aside."""
+        with self._kernel.socket(HOST) as socket:
+            found = {address.interface.network for address in rtnetlink.addresses(socket)}
+            found |= {route.destination for route in rtnetlink.routes(socket) if route.destination.prefixlen}
+        return list(found)
+
+    def namespace_exists(self, path: str) -> bool:
+        """Whether there is anything at this path."""
+        return os.path.lexists(path)
+
+    def blocking_chains(self) -> list[OtherChain]:
+        """Other firewalls' chains that would drop forwarded packets."""
+        return self._kernel.firewalls.blocking()
+
+    def marked_chains(self, bridge: str) -> list[OtherChain]:
+        """Other firewalls' chains that hold accept rules of ours for a bridge."""
+        return self._kernel.firewalls.marked(bridge)
+
+    def has_ipv6(self) -> bool:
+        """Whether this host speaks IPv6 at all."""
+        return Path("/proc/sys/net/ipv6").exists()
+
+    def free_port(self, protocol: Protocol, addresses: Sequence[Address]) -> int:
+        """A port that is free on all of these addresses, picked by the kernel (ip_local_port_range)."""
+        while True:
+            with bind(protocol, addresses[0], 0) as first:
+                number: int = first.getsockname()[1]
+                try:
+                    for address in addresses[1:]:
+                        bind(protocol, address, number).close()
+                except FairleadError:
+                    continue
+                return number
+
+    def port_is_free(self, port: PublishedPort) -> bool:
+        """Whether no program has this port."""
+        try:
+            bind(port.protocol, port.host_ip, port.host_port).close()
+        except FairleadError:
+            return False
+        return True

@@ -1,0 +1,176 @@
+"""Other firewalls on the host: which of their chains would drop forwarded packets, and our accept rules in those.
+
+nftables chains, which include those of `iptables` in its usual nft form, are edited through libnftables (iptables shows
+such rules as its own); the legacy iptables, which nft cannot see, through its program.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fairlead.errors import KernelError, MissingProgram
+from fairlead.kernel.nftables import Nftables
+
+_LEGACY = {"ip": "iptables-legacy", "ip6": "ip6tables-legacy"}
+_LEGACY_TABLES = {"ip": "/proc/net/ip_tables_names", "ip6": "/proc/net/ip6_tables_names"}
+OUR_TABLE = "fairlead"
+
+
+def mark(bridge: str) -> str:
+    """The comment on our accept rules for a bridge."""
+    return f"fairlead:{bridge}"
+
+
+@dataclass(frozen=True, slots=True)
+class OtherChain:
+    """Somebody else's base chain on the forward hook.  `legacy`: of iptables-legacy."""
+
+    family: str
+    table: str
+    name: str
+    legacy: bool = False
+
+    def accept_lines(self, bridge: str) -> tuple[str, ...]:
+        """The lines a person would type to let a bridge's packets pass."""
+        if self.legacy:
+            return tuple(
+                f"{_LEGACY[self.family]} -I {self.name} {way} {bridge} -m comment --comment {mark(bridge)} -j ACCEPT"
+                for way in ("-i", "-o")
+            )
+        return tuple(f"nft '{rule}'" for rule in self._insert(bridge))
+
+    def withdraw_lines(self, bridge: str) -> tuple[str, ...]:
+        """The lines that take them away again."""
+        if self.legacy:
+            return tuple(line.replace(" -I ", " -D ", 1) for line in self.accept_lines(bridge))
+        return (f"nft -a list chain {self}  # delete by handle the rules with comment {mark(bridge)}",)
+
+    def _insert(self, bridge: str) -> tuple[str, ...]:
+        return tuple(
+            f'insert rule {self} {way} "{bridge}" counter accept comment "{mark(bridge)}"'
+            for way in ("iifname", "oifname")
+        )
+
+    def __str__(self) -> str:
+        return f"{self.family} {self.table} {self.name}"
+
+
+class Firewalls:
+    """Looks at, and mends, other firewalls."""
+
+    def __init__(self, nft: Nftables) -> None:
+        self._nft = nft
+
+    def blocking(self) -> list[OtherChain]:
+        """The chains that may drop forwarded packets: by policy, or by a drop or reject rule of their own."""
+        found = []
+        for chain in self._nft_chains():
+            rules = self._rules(chain)
+            if chain_policy(rules) == "drop" or any(_drops(rule) for rule in rules):
+                found.append(chain)
+        return found + [chain for chain, lines in self._legacy() if _legacy_drops(lines)]
+
+    def marked(self, bridge: str) -> list[OtherChain]:
+        """The chains that hold accept rules of ours for this bridge, whether they still drop or not."""
+        return [
+            chain
+            for chain in [*self._nft_chains(), *(chain for chain, _ in self._legacy())]
+            if self.accepts(chain, bridge)
+        ]
+
+    def bridges(self) -> set[str]:
+        """All bridges for which some chain has accept rules of ours."""
+        comments = [
+            str(thing["rule"].get("comment", ""))
+            for chain in self._nft_chains()
+            for thing in self._rules(chain)
+            if "rule" in thing
+        ]
+        comments += [word for _, lines in self._legacy() for line in lines for word in line.replace('"', "").split()]
+        return {comment.removeprefix("fairlead:") for comment in comments if comment.startswith("fairlead:")}
+
+    def accept(self, chain: OtherChain, bridge: str) -> None:
+        """Put the accept rules first in the chain; rules of ours that are there are put again, not twice."""
+        self.withdraw(chain, bridge)
+        if chain.legacy:
+            for line in chain.accept_lines(bridge):
+                _run(line)
+        else:
+            self._nft.run("\n".join(chain._insert(bridge)) + "\n")
+
+    def withdraw(self, chain: OtherChain, bridge: str) -> None:
+        """Delete our accept rules from the chain; none there, or no such chain, is no error."""
+        if chain.legacy:
+            for line in chain.withdraw_lines(bridge):
+                _run(line, check=False)
+            return
+        handles = [
+            thing["rule"]["handle"]
+            for thing in self._rules(chain)
+            if "rule" in thing and thing["rule"].get("comment") == mark(bridge)
+        ]
+        if handles:
+            self._nft.run("".join(f"delete rule {chain} handle {handle}\n" for handle in handles))
+
+    def accepts(self, chain: OtherChain, bridge: str) -> bool:
+        """Whether both accept rules are there."""
+        if chain.legacy:
+            lines = [line for other, lines in self._legacy() if other == chain for line in lines]
+            return sum(mark(bridge) in line.replace('"', "").split() for line in lines) >= 2
+        rules = [thing["rule"] for thing in self._rules(chain) if "rule" in thing]
+        return sum(bool(rule.get("comment") == mark(bridge)) for rule in rules) >= 2
+
+    def _nft_chains(self) -> list[OtherChain]:
+        return [
+            OtherChain(chain["family"], chain["table"], chain["name"])
+            for thing in self._nft.list("chains")
+            if (chain := thing.get("chain")) and _is_other(chain)
+        ]
+
+    def _rules(self, chain: OtherChain) -> list[dict[str, Any]]:
+        return self._nft.list(f"chain {chain}")
+
+    def _legacy(self) -> list[tuple[OtherChain, list[str]]]:
+        found = []
+        for family, program in _LEGACY.items():
+            try:
+                tables = Path(_LEGACY_TABLES[family]).read_text().split()
+            except OSError:
+                continue
+            if "filter" in tables and shutil.which(program):
+                chain = OtherChain(family, "filter", "FORWARD", legacy=True)
+                found.append((chain, _run(f"{program} -S FORWARD", check=False).splitlines()))
+        return found
+
+
+def _is_other(chain: dict[str, Any]) -> bool:
+    ours: bool = chain["table"] == OUR_TABLE and chain["family"] == "inet"
+    return not ours and bool(chain.get("hook") == "forward" and chain["family"] in ("ip", "ip6", "inet"))
+
+
+def chain_policy(listing: list[dict[str, Any]]) -> str:
+    """The policy of the chain in a listing of it."""
+    return next((str(thing["chain"].get("policy", "")) for thing in listing if "chain" in thing), "")
+
+
+def _drops(thing: dict[str, Any]) -> bool:
+    words = thing.get("rule", {}).get("expr", [])
+    return any("drop" in word or "reject" in word for word in words if isinstance(word, dict))
+
+
+def _legacy_drops(lines: list[str]) -> bool:
+    return any(line == "-P FORWARD DROP" or line.endswith(("-j DROP", "-j REJECT")) for line in lines)
+
+
+def _run(line: str, *, check: bool = True) -> str:
+    try:
+        done = subprocess.run(line.split(), capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise MissingProgram(f"{line.split()[0]} is not installed") from None
+    if check and done.returncode:
+        raise KernelError(f"{line}: {done.stderr.strip()}")
+    return done.stdout

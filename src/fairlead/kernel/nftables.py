@@ -1,0 +1,94 @@
+"""nftables through libnftables in this process (man 3 libnftables, man 8 nft): no `nft` is started per change."""
+
+from __future__ import annotations
+
+import builtins
+import ctypes
+import threading
+from typing import Any
+
+import msgspec
+
+from fairlead.errors import KernelError, MissingProgram
+
+_OUTPUT_JSON = 1 << 4
+
+
+class Nftables:
+    """One libnftables context, opened at first use.
+
+    A context works in the network namespace of the thread that made it and is not thread-safe, hence the lock.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._library: Any = None
+        self._context: Any = None
+
+    def run(self, commands: str) -> None:
+        """Apply commands as one transaction: all of them or none.  Raises `KernelError` with nft's own sentence."""
+        with self._lock:
+            self._open()
+            if self._library.nft_run_cmd_from_buffer(self._context, commands.encode()) != 0:
+                raise KernelError(f"nftables: {self._error()}")
+
+    def list(self, what: str) -> builtins.list[dict[str, Any]]:
+        """The objects that ``nft -j list WHAT`` prints, empty when there is no such object."""
+        return self._query(f"list {what}")
+
+    def _query(self, command: str) -> builtins.list[dict[str, Any]]:
+        with self._lock:
+            self._open()
+            if self._library.nft_run_cmd_from_buffer(self._context, command.encode()) != 0:
+                return []
+            output = self._library.nft_ctx_get_output_buffer(self._context)
+        found: builtins.list[dict[str, Any]] = msgspec.json.decode(output or b"{}").get("nftables", [])
+        return [thing for thing in found if "metainfo" not in thing]
+
+    def has_table(self, table: str) -> bool:
+        """Whether a table (``inet fairlead``) exists in the kernel."""
+        return bool(self.list(f"table {table}"))
+
+    def has_element(self, table: str, name: str, key: str, value: str = "") -> bool:
+        """Whether a set has this element; for a map, with this value."""
+        # libnftables 1.0.6 answers `get element` with text even when asked for JSON.
+        with self._lock:
+            self._open()
+            command = f"get element {table} {name} {{ {key} }}"
+            if self._library.nft_run_cmd_from_buffer(self._context, command.encode()) != 0:
+                return False
+            output = self._library.nft_ctx_get_output_buffer(self._context) or b""
+        return _flat(value) in _flat(output.decode(errors="replace"))
+
+    def _open(self) -> None:
+        if self._context is not None:
+            return
+        try:
+            library = ctypes.CDLL("libnftables.so.1")
+        except OSError:
+            raise MissingProgram("libnftables is not installed: install the package libnftables1") from None
+        library.nft_ctx_new.restype = ctypes.c_void_p
+        library.nft_ctx_get_output_buffer.restype = ctypes.c_char_p
+        library.nft_ctx_get_error_buffer.restype = ctypes.c_char_p
+        for name in ("nft_ctx_get_output_buffer", "nft_ctx_get_error_buffer", "nft_ctx_buffer_output"):
+            getattr(library, name).argtypes = [ctypes.c_void_p]
+        library.nft_ctx_buffer_error.argtypes = [ctypes.c_void_p]
+        library.nft_run_cmd_from_buffer.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
+        library.nft_ctx_output_set_flags.argtypes = [ctypes.c_void_p, ctypes.c_uint]
+        context = library.nft_ctx_new(0)
+        if not context:
+            raise KernelError("libnftables gives no context: is this kernel built with nf_tables?")
+        library.nft_ctx_buffer_output(context)
+        library.nft_ctx_buffer_error(context)
+        library.nft_ctx_output_set_flags(context, _OUTPUT_JSON)
+        self._library, self._context = library, context
+
+    def _error(self) -> str:
+        raw = self._library.nft_ctx_get_error_buffer(self._context) or b""
+        lines = [line for line in raw.decode(errors="replace").splitlines() if "rror:" in line]
+        return lines[0].split("rror:", 1)[1].strip() if lines else "the kernel refused the change"
+
+
+def _flat(words: str) -> str:
+    """Comparable across nft's two ways to write a concatenation: ``a . b`` and ``["a", "b"]``."""
+    return "".join(c for c in words.replace(" . ", ",") if c not in '"[] ')

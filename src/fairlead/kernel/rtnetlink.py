@@ -1,0 +1,254 @@
+"""Links, addresses and routes as netlink messages (man 7 rtnetlink, linux/if_link.h, linux/if_addr.h)."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from dataclasses import dataclass
+from ipaddress import ip_address, ip_interface, ip_network
+
+from fairlead.kernel.netlink import (
+    NLM_F_CREATE,
+    NLM_F_EXCL,
+    Message,
+    Socket,
+    attribute,
+    attributes,
+    nested,
+    text,
+    u8,
+    u32,
+)
+from fairlead.model import Address, Interface, IPNetwork
+
+_NEWLINK, _DELLINK, _GETLINK = 16, 17, 18
+_NEWADDR, _DELADDR, _GETADDR = 20, 21, 22
+_NEWROUTE, _DELROUTE, _GETROUTE = 24, 25, 26
+
+_LINK = struct.Struct("=BxHiII")
+_ADDR = struct.Struct("=BBBBI")
+_ROUTE = struct.Struct("=BBBBBBBBI")
+
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER = 1, 3, 4, 5, 10
+_IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_AF_SPEC, _IFLA_NET_NS_FD = 18, 20, 26, 28
+_IFLA_EXT_MASK = 29
+_IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_INFO_SLAVE_KIND, _IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
+_IFLA_INET6_ADDR_GEN_MODE = 8
+_ADDR_GEN_MODE_NONE = 1
+_VETH_INFO_PEER = 1
+_IFLA_BRPORT_MODE = 4
+_RTEXT_FILTER_SKIP_STATS = 8
+
+_IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST = 1, 2, 4
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_TABLE = 1, 4, 5, 15
+
+IFF_UP = 1
+_RT_TABLE_MAIN = 254
+_RTPROT_BOOT = 3
+_RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK = 0, 253
+_RTN_UNICAST = 1
+_NEW = NLM_F_CREATE | NLM_F_EXCL
+
+
+@dataclass(frozen=True, slots=True)
+class LinkFact:
+    """A link as the kernel has it."""
+
+    index: int
+    name: str
+    kind: str = ""
+    up: bool = False
+    mac: str = ""
+    mtu: int = 0
+    master: int = 0
+    alias: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AddressFact:
+    """An address on a link."""
+
+    index: int
+    interface: Interface
+
+
+@dataclass(frozen=True, slots=True)
+class RouteFact:
+    """A unicast route of the main table; `destination` with prefix length 0 is a default route."""
+
+    destination: IPNetwork
+    gateway: Address | None = None
+    index: int = 0
+    on_link: bool = False
+
+
+def _link_body(*attributes: bytes, index: int = 0, up: bool | None = None) -> bytes:
+    change = IFF_UP if up is not None else 0
+    return _LINK.pack(socket.AF_UNSPEC, 0, index, IFF_UP if up else 0, change) + b"".join(attributes)
+
+
+def _mac(mac: str) -> bytes:
+    return attribute(_IFLA_ADDRESS, bytes.fromhex(mac.replace(":", ""))) if mac else b""
+
+
+def _mtu(mtu: int) -> bytes:
+    return u32(_IFLA_MTU, mtu) if mtu else b""
+
+
+def add_bridge(name: str, *, mac: str, mtu: int = 0) -> Message:
+    """`ip link add NAME type bridge`."""
+    info = nested(_IFLA_LINKINFO, text(_IFLA_INFO_KIND, "bridge"))
+    return Message(_NEWLINK, _NEW, _link_body(text(_IFLA_IFNAME, name), _mac(mac), _mtu(mtu), info))
+
+
+def add_veth(name: str, peer: str, *, peer_fd: int = -1, mac: str = "", peer_mac: str = "", mtu: int = 0) -> Message:
+    """`ip link add NAME type veth peer name PEER`, the peer put in the namespace of a descriptor (-1: here)."""
+
+    def end(name: str, mac: str, fd: int) -> bytes:
+        place = u32(_IFLA_NET_NS_FD, fd) if fd >= 0 else b""
+        return text(_IFLA_IFNAME, name) + _mac(mac) + _mtu(mtu) + place
+
+    other = attribute(_VETH_INFO_PEER, _link_body(end(peer, peer_mac, peer_fd)))
+    info = nested(_IFLA_LINKINFO, text(_IFLA_INFO_KIND, "veth"), nested(_IFLA_INFO_DATA, other))
+    return Message(_NEWLINK, _NEW, _link_body(end(name, mac, -1), info))
+
+
+def set_link(
+    name: str, *, up: bool | None = None, master: int | None = None, alias: str | None = None, link_local: bool = True
+) -> Message:
+    """`ip link set NAME …`.  Without `link_local` the kernel gives it no IPv6 link-local address (addrgenmode none)."""
+    parts = [text(_IFLA_IFNAME, name)]
+    if master is not None:
+        parts.append(u32(_IFLA_MASTER, master))
+    if alias is not None:
+        parts.append(attribute(_IFLA_IFALIAS, alias.encode()))
+    if not link_local:
+        mode = u8(_IFLA_INET6_ADDR_GEN_MODE, _ADDR_GEN_MODE_NONE)
+        parts.append(nested(_IFLA_AF_SPEC, nested(socket.AF_INET6, mode)))
+    return Message(_NEWLINK, 0, _link_body(*parts, up=up))
+
+
+def set_port(name: str, *, hairpin: bool) -> Message:
+    """`ip link set NAME type bridge_slave hairpin on`: frames may leave by the port they came in by."""
+    data = nested(_IFLA_INFO_SLAVE_DATA, u8(_IFLA_BRPORT_MODE, hairpin))
+    info = nested(_IFLA_LINKINFO, text(_IFLA_INFO_SLAVE_KIND, "bridge"), data)
+    return Message(_NEWLINK, 0, _link_body(text(_IFLA_IFNAME, name), info))
+
+
+def delete_link(name: str) -> Message:
+    """`ip link del NAME`."""
+    return Message(_DELLINK, 0, _link_body(text(_IFLA_IFNAME, name)))
+
+
+def _address(kind: int, flags: int, index: int, interface: Interface) -> Message:
+    family = socket.AF_INET if interface.version == 4 else socket.AF_INET6
+    packed = interface.ip.packed
+    body = _ADDR.pack(family, interface.network.prefixlen, 0, 0, index)
+    body += attribute(_IFA_LOCAL, packed) + attribute(_IFA_ADDRESS, packed)
+    if interface.version == 4 and interface.network.prefixlen < 31:
+        body += attribute(_IFA_BROADCAST, interface.network.broadcast_address.packed)
+    return Message(kind, flags, body)
+
+
+def add_address(index: int, interface: Interface) -> Message:
+    """`ip addr add ADDRESS/LENGTH brd + dev …`."""
+    return _address(_NEWADDR, _NEW, index, interface)
+
+
+def delete_address(index: int, interface: Interface) -> Message:
+    """`ip addr del ADDRESS/LENGTH dev …`."""
+    return _address(_DELADDR, 0, index, interface)
+
+
+def _route(kind: int, flags: int, index: int, destination: IPNetwork, gateway: Address | None) -> Message:
+    family = socket.AF_INET if destination.version == 4 else socket.AF_INET6
+    scope = _RT_SCOPE_UNIVERSE if gateway else _RT_SCOPE_LINK
+    body = _ROUTE.pack(family, destination.prefixlen, 0, 0, _RT_TABLE_MAIN, _RTPROT_BOOT, scope, _RTN_UNICAST, 0) + u32(
+        _RTA_OIF, index
+    )
+    if destination.prefixlen:
+        body += attribute(_RTA_DST, destination.network_address.packed)
+    if gateway:
+        body += attribute(_RTA_GATEWAY, gateway.packed)
+    return Message(kind, flags, body)
+
+
+def add_route(index: int, destination: IPNetwork, gateway: Address | None) -> Message:
+    """`ip route add DESTINATION via GATEWAY dev …`."""
+    return _route(_NEWROUTE, _NEW, index, destination, gateway)
+
+
+def delete_route(index: int, destination: IPNetwork, gateway: Address | None) -> Message:
+    """`ip route del DESTINATION via GATEWAY dev …`."""
+    return _route(_DELROUTE, 0, index, destination, gateway)
+
+
+def get_link(sock: Socket, name: str) -> LinkFact | None:
+    """One link by name, or None."""
+    found = sock.ask(Message(_GETLINK, 0, _link_body(text(_IFLA_IFNAME, name), _SKIP_STATS)))
+    return _link_fact(found) if found else None
+
+
+def links(sock: Socket) -> list[LinkFact]:
+    """All links."""
+    return [_link_fact(body) for body in sock.dump(Message(_GETLINK, 0, _link_body(_SKIP_STATS)))]
+
+
+_SKIP_STATS = u32(_IFLA_EXT_MASK, _RTEXT_FILTER_SKIP_STATS)
+
+
+def _link_fact(body: bytes) -> LinkFact:
+    _, _, index, flags, _ = _LINK.unpack_from(body)
+    found = dict(attributes(body[_LINK.size :]))
+    info = dict(attributes(found.get(_IFLA_LINKINFO, b"")))
+    return LinkFact(
+        index=index,
+        name=_string(found.get(_IFLA_IFNAME)),
+        kind=_string(info.get(_IFLA_INFO_KIND)),
+        up=bool(flags & IFF_UP),
+        mac=found.get(_IFLA_ADDRESS, b"").hex(":"),
+        mtu=_number(found.get(_IFLA_MTU)),
+        master=_number(found.get(_IFLA_MASTER)),
+        alias=_string(found.get(_IFLA_IFALIAS)),
+    )
+
+
+def addresses(sock: Socket) -> list[AddressFact]:
+    """All addresses of both families."""
+    found: list[AddressFact] = []
+    for body in sock.dump(Message(_GETADDR, 0, _ADDR.pack(socket.AF_UNSPEC, 0, 0, 0, 0))):
+        _, length, _, _, index = _ADDR.unpack_from(body)
+        values = dict(attributes(body[_ADDR.size :]))
+        if packed := values.get(_IFA_LOCAL) or values.get(_IFA_ADDRESS):
+            found.append(AddressFact(index, ip_interface(f"{ip_address(packed)}/{length}")))
+    return found
+
+
+def routes(sock: Socket, family: int = socket.AF_UNSPEC) -> list[RouteFact]:
+    """Unicast routes of the main table."""
+    found: list[RouteFact] = []
+    for body in sock.dump(Message(_GETROUTE, 0, _ROUTE.pack(family, 0, 0, 0, 0, 0, 0, 0, 0))):
+        version, length, _, _, table, _, scope, kind, _ = _ROUTE.unpack_from(body)
+        values = dict(attributes(body[_ROUTE.size :]))
+        if kind != _RTN_UNICAST or _number(values.get(_RTA_TABLE), table) != _RT_TABLE_MAIN:
+            continue
+        default = b"\0" * (4 if version == socket.AF_INET else 16)
+        destination = ip_address(values.get(_RTA_DST, default))
+        gateway = values.get(_RTA_GATEWAY)
+        found.append(
+            RouteFact(
+                destination=ip_network(f"{destination}/{length}"),
+                gateway=ip_address(gateway) if gateway else None,
+                index=_number(values.get(_RTA_OIF)),
+                on_link=scope == _RT_SCOPE_LINK or gateway is None,
+            )
+        )
+    return found
+
+
+def _string(value: bytes | None) -> str:
+    return value.rstrip(b"\0").decode(errors="replace") if value else ""
+
+
+def _number(value: bytes | None, default: int = 0) -> int:
+    return int(struct.unpack("=I", value)[0]) if value else default

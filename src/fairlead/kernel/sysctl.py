@@ -1,0 +1,30 @@
+"""Kernel settings below /proc/sys (man 5 proc, kernel.org/doc/Documentation/networking/ip-sysctl)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fairlead.errors import KernelError
+
+_ROOT = Path("/proc/sys")
+
+
+def _path(name: str) -> Path:
+    # An interface name may hold dots, so names are given with slashes: net/ipv4/conf/br0.5/route_localnet.
+    return _ROOT / name
+
+
+def read(name: str) -> str | None:
+    """The value, or None when the kernel has no such setting.  `name` has slashes: ``net/ipv4/ip_forward``."""
+    try:
+        return _path(name).read_text().strip()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def write(name: str, value: str) -> None:
+    """Set it; raises `KernelError`."""
+    try:
+        _path(name).write_text(value)
+    except OSError as error:
+        raise KernelError(f"cannot set {name.replace('/', '.')} to {value}: {error.strerror}") from None

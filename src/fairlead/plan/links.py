@@ -1,0 +1,178 @@
+"""Steps that make bridges and veth pairs, and set links up."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fairlead.kernel import rtnetlink
+from fairlead.model import HOST
+from fairlead.plan.netlink import GONE, NetlinkStep, ip, link_name, netns_word
+from fairlead.plan.step import State
+
+if TYPE_CHECKING:
+    from fairlead.kernel import Batch, Kernel
+
+
+@dataclass(frozen=True, slots=True)
+class AddBridge(NetlinkStep):
+    """A bridge on the host.  Its MAC is given, because a bridge without one takes its ports' and changes with them."""
+
+    name: str
+    mac: str
+    alias: str
+    mtu: int = 0
+    namespace: str = HOST
+
+    def make(self, batch: Batch) -> None:
+        message = rtnetlink.add_bridge(self.name, mac=self.mac, mtu=self.mtu)
+        batch.add(message, f"cannot make the bridge {self.name}")
+        batch.add(rtnetlink.set_link(self.name, alias=self.alias), f"cannot mark the bridge {self.name}")
+
+    def unmake(self, batch: Batch) -> None:
+        _delete_ours(batch, self.name, self.alias)
+
+    def check(self, kernel: Kernel) -> State:
+        with kernel.socket(self.namespace) as socket:
+            fact = rtnetlink.get_link(socket, self.name)
+        if fact is None:
+            return State.MISSING
+        same = fact.kind == "bridge" and fact.mac == self.mac and fact.alias == self.alias
+        return State.HOLDS if same else State.DIFFERS
+
+    def shell(self) -> tuple[str, ...]:
+        mtu = f" mtu {self.mtu}" if self.mtu else ""
+        return (
+            ip(self.namespace, f"link add {self.name} address {self.mac}{mtu} type bridge"),
+            ip(self.namespace, f"link set {self.name} alias {self.alias}"),
+        )
+
+    def unshell(self) -> tuple[str, ...]:
+        return (ip(self.namespace, f"link del {self.name}"),)
+
+    def makes(self) -> tuple[str, ...]:
+        return (link_name(self.namespace, self.name),)
+
+
+@dataclass(frozen=True, slots=True)
+class AddVeth(NetlinkStep):
+    """A veth pair with its ends in two namespaces.  An empty MAC is left to the kernel."""
+
+    namespace: str
+    name: str
+    peer_namespace: str
+    peer: str
+    alias: str
+    mac: str = ""
+    peer_mac: str = ""
+    mtu: int = 0
+
+    def make(self, batch: Batch) -> None:
+        message = rtnetlink.add_veth(
+            self.name,
+            self.peer,
+            peer_fd=batch.namespace(self.peer_namespace) if self.peer_namespace != self.namespace else -1,
+            mac=self.mac,
+            peer_mac=self.peer_mac,
+            mtu=self.mtu,
+        )
+        batch.add(message, f"cannot make the veth pair {self.name}, {self.peer}")
+        batch.add(rtnetlink.set_link(self.name, alias=self.alias), f"cannot mark the interface {self.name}")
+
+    def unmake(self, batch: Batch) -> None:
+        _delete_ours(batch, self.name, self.alias)
+
+    def check(self, kernel: Kernel) -> State:
+        for namespace, name in ((self.namespace, self.name), (self.peer_namespace, self.peer)):
+            if namespace and not kernel.namespaces.exists(namespace):
+                return State.MISSING
+            with kernel.socket(namespace) as socket:
+                fact = rtnetlink.get_link(socket, name)
+            if fact is None:
+                return State.MISSING
+            if fact.kind != "veth":
+                return State.DIFFERS
+        return State.HOLDS
+
+    def shell(self) -> tuple[str, ...]:
+        def end(name: str, mac: str) -> str:
+            return name + (f" address {mac}" if mac else "") + (f" mtu {self.mtu}" if self.mtu else "")
+
+        netns = f" netns {netns_word(self.peer_namespace)}" if self.peer_namespace != self.namespace else ""
+        one, other = end(self.name, self.mac), end(self.peer, self.peer_mac)
+        return (
+            ip(self.namespace, f"link add {one} type veth peer name {other}{netns}"),
+            ip(self.namespace, f"link set {self.name} alias {self.alias}"),
+        )
+
+    def unshell(self) -> tuple[str, ...]:
+        return (ip(self.namespace, f"link del {self.name}"),)
+
+    def makes(self) -> tuple[str, ...]:
+        return (link_name(self.namespace, self.name), link_name(self.peer_namespace, self.peer))
+
+
+def _delete_ours(batch: Batch, name: str, alias: str) -> None:
+    """Delete a link that carries our mark; anybody else's of that name stays."""
+    fact = batch.link(name)
+    if fact and fact.alias == alias:
+        batch.add(rtnetlink.delete_link(name), f"cannot delete the interface {name}", GONE)
+
+
+@dataclass(frozen=True, slots=True)
+class SetLink(NetlinkStep):
+    """A link is up and has a master, as given (empty: left alone).
+
+    A port of a bridge is in hairpin mode: where br_netfilter is on, a container's packet to its own published port is
+    redirected inside the bridge and has to leave by the port that it came in by.
+    """
+
+    namespace: str
+    name: str
+    master: str = ""
+    up: bool = True
+    link_local: bool = True
+
+    def make(self, batch: Batch) -> None:
+        what = f"cannot set up the interface {self.name}"
+        master = batch.index(self.master) if self.master else None
+        if not self.link_local:
+            # Its own request, before the one that sets the link up, which is when the kernel makes the address.
+            batch.add(rtnetlink.set_link(self.name, link_local=False), what)
+        batch.add(rtnetlink.set_link(self.name, up=True if self.up else None, master=master), what)
+        if self.master:
+            batch.add(rtnetlink.set_port(self.name, hairpin=True), what)
+
+    def unmake(self, batch: Batch) -> None:
+        message = rtnetlink.set_link(self.name, up=False if self.up else None, master=0 if self.master else None)
+        batch.add(message, f"cannot set down the interface {self.name}", (*GONE, errno.EINVAL))
+
+    def check(self, kernel: Kernel) -> State:
+        with kernel.socket(self.namespace) as socket:
+            fact = rtnetlink.get_link(socket, self.name)
+            if fact is None:
+                return State.MISSING
+            master = rtnetlink.get_link(socket, self.master) if self.master else None
+        if self.master and (master is None or fact.master != master.index):
+            return State.MISSING
+        return State.HOLDS if fact.up or not self.up else State.MISSING
+
+    def shell(self) -> tuple[str, ...]:
+        lines = []
+        if not self.link_local:
+            lines.append(ip(self.namespace, f"link set {self.name} addrgenmode none"))
+        words = [f"master {self.master}"] if self.master else []
+        words += ["up"] if self.up else []
+        lines.append(ip(self.namespace, f"link set {self.name} {' '.join(words)}"))
+        if self.master:
+            lines.append(ip(self.namespace, f"link set {self.name} type bridge_slave hairpin on"))
+        return tuple(lines)
+
+    def unshell(self) -> tuple[str, ...]:
+        words = ["down"] if self.up else []
+        words += ["nomaster"] if self.master else []
+        return (ip(self.namespace, f"link set {self.name} {' '.join(words)}"),) if words else ()
+
+    def inside(self) -> tuple[str, ...]:
+        return (link_name(self.namespace, self.name), f"netns:{self.namespace}")

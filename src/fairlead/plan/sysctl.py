@@ -1,0 +1,44 @@
+"""The step that sets a kernel setting."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fairlead.kernel import sysctl
+from fairlead.plan.step import State, Step
+
+if TYPE_CHECKING:
+    from fairlead.kernel import Kernel
+
+
+@dataclass(frozen=True, slots=True)
+class SetSysctl(Step):
+    """A setting of the host, written with slashes (``net/ipv4/ip_forward``); `before` is what revert restores.
+
+    With `link` the setting belongs to that interface (``link:…``) and goes with it.
+    """
+
+    name: str
+    value: str
+    before: str = ""
+    link: str = ""
+
+    def apply(self, kernel: Kernel) -> None:
+        sysctl.write(self.name, self.value)
+
+    def revert(self, kernel: Kernel) -> None:
+        if self.before and sysctl.read(self.name) == self.value:
+            sysctl.write(self.name, self.before)
+
+    def check(self, kernel: Kernel) -> State:
+        return State.HOLDS if sysctl.read(self.name) == self.value else State.MISSING
+
+    def shell(self) -> tuple[str, ...]:
+        return (f"sysctl -qw {self.name}={self.value}",)
+
+    def unshell(self) -> tuple[str, ...]:
+        return (f"sysctl -qw {self.name}={self.before}",) if self.before else ()
+
+    def inside(self) -> tuple[str, ...]:
+        return (self.link,) if self.link else ()

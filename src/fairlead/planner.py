@@ -1,0 +1,413 @@
+"""The planner: validates a request against intent (the store) and facts (the kernel), and returns the change.
+
+It changes nothing.  Whatever a user can get wrong is found here, before anything happened.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from ipaddress import ip_interface
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
+
+from msgspec.structs import replace
+
+from fairlead import ipam
+from fairlead.catalog import Catalog
+from fairlead.drivers import DRIVERS, driver_named
+from fairlead.drivers.bridge import HOST_BINDING, PREFIX, mac_for
+from fairlead.errors import Conflict, Forbidden, Invalid
+from fairlead.kernel.firewalls import OtherChain
+from fairlead.kernel.namespaces import NAMED
+from fairlead.kernel.rtnetlink import LinkFact
+from fairlead.model import (
+    HOST,
+    Address,
+    Endpoint,
+    Interface,
+    IPNetwork,
+    Link,
+    LinkEnd,
+    Network,
+    Phase,
+    Pool,
+    PublishedPort,
+    Record,
+    Sandbox,
+    check_ifname,
+    check_name,
+    new_id,
+)
+from fairlead.plan import Plan, Step
+from fairlead.plan.addresses import AddAddress
+from fairlead.plan.links import AddVeth, SetLink
+from fairlead.plan.namespaces import AddNamespace
+from fairlead.plan.netlink import owner_mark
+from fairlead.publishing import Publisher
+from fairlead.spec import EndpointSpec, NetworkSpec
+from fairlead.store import Store
+
+R = TypeVar("R")
+
+PREDEFINED = ("bridge", "host", "none")
+MOST_PORTS_OF_A_BRIDGE = 1023
+"""BR_MAX_PORTS less the one the kernel does not use (net/bridge/br_private.h)."""
+
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+
+
+@dataclass(frozen=True)
+class Change(Generic[R]):
+    """What one operation will do.  `result` is what the operation returns once it has happened."""
+
+    result: R
+    add: tuple[Record, ...] = ()
+    replace: tuple[Record, ...] = ()
+    remove: tuple[Record, ...] = ()
+    undo: Plan = field(default_factory=Plan)
+    """Reverted first…"""
+    plan: Plan = field(default_factory=Plan)
+    """…then this is applied."""
+
+
+class Facts(Protocol):
+    """What the planner asks of the kernel, always afresh."""
+
+    def link(self, name: str) -> LinkFact | None:
+        """A link of the host."""
+        ...
+
+    def networks(self) -> list[IPNetwork]:
+        """What the host has addresses in or routes to, default routes aside."""
+        ...
+
+    def namespace_exists(self, path: str) -> bool:
+        """Whether there is a namespace, or anything else, at this path."""
+        ...
+
+    def link_in(self, path: str, name: str) -> LinkFact | None:
+        """A link in the namespace at `path`."""
+        ...
+
+    def blocking_chains(self) -> list[OtherChain]:
+        """Other firewalls' chains that would drop forwarded packets."""
+        ...
+
+    def marked_chains(self, bridge: str) -> list[OtherChain]:
+        """Other firewalls' chains that hold accept rules of ours for a bridge."""
+        ...
+
+
+class Planner:
+    """Each method returns the change that a request amounts to, or raises the one sentence that says why not."""
+
+    def __init__(self, store: Store, catalog: Catalog, facts: Facts, publisher: Publisher, namespaces: Path) -> None:
+        self._store = store
+        self._catalog = catalog
+        self._facts = facts
+        self._publisher = publisher
+        self._namespaces = namespaces
+        self._hints = ipam.Hints()
+
+    # Plans of records: the same for making, removing, repairing and explaining
+
+    def plan_of(self, record: Record) -> Plan:
+        """Everything in the kernel that belongs to a record."""
+        if isinstance(record, Network):
+            return DRIVERS[record.driver].network_plan(record, self._facts.blocking_chains() if record.ifname else ())
+        if isinstance(record, Sandbox):
+            return Plan((AddNamespace(record.path), SetLink(record.path, "lo")))
+        if isinstance(record, Link):
+            return self._link_plan(record)
+        if isinstance(record, Endpoint):
+            network = self._store.get(Network, record.network)
+            sandbox = self._store.get(Sandbox, record.sandbox)
+            if network and sandbox:
+                return DRIVERS[network.driver].endpoint_plan(network, sandbox, record)
+        return Plan()
+
+    def _path(self, sandbox_id: str) -> str:
+        sandbox = self._store.get(Sandbox, sandbox_id)
+        return sandbox.path if sandbox else HOST
+
+    def _link_plan(self, link: Link) -> Plan:
+        one, other = link.ends
+        paths = [self._path(end.sandbox) for end in link.ends]
+        steps: list[Step] = [AddVeth(paths[0], one.ifname, paths[1], other.ifname, owner_mark(link.id))]
+        for path, end in zip(paths, link.ends, strict=True):
+            steps += [AddAddress(path, end.ifname, interface) for interface in end.addresses]
+            steps.append(SetLink(path, end.ifname))
+        return Plan(tuple(steps))
+
+    # Networks
+
+    def create_network(self, spec: NetworkSpec, *, predefined: bool = False) -> Change[Network]:
+        """A new network with its bridge."""
+        check_name(spec.name, "network")
+        if self._store.owner(f"network:{spec.name}"):
+            raise Conflict(f"network with name {spec.name} already exists")
+        driver = driver_named(spec.driver)
+        if not driver.has_links and not predefined:
+            raise Forbidden(f'only one instance of "{spec.driver}" network is allowed, and it exists already')
+        for option in spec.options:
+            if option not in driver.options:
+                known = ", ".join(sorted(driver.options)) or "it has none"
+                raise Invalid(f"option {option!r} is unknown to the driver {spec.driver}; known are: {known}")
+        network = driver.complete(
+            Network(
+                id=new_id(),
+                name=spec.name,
+                driver=spec.driver,
+                pools=self._pools(spec) if driver.has_links else (),
+                internal=spec.internal,
+                attachable=spec.attachable,
+                options=spec.options,
+                labels=spec.labels,
+                created=time.time(),
+                predefined=predefined,
+            )
+        )
+        if network.ifname:
+            self._check_host_link_is_free(network.ifname, "bridge name")
+        return Change(result=network, add=(network,), plan=self.plan_of(network))
+
+    def _check_host_link_is_free(self, name: str, what: str) -> None:
+        if owner := self._store.owner(f"link::{name}"):
+            holder = owner.name if isinstance(owner, Network) else owner.id[:12]
+            raise Conflict(f"{what} {name} is taken by {type(owner).__name__.lower()} {holder}")
+        if self._facts.link(name):
+            raise Conflict(f"{what} {name} is taken by an interface of this host that Fairlead did not make")
+
+    def _pools(self, spec: NetworkSpec) -> tuple[Pool, ...]:
+        ours = {pool.subnet: network.name for network in self._catalog.networks() for pool in network.pools}
+        if not spec.pools:
+            subnet = ipam.choose_subnet([*ours, *self._facts.networks()])
+            return (self._with_gateway(Pool(subnet=subnet), spec),)
+        if len({pool.subnet.version for pool in spec.pools}) < len(spec.pools):
+            raise Invalid("a bridge network takes one subnet per address family")
+        for pool in spec.pools:
+            if pool.subnet.version == 6:
+                raise Invalid(f"subnet {pool.subnet}: only IPv4 subnets are supported so far")
+            ipam.check_pool(pool)
+            if overlap := ipam.find_overlap(pool.subnet, ours):
+                raise Forbidden(
+                    f"subnet {pool.subnet} overlaps with {overlap} of network {ours[overlap]}: choose another"
+                )
+            if not spec.no_gateway and (overlap := ipam.find_overlap(pool.subnet, self._facts.networks())):
+                raise Forbidden(f"subnet {pool.subnet} overlaps with {overlap}, which this host has a route to")
+        return tuple(self._with_gateway(pool, spec) for pool in spec.pools)
+
+    def _with_gateway(self, pool: Pool, spec: NetworkSpec) -> Pool:
+        if pool.gateway or spec.no_gateway:
+            return pool
+        return replace(pool, gateway=ipam.first_free(pool, lambda address: False))
+
+    def remove_network(self, ref: str, *, predefined: bool = False) -> Change[Network]:
+        """A network goes only when its endpoints are gone; a predefined one only if `predefined`."""
+        network = self._catalog.network(ref)
+        if network.predefined and not predefined:
+            raise Forbidden(f"{network.name} is a pre-defined network and cannot be removed")
+        if endpoints := self._catalog.endpoints(network=network.id):
+            names = ", ".join(sorted(self._owner_name(endpoint) for endpoint in endpoints)[:5])
+            more = f" and {len(endpoints) - 5} more" if len(endpoints) > 5 else ""
+            raise Forbidden(f"network {network.name} has active endpoints: disconnect {names}{more} first")
+        others = self._facts.marked_chains(network.ifname) if network.ifname else ()
+        return Change(result=network, remove=(network,), undo=DRIVERS[network.driver].network_plan(network, others))
+
+    def _owner_name(self, endpoint: Endpoint) -> str:
+        sandbox = self._store.get(Sandbox, endpoint.sandbox)
+        if sandbox is None:
+            return endpoint.sandbox[:12]
+        return f"container {sandbox.container[:12]}" if sandbox.container else sandbox.name
+
+    # Sandboxes
+
+    def open_sandbox(
+        self, name: str, *, container: str = "", endpoints: tuple[EndpointSpec, ...] = ()
+    ) -> Change[Sandbox]:
+        """A namespace and its endpoints, all or nothing: by name in /run/netns, or a container's (`container` is its
+        full id, also given as `name`) in our own directory."""
+        check_name(name, "network namespace")
+        path = str(self._namespaces / container) if container else str(NAMED / name)
+        if self._store.owner(f"sandbox:{name}"):
+            raise Conflict(f"network namespace {name} already exists")
+        if not container and self._facts.namespace_exists(path):
+            raise Conflict(f"network namespace {name} already exists at {path}; Fairlead did not make it")
+        sandbox = Sandbox(id=new_id(), name=name, path=path, container=container, created=time.time())
+        plan = self.plan_of(sandbox)
+        made: list[Endpoint] = []
+        for spec in endpoints:
+            network = self._network_to_join(spec.network)
+            endpoint = self._endpoint(sandbox, network, spec, made)
+            made.append(endpoint)
+            plan += DRIVERS[network.driver].endpoint_plan(network, sandbox, endpoint)
+        return Change(result=sandbox, add=(sandbox, *made), plan=plan)
+
+    def close_sandbox(self, ref: str) -> Change[Sandbox]:
+        """The namespace with everything in it: endpoints, links."""
+        sandbox = self._catalog.sandbox(ref)
+        endpoints = self._catalog.endpoints(sandbox=sandbox.id)
+        links = self._catalog.links(sandbox=sandbox.id)
+        undo = self.plan_of(sandbox)
+        for record in (*endpoints, *links):
+            undo += self.plan_of(record)
+        return Change(result=sandbox, remove=(*links, *endpoints, sandbox), undo=undo)
+
+    # Endpoints
+
+    def attach(self, sandbox: str, spec: EndpointSpec) -> Change[Endpoint]:
+        """A new endpoint in an existing sandbox."""
+        owner = self._catalog.sandbox(sandbox)
+        if owner.phase is not Phase.READY:
+            raise Conflict(f"network namespace {owner.name} is being changed: try again")
+        network = self._network_to_join(spec.network)
+        endpoint = self._endpoint(owner, network, spec, self._catalog.endpoints(sandbox=owner.id))
+        plan = DRIVERS[network.driver].endpoint_plan(network, owner, endpoint)
+        return Change(result=endpoint, add=(endpoint,), plan=plan)
+
+    def _network_to_join(self, ref: str) -> Network:
+        network = self._catalog.network(ref)
+        if network.phase is not Phase.READY:
+            raise Conflict(f"network {network.name} is being changed: try again")
+        if network.driver == "host":
+            raise Forbidden("the host network has no endpoints: only a container may share it, from its start on")
+        return network
+
+    def _endpoint(
+        self, sandbox: Sandbox, network: Network, spec: EndpointSpec, siblings: Sequence[Endpoint]
+    ) -> Endpoint:
+        if any(sibling.network == network.id for sibling in siblings):
+            raise Forbidden(f"{sandbox.name} is already connected to network {network.name}")
+        if spec.options:
+            raise Invalid(f"endpoint option {next(iter(spec.options))!r} is unknown: there are none so far")
+        if not DRIVERS[network.driver].has_links:
+            return Endpoint(id=new_id(), network=network.id, sandbox=sandbox.id)
+        endpoint_id = new_id()
+        addresses = self._addresses(network, spec)
+        v4 = next((int(interface.ip) for interface in addresses if interface.version == 4), None)
+        has_default = any(sibling.gateways for sibling in siblings)
+        return Endpoint(
+            id=endpoint_id,
+            network=network.id,
+            sandbox=sandbox.id,
+            ifname=self._ifname(sandbox, network, spec, siblings),
+            host_ifname=f"veth{endpoint_id[:7]}",
+            addresses=addresses,
+            gateways=() if has_default else _gateways(network),
+            mac=_mac(spec.mac) or mac_for(endpoint_id, v4),
+            aliases=spec.aliases,
+            ports=self._ports(network, spec),
+            options=spec.options,
+        )
+
+    def _ports(self, network: Network, spec: EndpointSpec) -> tuple[PublishedPort, ...]:
+        if not spec.ports:
+            return ()
+        if network.internal:
+            raise Invalid(f"network {network.name} is internal: ports cannot be published in it")
+        if not _gateways(network):
+            raise Invalid(f"network {network.name} has no gateway: ports cannot be published in it")
+        return self._publisher.choose(spec.ports, network.options.get(HOST_BINDING, ""))
+
+    def _addresses(self, network: Network, spec: EndpointSpec) -> tuple[Interface, ...]:
+        found: list[Interface] = []
+        wanted = spec.ip
+        for pool in network.pools:
+
+            def taken(address: Address) -> bool:
+                return self._store.owner(f"address:{network.id}:{address}") is not None
+
+            if wanted and wanted.version == pool.subnet.version:
+                ipam.check_address(pool, wanted, network.name)
+                if isinstance(holder := self._store.owner(f"address:{network.id}:{wanted}"), Endpoint):
+                    raise Conflict(f"address {wanted} is already in use by {self._owner_name(holder)}")
+                address = wanted
+            else:
+                address = self._hints.allocate(network.id, pool, taken)
+            found.append(ip_interface(f"{address}/{pool.subnet.prefixlen}"))
+        if wanted and all(wanted != interface.ip for interface in found):
+            raise Invalid(f"address {wanted}: network {network.name} has no IPv{wanted.version} subnet")
+        return tuple(found)
+
+    def _ifname(self, sandbox: Sandbox, network: Network, spec: EndpointSpec, siblings: Sequence[Endpoint]) -> str:
+        names = {sibling.ifname for sibling in siblings}
+        names |= {end.ifname for link in self._catalog.links(sandbox=sandbox.id) for end in link.ends}
+        if spec.ifname:
+            if spec.ifname in names:
+                raise Conflict(f"{sandbox.name} already has an interface {spec.ifname}")
+            return check_ifname(spec.ifname)
+        prefix = network.options.get(PREFIX, "eth")
+        return check_ifname(next(name for i in range(len(names) + 1) if (name := f"{prefix}{i}") not in names))
+
+    def detach(self, sandbox: str, network: str) -> Change[Endpoint]:
+        """Remove an endpoint; if it had the default route, another endpoint with a gateway takes that over."""
+        owner = self._catalog.sandbox(sandbox)
+        joined = self._catalog.network(network)
+        siblings = self._catalog.endpoints(sandbox=owner.id)
+        endpoint = next((sibling for sibling in siblings if sibling.network == joined.id), None)
+        if endpoint is None:
+            raise Forbidden(f"{owner.name} is not connected to network {joined.name}")
+        plan = Plan()
+        heirs: tuple[Endpoint, ...] = ()
+        if endpoint.gateways:
+            for sibling in siblings:
+                other = self._store.get(Network, sibling.network)
+                if sibling is not endpoint and sibling.phase is Phase.READY and other and _gateways(other):
+                    heir = replace(sibling, gateways=_gateways(other))
+                    before = DRIVERS[other.driver].endpoint_plan(other, owner, sibling).steps
+                    after = DRIVERS[other.driver].endpoint_plan(other, owner, heir).steps
+                    plan, heirs = Plan(tuple(step for step in after if step not in before)), (heir,)
+                    break
+        return Change(result=endpoint, remove=(endpoint,), replace=heirs, undo=self.plan_of(endpoint), plan=plan)
+
+    def released(self, record: Record) -> None:
+        """Told by the engine that a record is gone: its addresses are free again."""
+        if isinstance(record, Endpoint) and (network := self._store.get(Network, record.network)):
+            for pool in network.pools:
+                for interface in record.addresses:
+                    if interface.version == pool.subnet.version:
+                        self._hints.released(network.id, pool, interface.ip)
+
+    # Links
+
+    def add_link(self, one: LinkEnd, other: LinkEnd) -> Change[Link]:
+        """A veth pair; `LinkEnd.sandbox` is a name or id prefix, or empty for the host."""
+        ends = tuple(
+            replace(end, sandbox=self._catalog.sandbox(end.sandbox).id if end.sandbox else "") for end in (one, other)
+        )
+        if ends[0].sandbox == ends[1].sandbox and ends[0].ifname == ends[1].ifname:
+            raise Invalid(f"both ends of the link are {one.sandbox}/{one.ifname}: name two interfaces")
+        for asked, end in zip((one, other), ends, strict=True):
+            check_ifname(end.ifname)
+            if self._store.owner(f"link:{end.sandbox}:{end.ifname}") or self._facts.link_in(
+                self._path(end.sandbox), end.ifname
+            ):
+                raise Conflict(f"{asked.sandbox or 'the host'} already has an interface {end.ifname}")
+        link = Link(id=new_id(), ends=(ends[0], ends[1]))
+        return Change(result=link, add=(link,), plan=self._link_plan(link))
+
+    def remove_link(self, ref: str) -> Change[Link]:
+        """`ref`: id prefix, or ``SANDBOX/IFNAME`` of either end."""
+        link = self._catalog.link(ref)
+        return Change(result=link, remove=(link,), undo=self._link_plan(link))
+
+
+def _gateways(network: Network) -> tuple[Address, ...]:
+    """The default routes an endpoint may give; an internal network leads nowhere."""
+    if network.internal:
+        return ()
+    return tuple(pool.gateway for pool in network.pools if pool.gateway)
+
+
+def _mac(mac: str) -> str:
+    mac = mac.lower().replace("-", ":")
+    if not mac:
+        return ""
+    if not _MAC.fullmatch(mac):
+        raise Invalid(f"MAC address {mac!r} is not of the form 02:42:ac:11:00:02")
+    if int(mac[:2], 16) & 1 or mac == "00:00:00:00:00:00":
+        raise Invalid(f"MAC address {mac} is a multicast or zero address: an interface cannot have it")
+    return mac

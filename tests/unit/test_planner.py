@@ -1,0 +1,298 @@
+"""What users may not ask, and the shell lines that what they may ask amounts to; no root, no kernel."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address, ip_interface, ip_network
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes import FakeFacts
+from msgspec.structs import replace
+
+from fairlead.catalog import Catalog
+from fairlead.engine import KINDS
+from fairlead.errors import Conflict, FairleadError, Forbidden, Invalid, NotFound
+from fairlead.kernel.firewalls import OtherChain
+from fairlead.model import LinkEnd, Network, Phase, Pool, Record
+from fairlead.planner import Change, Planner
+from fairlead.publishing import Publisher
+from fairlead.spec import EndpointSpec, NetworkSpec, PortSpec
+from fairlead.store import Store
+
+BRIDGE = "com.docker.network.bridge.name"
+
+
+class World:
+    """A store and a planner; `do` is an engine whose kernel always says yes."""
+
+    def __init__(self, path: Path) -> None:
+        self.facts = FakeFacts()
+        self.store = Store(path / "store.db", KINDS)
+        publisher = Publisher(self.store, free_port=lambda *_: 40000, is_free=lambda _: True, ipv6=True)
+        self.planner = Planner(self.store, Catalog(self.store), self.facts, publisher, Path("/run/fairlead/netns"))
+
+    def do(self, change: Change[Any]) -> Any:
+        self.store.put(*change.add, *change.replace)
+        self.store.delete(*change.remove)
+        for record in change.remove:
+            self.planner.released(record)
+        return change.result
+
+    def network(self, name: str = "br0", subnet: str = "10.0.0.0/24", **options: Any) -> Network:
+        spec = NetworkSpec(name=name, pools=(Pool(subnet=ip_network(subnet)),), options={BRIDGE: name}, **options)
+        network = self.do(self.planner.create_network(spec))
+        assert isinstance(network, Network)
+        return network
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def lines(change: Change[Any]) -> list[str]:
+    """The change as shell, ids that are random written as such."""
+    found = [*change.undo.unshell(), *change.plan.shell()]
+    records: tuple[Record, ...] = (*change.add, *change.remove)
+    for record in records:
+        found = [line.replace(record.id, "<id>").replace(record.id[:7], "<id7>") for line in found]
+    return found
+
+
+def test_a_namespace(world: World) -> None:
+    assert lines(world.planner.open_sandbox("ns0")) == ["ip netns add ns0", "ip -n ns0 link set lo up"]
+    world.do(world.planner.open_sandbox("ns0"))
+    assert lines(world.planner.close_sandbox("ns0")) == ["ip netns del ns0"]
+
+
+def test_a_link(world: World) -> None:
+    for name in ("ns0", "ns1"):
+        world.do(world.planner.open_sandbox(name))
+    one = LinkEnd(sandbox="ns0", ifname="vth0", addresses=(ip_interface("172.0.0.2/24"),))
+    other = LinkEnd(sandbox="ns1", ifname="vth1", addresses=(ip_interface("172.0.0.3/24"),))
+    change = world.planner.add_link(one, other)
+    assert lines(change) == [
+        "ip -n ns0 link add vth0 type veth peer name vth1 netns ns1",
+        "ip -n ns0 link set vth0 alias fairlead:<id>",
+        "ip -n ns0 addr add 172.0.0.2/24 brd + dev vth0",
+        "ip -n ns0 link set vth0 up",
+        "ip -n ns1 addr add 172.0.0.3/24 brd + dev vth1",
+        "ip -n ns1 link set vth1 up",
+    ]
+    world.do(change)
+    assert lines(world.planner.remove_link("ns1/vth1")) == ["ip -n ns0 link del vth0"]
+
+
+NETWORK_LINES = [
+    "ip link set br0 alias fairlead:<id>",
+    "ip link set br0 addrgenmode none",
+    "ip link set br0 up",
+    "ip addr add 10.0.0.1/24 brd + dev br0",
+    "sysctl -qw net/ipv4/conf/br0/route_localnet=1",
+    "nft add element inet fairlead bridges '{ \"br0\" }'",
+    'nft add element inet fairlead talk \'{ "br0" . "br0" }\'',
+    "nft add element inet fairlead masqueraded '{ \"br0\" }'",
+]
+
+
+@pytest.mark.parametrize("irrelevant", [{}, {"attachable": True}, {"labels": {"a": "b"}}])
+def test_a_network(world: World, irrelevant: dict[str, Any]) -> None:
+    spec = NetworkSpec(
+        name="br0", pools=(Pool(subnet=ip_network("10.0.0.0/24")),), options={BRIDGE: "br0"}, **irrelevant
+    )
+    change = world.planner.create_network(spec)
+    made = lines(change)
+    assert made[0].startswith("ip link add br0 address 02:")
+    assert made[1:] == NETWORK_LINES
+    world.do(change)
+    assert lines(world.planner.remove_network("br0"))[-1] == "ip link del br0"
+
+
+def test_an_internal_network_and_one_without_masquerade_borrow_no_address(world: World) -> None:
+    for name, options in (("a", {}), ("b", {"com.docker.network.bridge.enable_ip_masquerade": "false"})):
+        spec = NetworkSpec(name=name, internal=not options, options=options)
+        assert not any("masqueraded" in line for line in lines(world.planner.create_network(spec)))
+
+
+def test_other_firewalls_are_told_to_let_the_bridge_pass_and_untold_at_the_end(world: World) -> None:
+    world.facts.chains = [OtherChain("ip", "filter", "FORWARD"), OtherChain("ip", "filter", "FORWARD", legacy=True)]
+    made = lines(world.planner.create_network(NetworkSpec(name="n", options={BRIDGE: "br9"})))
+    assert made[-4:] == [
+        'nft \'insert rule ip filter FORWARD iifname "br9" counter accept comment "fairlead:br9"\'',
+        'nft \'insert rule ip filter FORWARD oifname "br9" counter accept comment "fairlead:br9"\'',
+        "iptables-legacy -I FORWARD -i br9 -m comment --comment fairlead:br9 -j ACCEPT",
+        "iptables-legacy -I FORWARD -o br9 -m comment --comment fairlead:br9 -j ACCEPT",
+    ]
+
+
+def test_an_endpoint_with_a_port(world: World) -> None:
+    world.network()
+    world.do(world.planner.open_sandbox("ns0"))
+    ports = (PortSpec(port=80, host_port=8081),)
+    change = world.planner.attach("ns0", EndpointSpec(network="br0", ports=ports))
+    assert lines(change) == [
+        "ip link add veth<id7> type veth peer name eth0 address 02:42:0a:00:00:02 netns ns0",
+        "ip link set veth<id7> alias fairlead:<id>",
+        "ip link set veth<id7> addrgenmode none",
+        "ip link set veth<id7> master br0 up",
+        "ip link set veth<id7> type bridge_slave hairpin on",
+        "ip -n ns0 addr add 10.0.0.2/24 brd + dev eth0",
+        "ip -n ns0 link set eth0 addrgenmode none",
+        "ip -n ns0 link set eth0 up",
+        "ip -n ns0 route add default via 10.0.0.1 dev eth0",
+        "nft add element inet fairlead ports4_any '{ tcp . 8081 : 10.0.0.2 . 80 }'",
+    ]
+    world.do(change)
+    assert lines(world.planner.detach("ns0", "br0")) == [
+        "nft delete element inet fairlead ports4_any '{ tcp . 8081 }'",
+        "ip link del veth<id7>",
+    ]
+
+
+def test_the_default_route_passes_to_another_network(world: World) -> None:
+    world.network("br0", "10.0.0.0/24")
+    world.network("br1", "10.0.1.0/24")
+    world.do(world.planner.open_sandbox("ns0"))
+    world.do(world.planner.attach("ns0", EndpointSpec(network="br0")))
+    second = world.do(world.planner.attach("ns0", EndpointSpec(network="br1")))
+    assert second.ifname == "eth1"
+    assert second.gateways == ()
+    change = world.planner.detach("ns0", "br0")
+    assert change.plan.shell() == ["ip -n ns0 route add default via 10.0.1.1 dev eth1"]
+    world.do(change)
+    assert world.store.all(type(second))[0].gateways == (ip_address("10.0.1.1"),)
+
+
+def test_the_lowest_free_address_is_given_again(world: World) -> None:
+    world.network()
+    for name in ("a", "b", "c"):
+        world.do(world.planner.open_sandbox(name))
+        world.do(world.planner.attach(name, EndpointSpec(network="br0")))
+    world.do(world.planner.detach("b", "br0"))
+    world.do(world.planner.detach("a", "br0"))
+    again = world.do(world.planner.attach("b", EndpointSpec(network="br0")))
+    assert str(again.addresses[0]) == "10.0.0.2/24"
+
+
+def wrong_networks() -> list[tuple[dict[str, Any], type[FairleadError], str]]:
+    pool = Pool(subnet=ip_network("10.9.0.0/24"))
+    return [
+        ({"name": "br0"}, Conflict, "network with name br0 already exists"),
+        ({"name": "-x"}, Invalid, "invalid network name '-x'"),
+        ({"name": ""}, Invalid, "invalid network name ''"),
+        ({"name": "n", "driver": "foo"}, Invalid, "driver 'foo' is unknown: bridge, host, null are available"),
+        ({"name": "n", "driver": "host"}, Forbidden, 'only one instance of "host" network is allowed'),
+        ({"name": "n", "options": {"a.b": "c"}}, Invalid, "option 'a.b' is unknown to the driver bridge; known are:"),
+        ({"name": "n", "options": {BRIDGE: "x" * 16}}, Invalid, "has 16 bytes: 1 to 15 are allowed"),
+        ({"name": "n", "options": {BRIDGE: "a/b"}}, Invalid, "must not be '.' or '..' nor contain '/'"),
+        ({"name": "n", "options": {BRIDGE: "eth0"}}, Conflict, "taken by an interface of this host"),
+        ({"name": "n", "options": {BRIDGE: "br0"}}, Conflict, "bridge name br0 is taken by network br0"),
+        ({"name": "n", "options": {"com.docker.network.driver.mtu": "x"}}, Invalid, "a number of bytes from 68"),
+        ({"name": "n", "options": {"com.docker.network.driver.mtu": "67"}}, Invalid, "a number of bytes from 68"),
+        ({"name": "n", "pools": (Pool(subnet=ip_network("10.0.0.128/25")),)}, Forbidden, "overlaps with 10.0.0.0/24"),
+        ({"name": "n", "pools": (Pool(subnet=ip_network("198.51.0.0/16")),)}, Forbidden, "this host has a route to"),
+        ({"name": "n", "pools": (pool, replace(pool, subnet=ip_network("10.8.0.0/24")))}, Invalid, "one subnet per"),
+        ({"name": "n", "pools": (replace(pool, gateway=ip_address("10.1.1.1")),)}, Invalid, "gateway 10.1.1.1 is not"),
+        ({"name": "n", "pools": (replace(pool, gateway=ip_address("10.9.0.255")),)}, Invalid, "broadcast address"),
+        ({"name": "n", "pools": (replace(pool, ip_range=ip_network("10.8.0.0/25")),)}, Invalid, "range 10.8.0.0/25"),
+        (
+            {"name": "n", "pools": (replace(pool, auxiliary={"r": ip_address("1.1.1.1")}),)},
+            Invalid,
+            "address r 1.1.1.1",
+        ),
+    ]
+
+
+@pytest.mark.parametrize(("words", "kind", "sentence"), wrong_networks())
+def test_networks_that_are_refused(
+    world: World, words: dict[str, Any], kind: type[FairleadError], sentence: str
+) -> None:
+    world.network()
+    with pytest.raises(kind) as caught:
+        world.planner.create_network(NetworkSpec(**words))
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def wrong_endpoints() -> list[tuple[dict[str, Any], type[FairleadError], str]]:
+    return [
+        ({"network": "nope"}, NotFound, "No such network: nope"),
+        ({"network": "br0", "ip": ip_address("10.0.1.1")}, Invalid, "not in the subnet 10.0.0.0/24 of network br0"),
+        ({"network": "br0", "ip": ip_address("10.0.0.1")}, Conflict, "is the gateway of network br0"),
+        ({"network": "br0", "ip": ip_address("10.0.0.2")}, Conflict, "address 10.0.0.2 is already in use by first"),
+        ({"network": "br0", "ip": ip_address("fd00::1")}, Invalid, "network br0 has no IPv6 subnet"),
+        ({"network": "br0", "mac": "xx"}, Invalid, "is not of the form"),
+        ({"network": "br0", "mac": "01:00:5e:00:00:01"}, Invalid, "multicast"),
+        ({"network": "br0", "ifname": "much-too-long-name"}, Invalid, "has 18 bytes"),
+        ({"network": "br0", "ports": (PortSpec(port=80, host_port=8081),)}, Conflict, "port is already allocated"),
+        ({"network": "br0", "options": {"x": "y"}}, Invalid, "endpoint option 'x' is unknown"),
+        (
+            {"network": "br0", "ports": (PortSpec(port=80, host_port=8081, host_ip=ip_address("127.0.0.1")),)},
+            Conflict,
+            "Bind for 127.0.0.1:8081/tcp failed: port is already allocated",
+        ),
+        (
+            {"network": "br0", "ports": (PortSpec(port=1, host_port=9), PortSpec(port=2, host_port=9))},
+            Conflict,
+            "already allocated (to this request)",
+        ),
+    ]
+
+
+@pytest.mark.parametrize(("words", "kind", "sentence"), wrong_endpoints())
+def test_endpoints_that_are_refused(
+    world: World, words: dict[str, Any], kind: type[FairleadError], sentence: str
+) -> None:
+    world.network()
+    for name in ("first", "second"):
+        world.do(world.planner.open_sandbox(name))
+    world.do(world.planner.attach("first", EndpointSpec(network="br0", ports=(PortSpec(port=80, host_port=8081),))))
+    with pytest.raises(kind) as caught:
+        world.planner.attach("second", EndpointSpec(**words))
+    assert sentence in str(caught.value)
+
+
+def test_other_refusals(world: World) -> None:
+    network = world.network()
+    world.do(world.planner.open_sandbox("ns0"))
+    world.facts.paths.add("/run/netns/theirs")
+    spec = EndpointSpec(network="br0")
+    world.do(world.planner.attach("ns0", spec))
+    cases = [
+        (lambda: world.planner.open_sandbox("ns0"), Conflict, "network namespace ns0 already exists"),
+        (lambda: world.planner.open_sandbox("theirs"), Conflict, "Fairlead did not make it"),
+        (lambda: world.planner.open_sandbox("../x"), Invalid, "invalid network namespace name"),
+        (lambda: world.planner.attach("ns0", spec), Forbidden, "ns0 is already connected to network br0"),
+        (lambda: world.planner.attach("ns9", spec), NotFound, "No such network namespace: ns9"),
+        (lambda: world.planner.detach("ns0", "nope"), NotFound, "No such network: nope"),
+        (lambda: world.planner.remove_network("br0"), Forbidden, "has active endpoints: disconnect ns0 first"),
+        (lambda: world.planner.remove_link("ns0/x"), NotFound, "No such link: ns0/x"),
+    ]
+    for make, kind, sentence in cases:
+        with pytest.raises(kind, match=sentence):
+            make()  # type: ignore[no-untyped-call]
+    world.do(world.planner.detach("ns0", network.id[:6]))
+    with pytest.raises(Forbidden, match="ns0 is not connected to network br0"):
+        world.planner.detach("ns0", "br0")
+
+
+def test_nothing_joins_what_is_being_removed(world: World) -> None:
+    network = world.network()
+    world.do(world.planner.open_sandbox("ns0"))
+    world.store.put(replace(network, phase=Phase.REMOVING))
+    with pytest.raises(Conflict, match="is being changed"):
+        world.planner.attach("ns0", EndpointSpec(network="br0"))
+
+
+def test_a_published_range_takes_the_first_free_port(world: World) -> None:
+    world.network()
+    for name, port in (("a", 7000), ("b", 7001)):
+        world.do(world.planner.open_sandbox(name))
+        spec = PortSpec(port=80, host_port=7000, host_port_end=7001)
+        endpoint = world.do(world.planner.attach(name, EndpointSpec(network="br0", ports=(spec,))))
+        assert {published.host_port for published in endpoint.ports} == {port}
+        assert [str(published.host_ip) for published in endpoint.ports] == ["0.0.0.0", "::"]
+    world.do(world.planner.open_sandbox("c"))
+    with pytest.raises(Conflict, match="all tcp ports from 7000 to 7001"):
+        world.planner.attach("c", EndpointSpec(network="br0", ports=(spec,)))
