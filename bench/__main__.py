@@ -63,9 +63,6 @@ class Bench:
                     ready.remove(peer)
                 time.sleep(PAUSE)
             say(f"  round {number + 1} of {rounds}")
-        for peer, tidy in measurement.after:
-            if peer in ready:
-                self._attempt(measurement, peer, tidy)
 
     def _sample(self, peer: Peer, action: Callable[[], dict[str, float]]) -> None:
         self.results.add(peer.name, action())

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from bench import kernel
 from bench.peer import Peer, Sample, Unavailable, run, seconds
 
 PLUGINS = Path("/usr/lib/cni")
@@ -70,12 +69,6 @@ class Cni(Peer):
 
     def attach_in_crowd(self) -> Sample:
         return {f"attach, {self._crowd} present": self.attach()["attach"]}
-
-    def leave_crowd(self) -> None:
-        """The links go with their namespaces; DEL for each would take a minute and is not what is measured."""
-        for number in range(self._crowd):
-            kernel.remove_namespace(Path(f"/run/netns/{self._slug}{number}"))
-        self._crowd = 0
 
 
 class CniPort(Cni):

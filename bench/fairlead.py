@@ -54,9 +54,3 @@ class Fairlead(EnginePeer):
         took = seconds(lambda: self.attach_one("subject", "crowd"))
         self.detach_one("subject", "crowd")
         return {f"attach, {self._crowd} present": took}
-
-    def leave_crowd(self) -> None:
-        for number in range(self._crowd):
-            self.http.send("DELETE", f"/fairlead/netns/crowd{number}")
-        self.http.send("DELETE", "/networks/crowd")
-        del self._crowd

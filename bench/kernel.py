@@ -10,7 +10,6 @@ from pathlib import Path
 
 CLONE_NEWNET = 0x40000000  # linux/sched.h
 MS_BIND = 4096  # linux/mount.h
-MNT_DETACH = 2
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -55,9 +54,3 @@ def add_namespace(path: Path) -> None:
     finally:
         setns(home)
         os.close(home)
-
-
-def remove_namespace(path: Path) -> None:
-    """The inverse; the kernel takes the interfaces in it away after a while."""
-    _check(_libc.umount2(os.fsencode(path), MNT_DETACH), f"umount {path}")
-    path.unlink()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from bench.engine_peer import CONTAINERS, FIRST_PORT, IMAGE, SLEEP
+from bench.engine_peer import CONTAINERS, IMAGE, SLEEP, port_numbers
 from bench.peer import Peer, Sample, Unavailable, memory, run, seconds
 from bench.stage import CGROUP
 
@@ -73,8 +73,8 @@ class Podman(Peer):
         }
 
     def ports(self, count: int) -> Sample:
-        published = f"{FIRST_PORT}-{FIRST_PORT + count - 1}" if count > 1 else str(FIRST_PORT)
-        container = self._podman("create", PARENT, f"--publish={published}:{published}", IMAGE, *SLEEP)
+        published = [f"--publish={port}:{port}" for port in port_numbers(count)]
+        container = self._podman("create", PARENT, *published, IMAGE, *SLEEP)
         name = "1 port" if count == 1 else f"{count} ports"
         return {
             f"start, {name}": seconds(lambda: self._podman("start", container)),

@@ -127,11 +127,6 @@ class Raw(Peer):
     def attach_in_crowd(self) -> Sample:
         return {f"attach, {self._crowd} present": self.attach()["attach"]}
 
-    def leave_crowd(self) -> None:
-        for number in range(self._crowd):
-            kernel.remove_namespace(Path(f"/run/netns/raw{number}"))
-        self._crowd = 0
-
 
 class Crun(Peer):
     """The OCI runtime alone: no daemon, no image, no network, no monitor."""
