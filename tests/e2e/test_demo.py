@@ -10,7 +10,7 @@ import pytest
 
 from tests.lab import FAIRLEAD, Host
 
-ROOT = Path(__file__).parents[2]
+MAKE = ("make", "--no-print-directory", "-C", str(Path(__file__).parents[2]))
 
 
 def look(host: Host) -> dict[str, str]:
@@ -47,7 +47,7 @@ def processes(host: Host) -> set[str]:
 def test_demo_leaves_no_trace() -> None:
     with Host() as host:
         before = look(host)
-        demo = host.run("make", "-C", str(ROOT), "demo", timeout=240)
+        demo = host.run(*MAKE, "demo", timeout=240)
         lines = demo.stdout.splitlines()
         assert "$ fairlead run --name nginx_test1 -d -p 8081:80 nginx" in lines
         assert lines.count("200") == 3, demo.stdout
@@ -60,12 +60,12 @@ def test_demo_leaves_no_trace() -> None:
         ]
         assert processes(host), "the daemon should run"
 
-        host.run("make", "-C", str(ROOT), "demo-clean")
+        host.run(*MAKE, "demo-clean")
         assert processes(host) == set()
         assert [pid for pid in containers if Path(f"/proc/{pid}").exists()] == []
         assert look(host) == before
 
-        again = host.run("make", "-C", str(ROOT), "demo-clean")
+        again = host.run(*MAKE, "demo-clean")
         assert "There is no demo on this machine" in again.stdout
 
 
@@ -73,7 +73,7 @@ def test_demo_does_not_mix_with_a_state_that_is_in_use() -> None:
     with Host(internet=False) as host:
         host.state.mkdir()
         (host.state / "fairlead.db").write_text("someone's")
-        demo = host.run("make", "-C", str(ROOT), "demo", check=False, timeout=120)
+        demo = host.run(*MAKE, "demo", check=False, timeout=120)
         assert demo.returncode != 0
         assert "Fairlead is in use on this machine" in demo.stderr
         assert [path.name for path in host.state.iterdir()] == ["fairlead.db"]
