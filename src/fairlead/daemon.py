@@ -64,7 +64,7 @@ def build(paths: Paths, fault: Fault) -> Daemon:
     """Wire the parts together; nothing is recovered or served yet."""
     store = Store(paths.store, (*KINDS, Image, Container))
     store.fault = fault
-    kernel = Kernel(paths)
+    kernel = Kernel()
     executor = Executor(kernel, fault)
     engine = Engine(store, executor, paths)
     images = Images(store, paths)
