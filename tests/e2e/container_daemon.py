@@ -20,7 +20,7 @@ from fairlead.api import containers as api_containers
 from fairlead.api import exec as api_exec
 from fairlead.api.app import Daemon, answer, make_app
 from fairlead.containers import Container, Containers
-from fairlead.engine import KINDS, open_engine
+from fairlead.engine import KINDS, Engine
 from fairlead.errors import NotFound
 from fairlead.images import Image
 from fairlead.kernel import Kernel
@@ -86,7 +86,7 @@ async def main() -> None:
     store = Store(paths.store, (*KINDS, Container))
     store.fault = faults
     executor = Executor(Kernel(), faults)
-    engine = open_engine(paths, store, executor)
+    engine = Engine(store, executor, paths)
     images: Any = OneImage()
     containers = Containers(store, paths, engine, images, executor)
     await asyncio.to_thread(engine.recover)
