@@ -115,8 +115,8 @@ async def perform(
 ) -> R:
     """Carry out a change in a worker thread; with ``?explain=1`` raise `Explained` instead, changing nothing."""
     if flag(request, "explain"):
-        raise Explained(await asyncio.to_thread(daemon.engine.explain, make, *args, **kwargs))
-    return await asyncio.to_thread(daemon.engine.perform, make, *args, **kwargs)
+        raise Explained(await asyncio.to_thread(lambda: daemon.engine.explain(make, *args, **kwargs)))
+    return await asyncio.to_thread(lambda: daemon.engine.perform(make, *args, **kwargs))
 
 
 @web.middleware
