@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fairlead.engine import KINDS, Engine, open_engine
+from fairlead.engine import KINDS, Engine
 from fairlead.kernel import Kernel
 from fairlead.model import Endpoint, Link, Network, Phase, Sandbox
 from fairlead.paths import Paths
@@ -46,7 +46,7 @@ def open_here(directory: Path, fault: Callable[[str], None] = lambda point: None
     paths = Paths(state=directory / "state", run=directory / "run")
     store = Store(paths.store, KINDS)
     store.fault = fault
-    engine = open_engine(paths, store, Executor(Kernel(), fault))
+    engine = Engine(store, Executor(Kernel(), fault), paths)
     engine.recover()
     return engine
 

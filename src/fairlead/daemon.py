@@ -37,7 +37,7 @@ from fairlead.api import system as api_system
 from fairlead.api.app import IN_FLIGHT, Daemon, make_app
 from fairlead.containers import Containers
 from fairlead.containers.record import Container
-from fairlead.engine import KINDS, Engine, open_engine
+from fairlead.engine import KINDS, Engine
 from fairlead.errors import FairleadError
 from fairlead.fault import Fault
 from fairlead.images import Image, Images
@@ -66,7 +66,7 @@ def build(paths: Paths, fault: Fault) -> Daemon:
     store = Store(paths.store, (*KINDS, Image, Container))
     store.fault = fault
     executor = Executor(Kernel(), fault)
-    engine = open_engine(paths, store, executor)
+    engine = Engine(store, executor, paths)
     images = Images(store, paths)
     return Daemon(
         paths=paths, engine=engine, images=images, containers=Containers(store, paths, engine, images, executor)

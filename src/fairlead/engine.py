@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from msgspec.structs import replace
 
 from fairlead.catalog import Catalog
-from fairlead.errors import Conflict, FairleadError, KernelError
+from fairlead.errors import Conflict, FairleadError
 from fairlead.firewall import IP_FORWARD, TABLE
 from fairlead.kernel import rtnetlink, sysctl
 from fairlead.kernel.facts import KernelFacts
@@ -152,6 +151,13 @@ class Engine:
         self._executor.revert(self.base() + Plan((TABLE,)))
         self.store.keep(IP_FORWARD, None)
 
+    def explain_reset(self) -> list[str]:
+        """The lines that take away what `reset` does."""
+        plan = Plan((SetSysctl(IP_FORWARD, "1", before=self.store.setting(IP_FORWARD) or ""), TABLE))
+        for record in self._all(Network, Sandbox, Endpoint, Link):
+            plan += self.planner.plan_of(record)
+        return plan.unshell()
+
     def mend(self) -> None:
         """Somebody else changed the host's firewall: put back what of ours that took away.
 
@@ -250,17 +256,3 @@ def _phase(record: Record) -> Phase:
 def _in_phase(record: Record, phase: Phase) -> Record:
     assert isinstance(record, Network | Sandbox | Endpoint | Link)
     return replace(record, phase=phase)
-
-
-def open_engine(paths: Paths, store: Store, executor: Executor) -> Engine:
-    """An engine on this store, once its directories are there."""
-    for directory in (paths.state, paths.run, paths.namespaces):
-        _make_directory(directory)
-    return Engine(store, executor, paths)
-
-
-def _make_directory(directory: Path) -> None:
-    try:
-        directory.mkdir(parents=True, exist_ok=True, mode=0o755)
-    except OSError as error:
-        raise KernelError(f"cannot make the directory {directory}: {error.strerror}") from None

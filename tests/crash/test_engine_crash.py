@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 
@@ -105,9 +105,8 @@ def run(directory: Path, setup: Callable[[Engine], object], act: Callable[[Engin
 
 
 @pytest.fixture
-def world(fresh_kernel: None) -> Iterator[None]:
+def world(fresh_kernel: None) -> None:
     sh(INTERNET)
-    yield
 
 
 @pytest.mark.parametrize("name", OPERATIONS)

@@ -156,8 +156,8 @@ def test_three_namespaces_on_a_bridge_where_another_firewall_drops(engine: Engin
     sh(f"{iptables} -P FORWARD DROP")
     sh(
         """ip link add hand0 type bridge; ip link set hand0 up
-        for i in 1 2; do ip netns add h$i; ip link add p$i type veth peer name eth0 netns h$i; ip link set p$i master hand0
-        ip link set p$i up; ip -n h$i link set eth0 up; ip -n h$i addr add 10.7.0.$i/24 dev eth0; done"""
+        for i in 1 2; do ip netns add h$i; ip link add p$i type veth peer name eth0 netns h$i
+        ip link set p$i master hand0 up; ip -n h$i link set eth0 up; ip -n h$i addr add 10.7.0.$i/24 dev eth0; done"""
     )
     assert not ping("h1", "10.7.0.2")
     sh("ip netns del h1; ip netns del h2; ip link del hand0; while ip link | grep -q ' p[12]@'; do sleep 0.05; done")

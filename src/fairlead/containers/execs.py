@@ -252,7 +252,7 @@ class Execs:
         assert execution.process is not None
         log_file = (execution.pid_file or Path()).with_name("log")
         readers = [
-            asyncio.ensure_future(_pump(streams[name], number, attachment, log_file))
+            asyncio.ensure_future(_pump(streams[name], number, attachment, execution))
             for name, number in (("stdout", STDOUT), ("stderr", STDERR))
             if name in streams
         ]
@@ -346,9 +346,14 @@ def _first_error(log_file: Path) -> str | None:
         return None
 
 
-async def _pump(descriptor: int, number: int, attachment: Attachment, log_file: Path) -> None:
-    """Carry one stream to the user until its end, except crun's own complaint, which is told in Docker's words."""
+async def _pump(descriptor: int, number: int, attachment: Attachment, execution: Exec) -> None:
+    """Carry one stream to the user until its end.
+
+    crun's own complaint comes on the same stderr; the user gets it in Docker's words instead.  So what comes there is
+    kept until crun has written the pid file, which it does when the process runs, or is dropped when it never does.
+    """
     os.set_blocking(descriptor, False)
+    held: list[bytes] | None = [] if number == STDERR else None
     try:
         while True:
             try:
@@ -358,12 +363,28 @@ async def _pump(descriptor: int, number: int, attachment: Attachment, log_file: 
                 continue
             except OSError:
                 return  # EIO: the last process has closed the terminal
+            if held is not None:
+                held.append(data)
+                if not await _has_started(execution):
+                    return
+                data, held = b"".join(held), None
             if not data:
                 return
-            if not (number == STDERR and _first_error(log_file) is not None):
-                await attachment.put(Frame(number, data))
+            await attachment.put(Frame(number, data))
     finally:
         os.close(descriptor)
+
+
+async def _has_started(execution: Exec) -> bool:
+    """Whether crun could start the process; it says so within milliseconds."""
+    assert execution.pid_file is not None
+    while not read_pid(execution.pid_file):
+        if execution.exit_code is not None:
+            return False
+        if execution.process is not None and execution.process.poll() is not None:
+            return bool(read_pid(execution.pid_file))
+        await asyncio.sleep(0.001)
+    return True
 
 
 def _settle(ready: asyncio.Future[None]) -> None:

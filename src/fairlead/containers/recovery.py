@@ -6,7 +6,6 @@ and is undone; REMOVING was asked for and is finished.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import os
@@ -36,7 +35,7 @@ class Recovery:
                 await self._revive(container.id)
             except Exception:
                 log.exception("recovering container %s failed", container.name)
-        await asyncio.to_thread(self._clear_strangers)
+        await self._clear_strangers()
 
     async def _recover(self, container: Container) -> None:
         live = self._containers.live(container.id)
@@ -50,7 +49,7 @@ class Recovery:
             if container.status is Status.REMOVING:
                 await self._containers.remove_now(container, live)
                 return
-            await asyncio.to_thread(self._containers.clear, container.id)
+            await self._containers.clear(container.id)
             if container.status is Status.STARTING:
                 rest = Status.EXITED if container.finished else Status.CREATED
                 undone = container.becomes(rest, pid=0, monitor_pid=0)
@@ -76,7 +75,7 @@ class Recovery:
             live.timer.cancel()
         await self._containers.start_again(container_id)
 
-    def _clear_strangers(self) -> None:
+    async def _clear_strangers(self) -> None:
         """Remove what belongs to no container: directories, mounts, runtime state, sandboxes."""
         paths = self._containers.paths
         known = {container.id for container in self._store.all(Container)}
@@ -92,6 +91,6 @@ class Recovery:
         for stranger in found - known:
             log.warning("removing what is left of container %s", stranger[:12])
             try:
-                self._containers.erase(stranger)
+                await self._containers.erase(stranger)
             except Exception:
                 log.exception("removing what is left of container %s failed", stranger[:12])

@@ -188,7 +188,7 @@ class Containers:
             live.timer.cancel()
         container = container.becomes(Status.REMOVING)
         self.store.put(container)
-        await asyncio.to_thread(self.erase, container.id)
+        await self.erase(container.id)
         self.store.delete(container)
         self._live.pop(container.id, None)
         for attachment in live.pending:
@@ -198,11 +198,11 @@ class Containers:
                 waiter.set_result(container.exit_code)
         self._tell("destroy", container)
 
-    def erase(self, container_id: str) -> None:
+    async def erase(self, container_id: str) -> None:
         """All that a container has on disk and in the kernel; what is gone already is no error."""
-        self.clear(container_id)
+        await self.clear(container_id)
         with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(self.paths.container_state(container_id))
+            await asyncio.to_thread(shutil.rmtree, self.paths.container_state(container_id))
 
     # Starting
 
@@ -272,7 +272,7 @@ class Containers:
 
     async def _start_failed(self, before: Container, starting: Container, live: Live, error: Exception) -> None:
         """Take everything back, note the reason, and raise it as the user should read it."""
-        await asyncio.to_thread(self.clear, starting.id)
+        await self.clear(starting.id)
         code, sentence = 128, str(error)
         if isinstance(error, StartRefused):
             code, reason = explain_refusal(error.reason, starting.spec.arguments[0])
@@ -338,7 +338,7 @@ class Containers:
                 if ended.spec.auto_remove:
                     await self.remove_now(ended, live)
                     return
-                await asyncio.to_thread(self.clear, container_id)
+                await self.clear(container_id)
             except Exception:
                 log.exception("clearing container %s away failed; the next start of the daemon tries again", ended.name)
             self._tell("die", ended, {"exitCode": str(code)})
@@ -382,21 +382,23 @@ class Containers:
                 if policy.wants(exit_code=1, count=failed.restart_count, stopped_by_user=failed.stopped_by_user):
                     self._restart_later(failed, live)
 
-    def clear(self, container_id: str) -> None:
-        """Take a run's remains out of the kernel: monitor, mount, bundle, sandbox.  Idempotent; in a thread."""
-        errors: builtins.list[Exception] = []
-        try:
-            self._executor.revert(plans.remains(container_id, self.paths))
-        except* Exception as group:
-            errors += group.exceptions
-        try:
-            self.engine.perform(self.engine.planner.close_sandbox, container_id)
-        except NotFound:
-            pass
-        except Exception as error:
-            errors.append(error)
+    async def clear(self, container_id: str) -> None:
+        """Take a run's remains out of the kernel: monitor, mount, bundle, sandbox.  Idempotent.
+
+        Closing a sandbox waits for the kernel to let go of its links, so it goes on beside the rest.
+        """
+        outcomes = await asyncio.gather(
+            asyncio.to_thread(self._executor.revert, plans.remains(container_id, self.paths)),
+            asyncio.to_thread(self._close_sandbox, container_id),
+            return_exceptions=True,
+        )
+        errors = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
         if errors:
-            raise ExceptionGroup(f"container {container_id[:12]} could not be cleared away", errors)
+            raise FairleadError(f"container {container_id[:12]} could not be cleared away: {errors[0]}") from errors[0]
+
+    def _close_sandbox(self, container_id: str) -> None:
+        with contextlib.suppress(NotFound):
+            self.engine.perform(self.engine.planner.close_sandbox, container_id)
 
     async def stop(self, ref: str, timeout: int | None = None, stop_signal: str = "") -> None:
         """Ask the container to end, and kill it after `timeout` seconds (-1: never); `NotModified` if it has ended."""

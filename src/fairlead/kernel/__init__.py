@@ -83,7 +83,6 @@ class Batch:
             os.close(self._descriptors.pop())
 
 
-
 class Kernel:
     """Handed to every step; opens what the steps need.  Safe to use from several threads."""
 

@@ -57,6 +57,7 @@ class MountOverlay(Step):
             pass
         with contextlib.suppress(FileNotFoundError):
             self.target.rmdir()
+            self.target.parent.rmdir()
 
     def check(self, kernel: Kernel) -> State:
         return State.HOLDS if mounts.is_mount_point(self.target) else State.MISSING
@@ -109,7 +110,15 @@ class WriteBundle(Step):
         return {**self.config, "process": process}
 
     def revert(self, kernel: Kernel) -> None:
-        shutil.rmtree(self.place.bundle, ignore_errors=False, onerror=_ignore_missing)
+        # The root is still mounted here: its contents are not ours to remove, and `MountOverlay` removes the rest.
+        with contextlib.suppress(FileNotFoundError):
+            for entry in os.scandir(self.place.bundle):
+                if entry.path == str(self.place.rootfs):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path)
+                else:
+                    os.unlink(entry.path)
 
     def check(self, kernel: Kernel) -> State:
         return State.HOLDS if self.place.config.exists() else State.MISSING
@@ -118,7 +127,7 @@ class WriteBundle(Step):
         return (f"# {self.place.config}: the OCI configuration (command, user, mounts, capabilities, limits)",)
 
     def unshell(self) -> tuple[str, ...]:
-        return (f"rm -r {shlex.quote(str(self.place.bundle))}",)
+        return (f"rm {shlex.quote(str(self.place.config))}",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,11 +248,6 @@ def _await_end(pid: int) -> None:
             signal.pidfd_send_signal(descriptor, signal.SIGKILL)
     finally:
         os.close(descriptor)
-
-
-def _ignore_missing(function: object, path: str, info: tuple[object, BaseException, object]) -> None:
-    if not isinstance(info[1], FileNotFoundError):
-        raise info[1]
 
 
 def _kernel_error(what: str, error: OSError) -> KernelError | DiskFull | Invalid:
