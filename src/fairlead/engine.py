@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from msgspec.structs import replace
 
 from fairlead.catalog import Catalog
-from fairlead.errors import Conflict, FairleadError, KernelError
+from fairlead.errors import Conflict, FairleadError
 from fairlead.firewall import IP_FORWARD, TABLE
 from fairlead.kernel import rtnetlink, sysctl
 from fairlead.kernel.facts import KernelFacts
@@ -90,7 +89,7 @@ class Engine:
         self._executor.revert(change.undo)
         try:
             self._executor.apply(change.plan)
-        except BaseException:
+        except Exception:
             self._commit(remove=change.add)
             raise
         self._commit(put=(*change.add, *change.replace), remove=change.remove)
@@ -152,6 +151,13 @@ class Engine:
         self._executor.revert(self.base() + Plan((TABLE,)))
         self.store.keep(IP_FORWARD, None)
 
+    def explain_reset(self) -> list[str]:
+        """The lines that take away what `reset` does."""
+        plan = Plan((SetSysctl(IP_FORWARD, "1", before=self.store.setting(IP_FORWARD) or ""), TABLE))
+        for record in self._all(Network, Sandbox, Endpoint, Link):
+            plan += self.planner.plan_of(record)
+        return plan.unshell()
+
     def mend(self) -> None:
         """Somebody else changed the host's firewall: put back what of ours that took away.
 
@@ -173,22 +179,22 @@ class Engine:
                 continue
             log.info("%s %s was %s when we stopped: removing it", type(record).__name__, record.id[:12], phase.value)
             try:
-                if isinstance(record, Endpoint) and self._sandbox_stays(record):
-                    self.perform(self.planner.detach, record.sandbox, record.network)
-                else:
-                    self._executor.revert(self._plan_to_remove(record))
-                    self._commit(remove=(record,))
+                change = self._to_finish(record)
+                self._executor.revert(change.undo)
+                self._executor.repair(change.plan)
+                self._commit(put=change.replace, remove=change.remove)
             except FairleadError:
                 log.exception("cannot finish removing %s %s", type(record).__name__, record.id[:12])
 
-    def _sandbox_stays(self, endpoint: Endpoint) -> bool:
-        sandbox = self.store.get(Sandbox, endpoint.sandbox)
-        return sandbox is not None and sandbox.phase is Phase.READY
-
-    def _plan_to_remove(self, record: Record) -> Plan:
-        if isinstance(record, Network) and record.ifname:
-            return self.planner.remove_network(record.id, predefined=True).undo
-        return self.planner.plan_of(record)
+    def _to_finish(self, record: Record) -> Change[Record]:
+        """The removal of a record that was half added or half removed; some of it may have been done before."""
+        if isinstance(record, Endpoint):
+            sandbox = self.store.get(Sandbox, record.sandbox)
+            if sandbox is not None and sandbox.phase is Phase.READY:
+                return self.planner.detach(sandbox.id, record.network)
+        if isinstance(record, Network):
+            return self.planner.remove_network(record.id, predefined=True)
+        return Change(result=record, remove=(record,), undo=self.planner.plan_of(record))
 
     def _close_dead_sandboxes(self) -> None:
         """After a reboot containers' namespaces are gone; they get new ones when they start."""
@@ -250,17 +256,3 @@ def _phase(record: Record) -> Phase:
 def _in_phase(record: Record, phase: Phase) -> Record:
     assert isinstance(record, Network | Sandbox | Endpoint | Link)
     return replace(record, phase=phase)
-
-
-def open_engine(paths: Paths, store: Store, executor: Executor) -> Engine:
-    """An engine on this store, once its directories are there."""
-    for directory in (paths.state, paths.run, paths.namespaces):
-        _make_directory(directory)
-    return Engine(store, executor, paths)
-
-
-def _make_directory(directory: Path) -> None:
-    try:
-        directory.mkdir(parents=True, exist_ok=True, mode=0o755)
-    except OSError as error:
-        raise KernelError(f"cannot make the directory {directory}: {error.strerror}") from None

@@ -4,8 +4,8 @@ Follow a packet.  *Published port*: it arrives for an address of this host (`pre
 sent it); the maps give container address and port by one lookup, whatever the number of ports.  *Forwarded*: replies
 pass; bridges may talk to themselves; internal ones to nobody else; what a map has redirected may enter; anything else
 may not enter a bridge of ours, from outside or from another network.  *Leaving*: a sandbox's packet to the world takes
-the host's address; a redirected packet that turns back into the bridge it came from, or comes from the host itself, takes
-the bridge's address so that the answer comes back this way.  Only then is the client's address not kept.
+the host's address; a redirected packet that turns back into the bridge it came from, or comes from the host itself,
+takes the bridge's address so that the answer comes back this way.  Only then is the client's address not kept.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ from fairlead.publishing import Publisher
 from fairlead.spec import EndpointSpec, NetworkSpec
 from fairlead.store import Store
 
-R = TypeVar("R")
+R = TypeVar("R", covariant=True)
 
 PREDEFINED = ("bridge", "host", "none")
 MOST_PORTS_OF_A_BRIDGE = 1023

@@ -6,16 +6,17 @@ that returns its routes; a handler turns JSON into a spec, calls the engine, and
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import msgspec
 from aiohttp import web
 
 from fairlead import __version__
-from fairlead.engine import Engine
+from fairlead.engine import Change, Engine
 from fairlead.errors import FairleadError, Invalid
 from fairlead.images import Images
 from fairlead.paths import Paths
@@ -26,9 +27,16 @@ if TYPE_CHECKING:
 API_VERSION = "1.51"
 """The Docker Engine API version whose shapes are served (docs.docker.com/reference/api/engine/version/v1.51)."""
 
+MIN_API_VERSION = "1.24"
+"""The oldest version prefix that is answered, as Docker 28 has it."""
+
 log = logging.getLogger("fairlead.api")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+S = TypeVar("S", bound=msgspec.Struct)
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,15 @@ class Daemon:
     engine: Engine
     images: Images
     containers: Containers
+    stop: Callable[[], None] = lambda: None
+    """Ends the daemon gracefully, once the request in hand is answered."""
+
+
+class Explained(Exception):
+    """Not an error: the request asked for ``?explain=1``, and these lines are the whole answer."""
+
+    def __init__(self, lines: list[str]) -> None:
+        self.lines = lines
 
 
 def answer(value: Any = None, status: int = 200) -> web.Response:
@@ -59,39 +76,146 @@ async def body(request: web.Request) -> dict[str, Any]:
     raw = await request.read()
     try:
         value = msgspec.json.decode(raw) if raw.strip() else {}
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Invalid(f"the request body is not JSON: {error}") from None
     if not isinstance(value, dict):
         raise Invalid("the request body must be a JSON object")
     return value
 
 
+async def body_as(request: web.Request, kind: type[S]) -> S:
+    """The request's JSON object as a typed struct; raises `Invalid` naming the field that has the wrong type."""
+    try:
+        return msgspec.convert(await body(request), kind)
+    except msgspec.ValidationError as error:
+        raise Invalid(f"the request body is invalid: {error}") from None
+
+
+def filters(request: web.Request, allowed: Iterable[str]) -> dict[str, list[str]]:
+    """The ``filters`` parameter: ``{"name": ["a"]}`` or, as older clients write it, ``{"name": {"a": true}}``."""
+    raw = request.query.get("filters", "")
+    if not raw:
+        return {}
+    try:
+        value = msgspec.json.decode(raw, type=dict[str, list[str] | dict[str, bool]])
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise Invalid(f"invalid filters: {error}") from None
+    known = sorted(allowed)
+    for name in value:
+        if name not in known:
+            raise Invalid(f"invalid filter '{name}': only {', '.join(known)} are allowed")
+    return {
+        name: words if isinstance(words, list) else [word for word, wanted in words.items() if wanted]
+        for name, words in value.items()
+    }
+
+
+async def perform(
+    daemon: Daemon, request: web.Request, make: Callable[P, Change[R]], *args: P.args, **kwargs: P.kwargs
+) -> R:
+    """Carry out a change in a worker thread; with ``?explain=1`` raise `Explained` instead, changing nothing."""
+    if flag(request, "explain"):
+        raise Explained(await asyncio.to_thread(lambda: daemon.engine.explain(make, *args, **kwargs)))
+    return await asyncio.to_thread(lambda: daemon.engine.perform(make, *args, **kwargs))
+
+
 @web.middleware
 async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
+    except Explained as explained:
+        return answer({"Lines": explained.lines})
     except FairleadError as error:
         return answer({"message": str(error)} if error.status != 304 else None, error.status)
+    except web.HTTPRequestEntityTooLarge as error:
+        return answer({"message": "the request body is too large"}, error.status)
     except web.HTTPException as error:
         if error.status < 400:
             raise
         return answer({"message": f"page not found: {request.method} {request.path}"}, error.status)
+    except ConnectionError:
+        raise  # the client has gone: there is nobody to tell
     except Exception:
         log.exception("%s %s failed", request.method, request.path)
         return answer({"message": "internal error: the daemon's log has the details"}, 500)
 
 
-async def _name_server(_: web.Request, response: web.StreamResponse) -> None:
+@web.middleware
+async def _version(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuse versions that we do not serve, in Docker's words (clients parse them)."""
+    version = request.match_info.get("version")
+    if version is not None:
+        asked, newest, oldest = (_number(text) for text in (version, API_VERSION, MIN_API_VERSION))
+        if asked > newest:
+            raise Invalid(f"client version {version} is too new. Maximum supported API version is {API_VERSION}")
+        if asked < oldest:
+            raise Invalid(
+                f"client version {version} is too old. Minimum supported API version is {MIN_API_VERSION}, "
+                "please upgrade your client to a newer version"
+            )
+    return await handler(request)
+
+
+def _number(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))
+
+
+async def _name_server(request: web.Request, response: web.StreamResponse) -> None:
     response.headers["Api-Version"] = API_VERSION
     response.headers["Ostype"] = "linux"
+    response.headers["Docker-Experimental"] = "false"
     response.headers["Server"] = f"Fairlead/{__version__} (linux)"
+
+
+class InFlight:
+    """The requests being handled, so that a stop can let changes finish and end streams (logs, attach, wait)."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[asyncio.Task[Any], web.Request] = {}
+        self._streams: set[asyncio.Task[Any]] = set()
+
+    @property
+    def middleware(self) -> Any:
+        """Notes each request while it is handled."""
+
+        @web.middleware
+        async def note(request: web.Request, handler: Handler) -> web.StreamResponse:
+            task = asyncio.current_task()
+            assert task is not None
+            self._tasks[task] = request
+            try:
+                return await handler(request)
+            finally:
+                self._tasks.pop(task, None)
+                self._streams.discard(task)
+
+        return note
+
+    async def prepared(self, _: web.Request, __: web.StreamResponse) -> None:
+        """A handler that is still running after its headers went out is a stream."""
+        task = asyncio.current_task()
+        if task in self._tasks:
+            self._streams.add(task)
+
+    async def drain(self, seconds: float) -> None:
+        """End the streams, and wait for everything else, at most `seconds`."""
+        for task in tuple(self._streams):
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(tuple(self._tasks), timeout=seconds)
+
+
+IN_FLIGHT = web.AppKey("in_flight", InFlight)
 
 
 def make_app(routes: Iterable[web.RouteDef]) -> web.Application:
     """The application with these routes, each with and without a version prefix."""
-    app = web.Application(middlewares=[_errors], client_max_size=64 << 20)
+    in_flight = InFlight()
+    app = web.Application(middlewares=[in_flight.middleware, _errors, _version], client_max_size=64 << 20)
+    app[IN_FLIGHT] = in_flight
     for route in routes:
-        app.router.add_route(route.method, route.path, route.handler, **route.kwargs)
-        app.router.add_route(route.method, r"/v{version:\d+\.\d+}" + route.path, route.handler, **route.kwargs)
+        for prefix in ("", r"/v{version:\d{1,3}\.\d{1,3}}"):
+            web.RouteDef(route.method, prefix + route.path, route.handler, route.kwargs).register(app.router)
     app.on_response_prepare.append(_name_server)
+    app.on_response_prepare.append(in_flight.prepared)
     return app

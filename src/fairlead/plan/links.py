@@ -28,10 +28,11 @@ class AddBridge(NetlinkStep):
     def make(self, batch: Batch) -> None:
         message = rtnetlink.add_bridge(self.name, mac=self.mac, mtu=self.mtu)
         batch.add(message, f"cannot make the bridge {self.name}")
+        batch.flush()  # If the name is taken, the mark must not go to the link that has it.
         batch.add(rtnetlink.set_link(self.name, alias=self.alias), f"cannot mark the bridge {self.name}")
 
     def unmake(self, batch: Batch) -> None:
-        _delete_ours(batch, self.name, self.alias)
+        _delete_ours(batch, self.name, self.alias, mac=self.mac)
 
     def check(self, kernel: Kernel) -> State:
         with kernel.socket(self.namespace) as socket:
@@ -78,6 +79,7 @@ class AddVeth(NetlinkStep):
             mtu=self.mtu,
         )
         batch.add(message, f"cannot make the veth pair {self.name}, {self.peer}")
+        batch.flush()
         batch.add(rtnetlink.set_link(self.name, alias=self.alias), f"cannot mark the interface {self.name}")
 
     def unmake(self, batch: Batch) -> None:
@@ -113,10 +115,16 @@ class AddVeth(NetlinkStep):
         return (link_name(self.namespace, self.name), link_name(self.peer_namespace, self.peer))
 
 
-def _delete_ours(batch: Batch, name: str, alias: str) -> None:
-    """Delete a link that carries our mark; anybody else's of that name stays."""
+def _delete_ours(batch: Batch, name: str, alias: str, *, mac: str = "") -> None:
+    """Delete a link that carries our mark; anybody else's of that name stays.
+
+    If we died right after making it, it has no mark yet; then our MAC, or a veth of that name, will do.
+    """
     fact = batch.link(name)
-    if fact and fact.alias == alias:
+    if fact is None:
+        return
+    unmarked = not fact.alias and (fact.mac == mac if mac else fact.kind == "veth")
+    if fact.alias == alias or unmarked:
         batch.add(rtnetlink.delete_link(name), f"cannot delete the interface {name}", GONE)
 
 

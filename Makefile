@@ -1,0 +1,48 @@
+# What a developer does with this repository.  `make` alone lists the words.
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+IMAGES := build/images
+
+# Programs that Fairlead runs, then what its images and tests are made of and tested with.
+PACKAGES := crun conmon skopeo nftables libnftables1 iproute2 iptables procps
+PACKAGES += busybox-static nginx-light
+TEST_PACKAGES := python3 python3-venv curl iputils-ping docker-registry util-linux
+
+.PHONY: help setup packages images lint test bench demo demo-clean clean
+
+help:
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
+
+setup: packages $(VENV)/made  ## install the system packages that are missing, and make .venv with .venv/bin/fairlead
+
+packages:
+	@scripts/install-packages $(PACKAGES) $(TEST_PACKAGES)
+
+$(VENV)/made: requirements.lock pyproject.toml scripts/make-venv | packages
+	@scripts/make-venv $(VENV)
+	@touch $@
+
+images: setup  ## build the nginx and alpine images from Debian packages, in build/images
+	@scripts/build-images $(IMAGES)
+
+lint: setup  ## ruff and mypy
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy
+
+test: lint  ## setup, linters, type checker and all tests (needs root; touches nothing of the machine's network)
+	$(PYTHON) -m pytest tests
+
+bench: setup  ## compare with Docker, Podman and CNI, side by side; ARGS="--quick" for a short look
+	$(PYTHON) -m bench $(ARGS)
+
+demo: images  ## run the container walk-through for real; `make demo-clean` takes it all away
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" scripts/demo run $(IMAGES)
+
+demo-clean:  ## remove everything that `make demo` made on this machine
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" scripts/demo clean
+
+clean:  ## remove what was built in this directory
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/results src/*.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

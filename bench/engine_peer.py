@@ -1,0 +1,149 @@
+"""What Fairlead and Docker are both asked, by the same client, in the words of Docker's Engine API."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from bench.http import Http
+from bench.peer import Peer, Sample, Unavailable, await_, memory, run, seconds
+
+IMAGE = "bench:latest"
+SLEEP = ["/bin/sleep", "3600"]
+CONTAINERS = 10
+"""How many containers "memory, per container" is averaged over."""
+
+
+def port_numbers(count: int) -> range:
+    """Every second port: Podman would join neighbours to one range and publish that instead."""
+    return range(20000, 20000 + 2 * count, 2)
+
+
+class EnginePeer(Peer):
+    """A daemon with Docker's API on a unix socket."""
+
+    cli: str
+    daemon: list[str]
+    socket: Path
+    programs: Iterable[str]
+    """Names of all programs that its memory is in."""
+    network = "bench"
+
+    def start(self) -> None:
+        self._begin()
+        repository, tag = IMAGE.split(":")
+        self.http.send("POST", f"/images/create?fromSrc=-&repo={repository}&tag={tag}", self.stage.image)
+        subnet = {"Config": [{"Subnet": "10.201.0.0/16"}]}
+        self.http.send("POST", "/networks/create", {"Name": self.network, "IPAM": subnet})
+        self.prepare_attach()
+
+    def _begin(self) -> None:
+        log = open(self.stage.directory / f"{self.name}.log", "ab")  # noqa: SIM115  # the daemon writes it to its end
+        try:
+            self._process = subprocess.Popen(self.daemon, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        except FileNotFoundError as error:
+            raise Unavailable(f"{error.filename} is not installed") from None
+        finally:
+            log.close()
+        await_(self._ready, f"the start of {self.daemon[0]}")
+        self.http = Http(self.socket)
+
+    def _ready(self) -> bool:
+        if self._process.poll() is not None:
+            log = (self.stage.directory / f"{self.name}.log").read_text(errors="replace").strip().splitlines()
+            raise Unavailable(f"its daemon ended with exit code {self._process.returncode}: {' '.join(log[-1:])}")
+        try:
+            http = Http(self.socket)
+        except OSError:
+            return False
+        http.send("GET", "/_ping")
+        http.close()
+        return True
+
+    def stop(self) -> None:
+        if hasattr(self, "http"):
+            self.http.close()
+        self._process.terminate()
+        try:
+            self._process.wait(30)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    # What is attached: the two differ only in how one gets something to attach.
+
+    def prepare_attach(self) -> None:
+        """Have something that `attach_one("subject")` can attach."""
+        raise NotImplementedError
+
+    def attach_one(self, subject: str, network: str) -> None:
+        self.http.send("POST", f"/networks/{network}/connect", {"Container": subject})
+
+    def detach_one(self, subject: str, network: str) -> None:
+        self.http.send("POST", f"/networks/{network}/disconnect", {"Container": subject})
+
+    def attach(self) -> Sample:
+        return {
+            "attach": seconds(lambda: self.attach_one("subject", self.network)),
+            "detach": seconds(lambda: self.detach_one("subject", self.network)),
+        }
+
+    def network_create(self) -> Sample:
+        return {
+            "network create": seconds(lambda: self.http.send("POST", "/networks/create", {"Name": "short"})),
+            "network rm": seconds(lambda: self.http.send("DELETE", "/networks/short")),
+        }
+
+    def run_true(self) -> Sample:
+        return {"run --rm true": seconds(lambda: run(self.cli, "run", "--rm", IMAGE, "true", env=self.environment()))}
+
+    def environment(self) -> dict[str, str]:
+        """For the command line client."""
+        return {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "DOCKER_HOST": f"unix://{self.socket}"}
+
+    def queries(self) -> Sample:
+        return {
+            "ps": seconds(lambda: run(self.cli, "ps", env=self.environment())),
+            "network ls": seconds(lambda: run(self.cli, "network", "ls", env=self.environment())),
+        }
+
+    def ports(self, count: int) -> Sample:
+        """Start and remove one container with so many published ports."""
+        numbers = port_numbers(count)
+        container = self._create(
+            ExposedPorts={f"{port}/tcp": {} for port in numbers},
+            HostConfig={"PortBindings": {f"{port}/tcp": [{"HostPort": str(port)}] for port in numbers}},
+        )
+        name = "1 port" if count == 1 else f"{count} ports"
+        return {
+            f"start, {name}": seconds(lambda: self.http.send("POST", f"/containers/{container}/start")),
+            f"memory, {name}": memory(self.programs),
+            f"remove, {name}": seconds(lambda: self.http.send("DELETE", f"/containers/{container}?force=1")),
+        }
+
+    def _create(self, **more: object) -> str:
+        body = {"Image": IMAGE, "Cmd": SLEEP, **more}
+        return str(self.http.send("POST", "/containers/create", body)["Id"])
+
+    def footprint(self) -> Sample:
+        """Memory of a daemon that has just started and has no container, and of each container more."""
+        before = memory(self.programs)
+        containers = [self._create() for _ in range(CONTAINERS)]
+        for container in containers:
+            self.http.send("POST", f"/containers/{container}/start")
+        after = memory(self.programs)
+        for container in containers:
+            self.http.send("DELETE", f"/containers/{container}?force=1")
+        self.forget_subject()
+        self.stop()
+        self._begin()
+        time.sleep(1)  # what it does after it has begun to answer
+        idle = memory(self.programs, "Rss")
+        self.prepare_attach()
+        return {"memory, daemon idle": idle, "memory, per container": (after - before) / CONTAINERS}
+
+    def forget_subject(self) -> None:
+        """Undo `prepare_attach`, so that the daemon has no container."""
+        raise NotImplementedError

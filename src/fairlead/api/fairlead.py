@@ -1,0 +1,278 @@
+"""``/fairlead/…``: what Docker has no word for.  Namespaces, links, the topology, and taking everything away."""
+
+from __future__ import annotations
+
+import asyncio
+from ipaddress import ip_interface
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from fairlead.api.app import Daemon, Explained, answer, body_as, flag, perform
+from fairlead.api.shapes import network_endpoints, network_shape, owners, rfc3339
+from fairlead.containers.record import Container
+from fairlead.errors import Conflict, FairleadError, Invalid, NotFound
+from fairlead.model import Endpoint, Interface, Link, LinkEnd, Phase, Sandbox
+
+
+class AddNamespace(msgspec.Struct, rename="pascal"):
+    """The body of ``POST /fairlead/netns``."""
+
+    name: str
+
+
+class WantedEnd(msgspec.Struct, rename="pascal"):
+    """One end of a wanted link; `sandbox` is a namespace, a container, or empty for the host."""
+
+    interface: str
+    sandbox: str = ""
+    addresses: list[str] = []
+
+
+class AddLink(msgspec.Struct, rename="pascal"):
+    """The body of ``POST /fairlead/links``."""
+
+    ends: list[WantedEnd]
+
+
+def routes(daemon: Daemon) -> list[web.RouteDef]:
+    """The routes of this module."""
+    catalog, planner = daemon.engine.catalog, daemon.engine.planner
+
+    async def namespaces(request: web.Request) -> web.Response:
+        all_ = flag(request, "all")
+        view = View(daemon)
+        return answer(
+            [
+                view.sandbox(sandbox)
+                for sandbox in sorted(catalog.sandboxes(), key=lambda sandbox: sandbox.name)
+                if sandbox.phase is Phase.READY and (all_ or not sandbox.container)
+            ]
+        )
+
+    async def namespace(request: web.Request) -> web.Response:
+        return answer(View(daemon).sandbox(find_sandbox(daemon, request.match_info["name"])))
+
+    async def add_namespace(request: web.Request) -> web.Response:
+        wanted = await body_as(request, AddNamespace)
+        sandbox = await perform(daemon, request, planner.open_sandbox, wanted.name)
+        return answer(View(daemon).sandbox(sandbox), 201)
+
+    async def remove_namespace(request: web.Request) -> web.Response:
+        sandbox = find_sandbox(daemon, request.match_info["name"])
+        if sandbox.container:
+            raise Conflict(
+                f"the namespace belongs to container {View(daemon).owner[sandbox.id][1] or sandbox.container[:12]}: "
+                "stop or remove the container"
+            )
+        await perform(daemon, request, planner.close_sandbox, sandbox.id)
+        return answer(status=204)
+
+    async def links(_: web.Request) -> web.Response:
+        view = View(daemon)
+        return answer([view.link(link) for link in catalog.links() if link.phase is Phase.READY])
+
+    async def add_link(request: web.Request) -> web.Response:
+        wanted = await body_as(request, AddLink)
+        if len(wanted.ends) != 2:
+            raise Invalid(f"a link has two ends, not {len(wanted.ends)}")
+        one, other = (link_end(daemon, end) for end in wanted.ends)
+        link = await perform(daemon, request, planner.add_link, one, other)
+        return answer(View(daemon).link(link), 201)
+
+    async def remove_link(request: web.Request) -> web.Response:
+        await perform(daemon, request, planner.remove_link, request.match_info["ref"])
+        return answer(status=204)
+
+    async def topology(_: web.Request) -> web.Response:
+        return answer(View(daemon).topology())
+
+    async def reset(request: web.Request) -> web.Response:
+        if flag(request, "explain"):
+            raise Explained(await asyncio.to_thread(daemon.engine.explain_reset))
+        removed = await take_away(daemon)
+        daemon.stop()
+        return answer(removed)
+
+    return [
+        web.get("/fairlead/netns", namespaces),
+        web.post("/fairlead/netns", add_namespace),
+        web.get("/fairlead/netns/{name}", namespace),
+        web.delete("/fairlead/netns/{name}", remove_namespace),
+        web.get("/fairlead/links", links),
+        web.post("/fairlead/links", add_link),
+        web.delete("/fairlead/links/{ref:.*}", remove_link),
+        web.get("/fairlead/topology", topology),
+        web.post("/fairlead/reset", reset),
+    ]
+
+
+def find_sandbox(daemon: Daemon, ref: str) -> Sandbox:
+    """The sandbox `ref`: a namespace's name or id, or a running container's name or id."""
+    catalog = daemon.engine.catalog
+    try:
+        return catalog.sandbox(ref)
+    except NotFound as error:
+        try:
+            container = daemon.containers.get(ref)
+        except NotFound:
+            raise error from None
+    for sandbox in catalog.sandboxes():
+        if sandbox.container == container.id:
+            return sandbox
+    raise Conflict(f"container {container.name} is not running: it has no network namespace")
+
+
+def link_end(daemon: Daemon, wanted: WantedEnd) -> LinkEnd:
+    """A wanted end as the planner takes it."""
+    sandbox = find_sandbox(daemon, wanted.sandbox).id if wanted.sandbox else ""
+    return LinkEnd(sandbox=sandbox, ifname=wanted.interface, addresses=tuple(map(_interface, wanted.addresses)))
+
+
+def _interface(text: str) -> Interface:
+    try:
+        if "/" in text:
+            return ip_interface(text)
+    except ValueError:
+        pass
+    raise Invalid(f"invalid address {text!r}: an address and a prefix length are needed, such as 10.0.0.1/24")
+
+
+async def take_away(daemon: Daemon) -> dict[str, Any]:
+    """Remove every object, then what the daemon itself left in the kernel.
+
+    One failure does not keep the rest: all are collected and told together, and then nothing is said to be done.
+    """
+    engine = daemon.engine
+    errors: list[str] = []
+
+    async def each(names: list[str], remove: Any) -> int:
+        done = 0
+        for name in names:
+            try:
+                await remove(name)
+                done += 1
+            except NotFound:
+                pass
+            except FairleadError as error:
+                errors.append(str(error))
+        return done
+
+    def carry_out(make: Any) -> Any:
+        return lambda name: asyncio.to_thread(engine.perform, make, name)
+
+    counts = {
+        "Containers": await each(
+            [container.id for container in daemon.engine.store.all(Container)],
+            lambda name: daemon.containers.remove(name, force=True),
+        ),
+        "Links": await each([link.id for link in engine.catalog.links()], carry_out(engine.planner.remove_link)),
+        "Namespaces": await each(
+            [sandbox.id for sandbox in engine.catalog.sandboxes()], carry_out(engine.planner.close_sandbox)
+        ),
+        "Networks": await each(
+            [network.id for network in engine.catalog.networks() if not network.predefined],
+            carry_out(engine.planner.remove_network),
+        ),
+    }
+    if errors:
+        raise FairleadError(f"not everything could be removed: {'; '.join(errors)}")
+    await asyncio.to_thread(engine.reset)
+    return counts
+
+
+class View:
+    """The catalog as JSON; made anew for each request, so that one answer shows one state."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        catalog = daemon.engine.catalog
+        self.daemon = daemon
+        self.networks = {network.id: network for network in catalog.networks()}
+        self.owner = owners(daemon)
+        self.endpoints: dict[str, list[Endpoint]] = {}
+        for endpoint in catalog.endpoints():
+            if endpoint.phase is Phase.READY:
+                self.endpoints.setdefault(endpoint.sandbox, []).append(endpoint)
+        self.links = [link for link in catalog.links() if link.phase is Phase.READY]
+
+    def sandbox(self, sandbox: Sandbox) -> dict[str, Any]:
+        """A namespace with what is in it."""
+        name = self.owner.get(sandbox.id, ("", ""))[1] if sandbox.container else ""
+        return {
+            "Id": sandbox.id,
+            "Name": sandbox.name,
+            "Path": sandbox.path,
+            "Container": sandbox.container,
+            "ContainerName": name,
+            "Created": rfc3339(sandbox.created),
+            "Endpoints": [self.endpoint(endpoint) for endpoint in self.endpoints.get(sandbox.id, [])],
+            "Links": [
+                self.link(link) for link in self.links if sandbox.id in (link.ends[0].sandbox, link.ends[1].sandbox)
+            ],
+        }
+
+    def endpoint(self, endpoint: Endpoint) -> dict[str, Any]:
+        """A place in a network, and whose it is."""
+        network = self.networks.get(endpoint.network)
+        id_, name = self.owner.get(endpoint.sandbox, (endpoint.sandbox, ""))
+        return {
+            "Id": endpoint.id,
+            "Network": endpoint.network,
+            "NetworkName": network.name if network else "",
+            "Sandbox": endpoint.sandbox,
+            "Owner": id_,
+            "OwnerName": name,
+            "Interface": endpoint.ifname,
+            "HostInterface": endpoint.host_ifname,
+            "Addresses": [str(address) for address in endpoint.addresses],
+            "Gateways": [str(address) for address in endpoint.gateways],
+            "MacAddress": endpoint.mac,
+            "Aliases": list(endpoint.aliases),
+            "Ports": [
+                {
+                    "HostIp": str(port.host_ip),
+                    "HostPort": port.host_port,
+                    "Protocol": port.protocol,
+                    "Port": port.port,
+                }
+                for port in endpoint.ports
+            ],
+        }
+
+    def link(self, link: Link) -> dict[str, Any]:
+        """A link, with the names of what it joins; the host has an empty one."""
+        return {
+            "Id": link.id,
+            "Ends": [
+                {
+                    "Sandbox": end.sandbox,
+                    "SandboxName": self.owner.get(end.sandbox, ("", ""))[1],
+                    "Interface": end.ifname,
+                    "Addresses": [str(address) for address in end.addresses],
+                }
+                for end in link.ends
+            ],
+        }
+
+    def topology(self) -> dict[str, Any]:
+        """Everything that is connected, and to what."""
+        of_network = network_endpoints(self.daemon)
+        networks = []
+        for network in sorted(self.networks.values(), key=lambda network: (not network.predefined, network.name)):
+            if network.phase is Phase.READY:
+                endpoints = of_network.get(network.id, [])
+                networks.append(
+                    {
+                        **network_shape(network, endpoints, self.owner),
+                        "Interface": network.ifname,
+                        "Predefined": network.predefined,
+                        "Endpoints": [self.endpoint(endpoint) for endpoint in endpoints],
+                    }
+                )
+        sandboxes = [sandbox for sandbox in self.daemon.engine.catalog.sandboxes() if sandbox.phase is Phase.READY]
+        return {
+            "Networks": networks,
+            "Namespaces": [self.sandbox(sandbox) for sandbox in sorted(sandboxes, key=lambda sandbox: sandbox.name)],
+            "Links": [self.link(link) for link in self.links],
+        }

@@ -1,0 +1,313 @@
+"""Images over HTTP, as the Docker Engine API v1.51 has them under "Image"."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from fairlead.api.app import Daemon, answer, flag
+from fairlead.errors import FairleadError, Invalid
+from fairlead.images import Credentials, Image, Images, Progress, Reference
+from fairlead.images.manifest import architecture, created_at
+
+log = logging.getLogger("fairlead.api")
+
+_UPLOAD_CHUNK = 1 << 20
+"""Bytes per read of a request's body."""
+
+_NEVER = "0001-01-01T00:00:00Z"
+"""What Docker writes for a time that is not known: Go's zero time."""
+
+Filters = dict[str, list[str]]
+
+
+def routes(daemon: Daemon) -> list[web.RouteDef]:
+    """The image routes; those with a name come last, since a name may hold slashes."""
+    handlers = _Handlers(daemon)
+    return [
+        web.get("/images/json", handlers.list),
+        web.post("/images/create", handlers.create),
+        web.post("/images/load", handlers.load),
+        web.post("/images/prune", handlers.prune),
+        web.get("/images/{name:.*}/json", handlers.inspect),
+        web.get("/images/{name:.*}/history", handlers.history),
+        web.post("/images/{name:.*}/tag", handlers.tag),
+        web.delete("/images/{name:.*}", handlers.remove),
+    ]
+
+
+class _Handlers:
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+        self._images: Images = daemon.images
+
+    async def list(self, request: web.Request) -> web.Response:
+        filters = read_filters(request, ("before", "dangling", "label", "reference", "since"))
+        images = self._images.list()
+        for ref in filters.get("before", ()):
+            limit = self._images.get(ref).created
+            images = [image for image in images if image.created < limit]
+        for ref in filters.get("since", ()):
+            limit = self._images.get(ref).created
+            images = [image for image in images if image.created > limit]
+        if "dangling" in filters:
+            wanted = _truth(filters["dangling"], "dangling")
+            images = [image for image in images if wanted == (not image.tags)]
+        if labels := filters.get("label"):
+            images = [image for image in images if all(_has_label(image, label) for label in labels)]
+        patterns = filters.get("reference", [])
+        shown = [(image, [t for t in image.tags if _matches(t, patterns)]) for image in images]
+        return answer([_summary(image, tags) for image, tags in shown if tags or not patterns])
+
+    async def inspect(self, request: web.Request) -> web.Response:
+        image = self._images.get(request.match_info["name"])
+        return answer(_details(image, [str(path) for path in self._images.lower_directories(image)]))
+
+    async def history(self, request: web.Request) -> web.Response:
+        return answer(_history(self._images.get(request.match_info["name"])))
+
+    async def create(self, request: web.Request) -> web.StreamResponse:
+        """Pull (``fromImage``) or import (``fromSrc=-``)."""
+        _check_platform(request.query.get("platform", ""))
+        if name := request.query.get("fromImage", ""):
+            ref = _join(name, request.query.get("tag", ""))
+            credentials = _credentials(request.headers.get("X-Registry-Auth", ""))
+
+            async def pull(progress: Progress) -> None:
+                await self._images.pull(ref, progress, credentials=credentials)
+
+            return await stream(request, pull)
+        if (source := request.query.get("fromSrc", "")) != "-":
+            raise Invalid(f"fromSrc is {source!r}: only '-', the request's own body, is allowed; or give fromImage")
+        repository = request.query.get("repo", "")
+        ref = _join(repository, request.query.get("tag", "")) if repository else ""
+
+        async def load(progress: Progress) -> None:
+            image = await self._images.import_(
+                _upload(request),
+                ref,
+                changes=request.query.getall("changes") if "changes" in request.query else [],
+                message=request.query.get("message", ""),
+            )
+            progress({"status": f"sha256:{image.id}"})
+
+        return await stream(request, load)
+
+    async def load(self, request: web.Request) -> web.StreamResponse:
+        quiet = flag(request, "quiet")
+
+        async def load(progress: Progress) -> None:
+            def report(message: dict[str, Any]) -> None:
+                if "stream" in message or not quiet:
+                    progress(message)
+
+            await self._images.load(_upload(request), report)
+
+        return await stream(request, load)
+
+    async def tag(self, request: web.Request) -> web.Response:
+        if not (repository := request.query.get("repo", "")):
+            raise Invalid("the parameter repo is missing: the repository to tag the image into")
+        self._images.tag(request.match_info["name"], _join(repository, request.query.get("tag", "")))
+        return web.Response(status=201)
+
+    async def remove(self, request: web.Request) -> web.Response:
+        in_use = self._daemon.containers.using_image
+        return answer(
+            await self._images.remove(request.match_info["name"], force=flag(request, "force"), in_use=in_use)
+        )
+
+    async def prune(self, request: web.Request) -> web.Response:
+        filters = read_filters(request, ("dangling",))
+        dangling = _truth(filters.get("dangling", ["true"]), "dangling")
+        before = self._images.disk_usage()
+        gone = await self._images.prune(all_unused=not dangling, in_use=self._daemon.containers.using_image)
+        return answer({"ImagesDeleted": gone or None, "SpaceReclaimed": max(0, before - self._images.disk_usage())})
+
+
+async def stream(request: web.Request, work: Callable[[Progress], Awaitable[None]]) -> web.StreamResponse:
+    """Answer with the progress of `work`, one JSON object per line.
+
+    The first message sends the status 200; what fails before it gets a status of its own, what fails later becomes the
+    last line.  A client that goes away cancels the work.
+    """
+    messages: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+    task = asyncio.ensure_future(work(messages.put_nowait))
+    task.add_done_callback(lambda _: messages.put_nowait(None))
+    response: web.StreamResponse | None = None
+    try:
+        while (message := await messages.get()) is not None:
+            if response is None:
+                response = web.StreamResponse(headers={"Content-Type": "application/json"})
+                await response.prepare(request)
+            await response.write(msgspec.json.encode(message) + b"\r\n")
+        error = task.exception()
+        if response is None:
+            if error is not None:
+                raise error
+            return answer([])
+        if error is not None:
+            await response.write(msgspec.json.encode(_last_line(error, request)) + b"\r\n")
+        await response.write_eof()
+    except ConnectionResetError:
+        if response is None:
+            raise
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.wait([task])
+    return response
+
+
+def _last_line(error: BaseException, request: web.Request) -> dict[str, Any]:
+    text = str(error)
+    if not isinstance(error, FairleadError):
+        log.error("%s %s failed", request.method, request.path, exc_info=error)
+        text = "internal error: the daemon's log has the details"
+    return {"errorDetail": {"message": text}, "error": text}
+
+
+async def _upload(request: web.Request) -> AsyncIterator[bytes]:
+    async for chunk in request.content.iter_chunked(_UPLOAD_CHUNK):
+        yield chunk
+
+
+def _join(name: str, tag: str) -> str:
+    """Docker's clients send name and tag apart; the tag may be a digest."""
+    if not tag:
+        return name
+    return f"{name}@{tag}" if ":" in tag else f"{name}:{tag}"
+
+
+def _check_platform(text: str) -> None:
+    """One platform runs here; to ask for it by name is no error."""
+    parts = text.lower().split("/")
+    if text and (parts[0] != "linux" or (len(parts) > 1 and parts[1] != architecture())):
+        raise Invalid(f"the platform {text} cannot run here: only linux/{architecture()} can")
+
+
+def _credentials(header: str) -> Credentials | None:
+    """``X-Registry-Auth``: URL-safe base64 of ``{"username": …, "password": …}``; clients send ``{}`` for nobody."""
+    if not header:
+        return None
+    try:
+        value = msgspec.json.decode(base64.urlsafe_b64decode(header + "=" * (-len(header) % 4)))
+    except (binascii.Error, ValueError):
+        raise Invalid("the header X-Registry-Auth must be base64 of a JSON object") from None
+    if not isinstance(value, dict):
+        raise Invalid("the header X-Registry-Auth must be base64 of a JSON object")
+    if not value.get("username"):
+        return None
+    return Credentials(str(value["username"]), str(value.get("password", "")))
+
+
+def read_filters(request: web.Request, allowed: Iterable[str]) -> Filters:
+    """The ``filters`` parameter: JSON ``{"label": ["a"]}`` or, from older clients, ``{"label": {"a": true}}``."""
+    try:
+        value = msgspec.json.decode(request.query.get("filters") or "{}")
+    except msgspec.DecodeError as error:
+        raise Invalid(f"the parameter filters is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise Invalid("the parameter filters must be a JSON object of lists")
+    allowed = tuple(allowed)
+    filters: Filters = {}
+    for name, words in value.items():
+        if name not in allowed:
+            raise Invalid(f"invalid filter '{name}': {', '.join(allowed)} are allowed")
+        if isinstance(words, dict):
+            words = [word for word, wanted in words.items() if wanted]
+        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+            raise Invalid(f"invalid filter '{name}': a list of words is allowed")
+        filters[name] = words
+    return filters
+
+
+def _truth(words: list[str], name: str) -> bool:
+    values = {{"1": True, "true": True, "0": False, "false": False}.get(word.lower()) for word in words}
+    if len(values) != 1 or None in values:
+        raise Invalid(f"invalid filter '{name}={','.join(words)}': true or false is allowed")
+    return bool(values.pop())
+
+
+def _matches(tag: str, patterns: list[str]) -> bool:
+    reference = Reference.parse(tag)
+    return not patterns or any(reference.matches(pattern) for pattern in patterns)
+
+
+def _settings(image: Image) -> dict[str, Any]:
+    return image.config.get("config") or {}
+
+
+def _has_label(image: Image, wanted: str) -> bool:
+    key, equals, value = wanted.partition("=")
+    labels = _settings(image).get("Labels") or {}
+    return key in labels and (not equals or labels[key] == value)
+
+
+def _summary(image: Image, tags: list[str]) -> dict[str, Any]:
+    return {
+        "Id": f"sha256:{image.id}",
+        "ParentId": "",
+        "RepoTags": tags,
+        "RepoDigests": image.digests,
+        "Created": int(image.created),
+        "Size": image.size,
+        "SharedSize": -1,
+        "Labels": _settings(image).get("Labels"),
+        "Containers": -1,
+    }
+
+
+def _details(image: Image, directories: list[str]) -> dict[str, Any]:
+    """`directories`: the unpacked layers, topmost first."""
+    config = image.config
+    history = [item for item in config.get("history") or [] if isinstance(item, dict)]
+    places = {"UpperDir": directories[0], "LowerDir": ":".join(directories[1:])} if directories else {}
+    return {
+        "Id": f"sha256:{image.id}",
+        "RepoTags": image.tags,
+        "RepoDigests": image.digests,
+        "Parent": "",
+        "Comment": str(history[-1].get("comment", "")) if history else "",
+        "Created": config.get("created") or _NEVER,
+        "DockerVersion": "",
+        "Author": config.get("author", ""),
+        "Config": _settings(image),
+        "Architecture": config.get("architecture", ""),
+        **({"Variant": config["variant"]} if "variant" in config else {}),
+        "Os": config.get("os", "linux"),
+        "Size": image.size,
+        "GraphDriver": {"Name": "overlay2", "Data": {name: place for name, place in places.items() if place}},
+        "RootFS": {"Type": "layers", "Layers": (config.get("rootfs") or {}).get("diff_ids", [])},
+        "Metadata": {"LastTagTime": _NEVER},
+    }
+
+
+def _history(image: Image) -> list[dict[str, Any]]:
+    """Newest first.  Entries of the configuration that made no layer have the size 0."""
+    sizes = iter(image.layer_sizes)
+    items = [item for item in image.config.get("history") or [] if isinstance(item, dict)]
+    if not items:
+        items = [{"created": image.config.get("created")} for _ in image.layers]
+    entries = [
+        {
+            "Id": "<missing>",
+            "Created": int(created_at(item)),
+            "CreatedBy": item.get("created_by", ""),
+            "Tags": None,
+            "Size": 0 if item.get("empty_layer") else next(sizes, 0),
+            "Comment": item.get("comment", ""),
+        }
+        for item in items
+    ]
+    entries.reverse()
+    if entries:
+        entries[0].update(Id=f"sha256:{image.id}", Tags=image.tags or None)
+    return entries

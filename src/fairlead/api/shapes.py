@@ -1,0 +1,147 @@
+"""Records as Docker's JSON, where more than one module needs the same shape."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from fairlead.containers.record import Container
+from fairlead.engine import EndpointSpec
+from fairlead.errors import Invalid
+from fairlead.model import Address, Endpoint, Network, Phase
+
+if TYPE_CHECKING:
+    from fairlead.api.app import Daemon
+
+Strings = dict[str, str]
+
+IFNAME_OPTION = "com.docker.network.endpoint.ifname"
+"""The driver option that names the interface inside (Docker 28)."""
+
+
+def rfc3339(seconds: float) -> str:
+    """A time as Docker writes it (RFC 3339, nanoseconds, UTC); seconds since the epoch."""
+    whole, nanoseconds = divmod(round(seconds * 1_000_000), 1_000_000)
+    moment = datetime.fromtimestamp(whole, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return f"{moment}.{nanoseconds * 1000:09d}Z"
+
+
+def owners(daemon: Daemon) -> dict[str, tuple[str, str]]:
+    """By sandbox id: the id and name that users know it by, a container's or its own."""
+    names = {container.id: container.name for container in daemon.engine.store.all(Container)}
+    return {
+        sandbox.id: (
+            (sandbox.container, names.get(sandbox.container, "")) if sandbox.container else (sandbox.id, sandbox.name)
+        )
+        for sandbox in daemon.engine.catalog.sandboxes()
+    }
+
+
+def network_shape(network: Network, endpoints: list[Endpoint], owner: dict[str, tuple[str, str]]) -> dict[str, Any]:
+    """A network as ``GET /networks/{id}`` answers it; `owner` as `owners` returns it."""
+    config: list[dict[str, Any]] = []
+    for pool in network.pools:
+        entry: dict[str, Any] = {"Subnet": str(pool.subnet)}
+        if pool.ip_range is not None:
+            entry["IPRange"] = str(pool.ip_range)
+        if pool.gateway is not None:
+            entry["Gateway"] = str(pool.gateway)
+        if pool.auxiliary:
+            entry["AuxiliaryAddresses"] = {name: str(address) for name, address in pool.auxiliary.items()}
+        config.append(entry)
+    containers = {}
+    for endpoint in endpoints:
+        id_, name = owner.get(endpoint.sandbox, (endpoint.sandbox, ""))
+        containers[id_] = {
+            "Name": name,
+            "EndpointID": endpoint.id,
+            "MacAddress": endpoint.mac,
+            "IPv4Address": _first_address(endpoint, 4),
+            "IPv6Address": _first_address(endpoint, 6),
+        }
+    return {
+        "Name": network.name,
+        "Id": network.id,
+        "Created": rfc3339(network.created),
+        "Scope": "local",
+        "Driver": network.driver,
+        "EnableIPv4": not network.pools or any(pool.subnet.version == 4 for pool in network.pools),
+        "EnableIPv6": any(pool.subnet.version == 6 for pool in network.pools),
+        "IPAM": {"Driver": "default", "Options": None, "Config": config},
+        "Internal": network.internal,
+        "Attachable": network.attachable,
+        "Ingress": False,
+        "ConfigFrom": {"Network": ""},
+        "ConfigOnly": False,
+        "Containers": containers,
+        "Options": network.options,
+        "Labels": network.labels,
+    }
+
+
+def network_endpoints(daemon: Daemon) -> dict[str, list[Endpoint]]:
+    """The acknowledged endpoints by network id, gathered in one pass."""
+    found: dict[str, list[Endpoint]] = {}
+    for endpoint in daemon.engine.catalog.endpoints():
+        if endpoint.phase is Phase.READY:
+            found.setdefault(endpoint.network, []).append(endpoint)
+    return found
+
+
+def _first_address(endpoint: Endpoint, version: int) -> str:
+    return next((str(interface) for interface in endpoint.addresses if interface.version == version), "")
+
+
+class IpamOfEndpoint(msgspec.Struct, rename="pascal"):
+    """EndpointIPAMConfig."""
+
+    ipv4_address: str | None = msgspec.field(default=None, name="IPv4Address")
+    ipv6_address: str | None = msgspec.field(default=None, name="IPv6Address")
+    link_local_ips: list[str] | None = msgspec.field(default=None, name="LinkLocalIPs")
+
+
+class EndpointSettings(msgspec.Struct):
+    """What a client asks of an endpoint (EndpointSettings); fields that only answers carry are ignored."""
+
+    ipam: IpamOfEndpoint | None = msgspec.field(default=None, name="IPAMConfig")
+    aliases: list[str] | None = msgspec.field(default=None, name="Aliases")
+    links: list[str] | None = msgspec.field(default=None, name="Links")
+    mac: str | None = msgspec.field(default=None, name="MacAddress")
+    driver_options: Strings | None = msgspec.field(default=None, name="DriverOpts")
+    gateway_priority: int | None = msgspec.field(default=None, name="GwPriority")
+
+
+def endpoint_spec(network: str, settings: EndpointSettings | None) -> EndpointSpec:
+    """Docker's EndpointSettings as the engine's spec; raises `Invalid` for what is not served."""
+    settings = settings or EndpointSettings()
+    ipam = settings.ipam or IpamOfEndpoint()
+    if settings.links:
+        raise Invalid("links between containers are not supported: on a network of your own containers know each other")
+    if ipam.link_local_ips:
+        raise Invalid("link-local addresses cannot be chosen: leave LinkLocalIPs empty")
+    if settings.gateway_priority:
+        raise Invalid("a gateway priority (GwPriority) other than 0 is not supported")
+    if ipam.ipv4_address and ipam.ipv6_address:
+        raise Invalid("an IPv4 and an IPv6 address at once are not supported: give one of them")
+    options = dict(settings.driver_options or {})
+    ifname = options.pop(IFNAME_OPTION, "")
+    wanted = ipam.ipv4_address or ipam.ipv6_address
+    return EndpointSpec(
+        network=network,
+        ip=parse_address(wanted) if wanted else None,
+        mac=settings.mac or "",
+        ifname=ifname,
+        aliases=tuple(settings.aliases or ()),
+        options=options,
+    )
+
+
+def parse_address(text: str) -> Address:
+    """An address, or `Invalid`."""
+    try:
+        return ip_address(text)
+    except ValueError:
+        raise Invalid(f"invalid address {text!r}: an IPv4 or IPv6 address is needed") from None

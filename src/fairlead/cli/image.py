@@ -1,0 +1,260 @@
+"""``fairlead image …``."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from fairlead.cli.client import Client, segment
+from fairlead.cli.flags import EXPLAIN, FILTER, FORMAT, NO_TRUNC, QUIET, Command, Failure, Flag, Options
+from fairlead.cli.output import each, filters, print_json, print_lines, short, show, since, size
+from fairlead.cli.parse import image_name
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Any, BinaryIO, TextIO
+
+_BLOCK = 1 << 18
+_BAR = 30
+
+
+class Progress:
+    """Docker's progress messages: one line an object, redrawn in place on a terminal, nothing elsewhere."""
+
+    def __init__(self, out: TextIO, quiet: bool = False) -> None:
+        self._out = out
+        self._live = out.isatty() and not quiet
+        self._lines: dict[str, str] = {}
+
+    def follow(self, messages: Iterable[dict[str, Any]]) -> list[str]:
+        """Show the messages as they come; returns what was said about the whole; raises the error among them."""
+        said = []
+        for message in messages:
+            if "error" in message:
+                raise Failure(str(message["error"]))
+            if "stream" in message:
+                said.append(str(message["stream"]).strip())
+            elif message.get("id"):
+                self._draw(str(message["id"]), message)
+            elif message.get("status"):
+                said.append(str(message["status"]))
+                if self._live:
+                    print(message["status"], file=self._out, flush=True)
+                    self._lines.clear()
+        return said
+
+    def _draw(self, id_: str, message: dict[str, Any]) -> None:
+        if not self._live:
+            return
+        detail = message.get("progressDetail") or {}
+        text = f"{id_}: {message.get('status', '')}"
+        if current := detail.get("current"):
+            if total := detail.get("total"):
+                filled = min(_BAR, _BAR * current // total)
+                text += f" [{'=' * filled}{' ' * (_BAR - filled)}] {size(current)}/{size(total)}"
+            else:
+                text += f" {size(current)}"
+        known = list(self._lines)
+        self._lines[id_] = text
+        if id_ in known:
+            up = len(known) - known.index(id_)
+            self._out.write(f"\033[{up}A\r\033[K{text}\r\033[{up}B")
+        else:
+            self._out.write(f"\r\033[K{text}\n")
+        self._out.flush()
+
+
+def pull(client: Client, ref: str, out: TextIO, *, quiet: bool = False) -> None:
+    """Pull an image, with progress on `out` where that is a terminal."""
+    name, tag = image_name(ref)
+    response = client.request("POST", "/images/create", query={"fromImage": name, "tag": tag})
+    Progress(out, quiet).follow(response.messages())
+
+
+def _pull(options: Options, words: list[str]) -> None:
+    pull(Client(), words[0], sys.stderr, quiet=options.flag("quiet"))
+    name, tag = image_name(words[0])
+    print(f"{name}@{tag}" if "@" in words[0] else f"{name}:{tag}")
+
+
+def _open(path: str) -> BinaryIO:
+    if path in ("", "-"):
+        if sys.stdin.isatty():
+            raise Failure("an archive is expected on stdin or by --input, not a terminal", 2)
+        return sys.stdin.buffer
+    return open(path, "rb")
+
+
+def _blocks(file: BinaryIO) -> Iterator[bytes]:
+    while data := os.read(file.fileno(), _BLOCK):
+        yield data
+
+
+def _load(options: Options, _: list[str]) -> None:
+    with _open(options.text("input")) as file:
+        response = Client().request("POST", "/images/load", raw=_blocks(file), query={"quiet": options.flag("quiet")})
+        for line in Progress(sys.stderr, options.flag("quiet")).follow(response.messages()):
+            print(line)
+
+
+def _import(options: Options, words: list[str]) -> None:
+    name, tag = image_name(words[1]) if len(words) > 1 else ("", "")
+    with _open(words[0]) as file:
+        response = Client().request(
+            "POST",
+            "/images/create",
+            raw=_blocks(file),
+            query={
+                "fromSrc": "-",
+                "repo": name or None,
+                "tag": tag or None,
+                "message": options.text("message") or None,
+                "changes": options.many("change"),
+            },
+        )
+        for line in Progress(sys.stderr, quiet=True).follow(response.messages()):
+            print(line)
+
+
+def _ls(options: Options, words: list[str]) -> None:
+    wanted = options.many("filter") + [f"reference={word}" for word in words]
+    images = Client().get("/images/json", all=options.flag("all"), filters=filters(wanted))
+    if options.text("format") == "json":
+        print_json(images)
+        return
+    rows: list[dict[str, Any]] = []
+    for image in images:
+        for tag in image.get("RepoTags") or ["<none>:<none>"]:
+            name, _, version = tag.rpartition(":")
+            rows.append({**image, "Repository": name, "Tag": version})
+
+    def id_of(image: dict[str, Any]) -> str:
+        return str(image["Id"]) if options.flag("no-trunc") else short(image["Id"])
+
+    if options.flag("quiet"):
+        rows = list({row["Id"]: row for row in rows}.values())
+    show(
+        options,
+        rows,
+        {
+            "REPOSITORY": lambda image: image["Repository"],
+            "TAG": lambda image: image["Tag"],
+            "IMAGE ID": id_of,
+            "CREATED": lambda image: since(image["Created"]),
+            "SIZE": lambda image: size(image["Size"]),
+        },
+        id_of=id_of,
+    )
+
+
+def _inspect(options: Options, words: list[str]) -> int:
+    from fairlead.cli.inspect import show_all
+
+    client = Client()
+    return show_all(options, words, lambda word: client.get(f"/images/{segment(word)}/json"))
+
+
+def _tag(options: Options, words: list[str]) -> None:
+    name, tag = image_name(words[1])
+    answer = Client().post(f"/images/{segment(words[0])}/tag", repo=name, tag=tag, explain=options.flag("explain"))
+    print_lines(answer)
+
+
+def _rm(options: Options, words: list[str]) -> int:
+    client, explain = Client(), options.flag("explain")
+
+    def remove(word: str) -> str | None:
+        answer = client.delete(
+            f"/images/{segment(word)}", force=options.flag("force"), noprune=options.flag("no-prune"), explain=explain
+        )
+        if explain:
+            print_lines(answer)
+            return None
+        return _removed(answer)
+
+    return each(words, remove)
+
+
+def _removed(answer: list[dict[str, str]]) -> str:
+    return "\n".join(f"{what}: {name}" for entry in answer for what, name in entry.items())
+
+
+def _prune(options: Options, _: list[str]) -> None:
+    from fairlead.cli.network import confirm
+
+    everything, explain = options.flag("all"), options.flag("explain")
+    if not explain and not options.flag("force"):
+        confirm(f"This will remove all {'images no container uses' if everything else 'dangling images'}.")
+    wanted = [*options.many("filter"), f"dangling={'false' if everything else 'true'}"]
+    answer = Client().post("/images/prune", filters=filters(wanted), explain=explain)
+    if explain:
+        print_lines(answer)
+        return
+    if options.text("format") == "json":
+        print_json(answer)
+        return
+    if answer.get("ImagesDeleted"):
+        print("Deleted Images:")
+        print(_removed(answer["ImagesDeleted"]) + "\n")
+    print(f"Total reclaimed space: {size(answer.get('SpaceReclaimed') or 0)}")
+
+
+_QUIET = Flag("-q --quiet", "No progress")
+PULL = Command("image pull", "[OPTIONS] NAME[:TAG|@DIGEST]", "Pull an image from a registry", _pull, (_QUIET,), (1, 1))
+LOAD = Command(
+    "image load",
+    "[OPTIONS]",
+    "Load images from an archive that docker save or skopeo wrote",
+    _load,
+    (Flag("-i --input", "The archive, instead of stdin", "text", "file"), _QUIET),
+)
+IMPORT = Command(
+    "image import",
+    "[OPTIONS] FILE|- [NAME[:TAG]]",
+    "Make an image of a root file system's tar archive",
+    _import,
+    (
+        Flag("-c --change", "Dockerfile instruction, such as 'CMD [\"sh\"]'", "list"),
+        Flag("-m --message", "Note for the image's history", "text"),
+    ),
+    (1, 2),
+)
+LS = Command(
+    "image ls",
+    "[OPTIONS] [NAME[:TAG]]",
+    "List images",
+    _ls,
+    (Flag("-a --all", "No effect: there are no intermediate images"), QUIET, NO_TRUNC, FILTER, FORMAT),
+    (0, 1),
+)
+INSPECT = Command(
+    "image inspect",
+    "[OPTIONS] IMAGE [IMAGE...]",
+    "Show images in full",
+    _inspect,
+    (Flag("-f --format", "'json' or a template such as '{{.Id}}'", "text"),),
+    (1, None),
+)
+TAG = Command("image tag", "IMAGE NEW_NAME[:TAG]", "Give an image another name", _tag, (EXPLAIN,), (2, 2))
+RM = Command(
+    "image rm",
+    "[OPTIONS] IMAGE [IMAGE...]",
+    "Remove one or more images",
+    _rm,
+    (Flag("-f --force", "Also if a stopped container uses it"), Flag("--no-prune", "Keep untagged parents"), EXPLAIN),
+    (1, None),
+)
+PRUNE = Command(
+    "image prune",
+    "[OPTIONS]",
+    "Remove unused images",
+    _prune,
+    (
+        Flag("-a --all", "All images that no container uses, not just dangling ones"),
+        Flag("-f --force", "Do not ask"),
+        Flag("--filter", "Only those that fit, such as 'until=24h'", "list", "filter"),
+        FORMAT,
+        EXPLAIN,
+    ),
+)

@@ -1,0 +1,62 @@
+"""``fairlead daemon``, ``fairlead version``, ``fairlead system …``."""
+
+from __future__ import annotations
+
+from fairlead import __version__
+from fairlead.cli.client import Client, Unreachable
+from fairlead.cli.flags import EXPLAIN, Command, Flag, Options
+from fairlead.cli.output import print_json, print_lines
+
+
+def _daemon(options: Options, _: list[str]) -> int:
+    from fairlead.daemon import main
+
+    return main(options.text("log-level", "info"))
+
+
+def _version(options: Options, _: list[str]) -> None:
+    try:
+        daemon = Client(start=False).get("/version")
+    except Unreachable:
+        daemon = None  # the client's own version is an answer too
+    if options.text("format") == "json":
+        print_json({"Client": {"Version": __version__}, "Server": daemon})
+        return
+    print(f"Client:  {__version__}")
+    if daemon:
+        print(f"Daemon:  {daemon['Version']} (API {daemon['ApiVersion']}, kernel {daemon['KernelVersion']})")
+    else:
+        print("Daemon:  not running")
+
+
+def _reset(options: Options, _: list[str]) -> None:
+    from fairlead.cli.network import confirm
+
+    explain = options.flag("explain")
+    if not explain and not options.flag("force"):
+        confirm("This will remove all containers, namespaces, links and networks, and stop the daemon.")
+    answer = Client().post("/fairlead/reset", explain=explain)
+    if explain:
+        print_lines(answer)
+    else:
+        counts = [f"{count} {kind.lower()}" for kind, count in answer.items()]
+        print(f"Removed {', '.join(counts)}; the daemon stops.")
+
+
+DAEMON = Command(
+    "daemon",
+    "[OPTIONS]",
+    "Run the daemon",
+    _daemon,
+    (Flag("-l --log-level", "debug, info (default), warning or error", "text"),),
+)
+VERSION = Command(
+    "version", "[OPTIONS]", "Show the versions of client and daemon", _version, (Flag("--format", "json", "text"),)
+)
+RESET = Command(
+    "system reset",
+    "[OPTIONS]",
+    "Remove everything that Fairlead made, and stop the daemon",
+    _reset,
+    (Flag("-f --force", "Do not ask"), EXPLAIN),
+)

@@ -1,0 +1,337 @@
+"""``fairlead daemon``: one process that serves the API on a unix socket.
+
+The order at start matters.  The lock comes first, because two daemons on one run directory would both recover it.  The
+socket is bound before recovery, so that clients that connect meanwhile wait instead of failing, but nothing is accepted
+until recovery is done.  At the end containers keep running: they belong to conmon, not to us.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import dataclasses
+import fcntl
+import gc
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+from aiohttp import web
+
+from fairlead.api import containers as api_containers
+from fairlead.api import exec as api_exec
+from fairlead.api import fairlead as api_fairlead
+from fairlead.api import images as api_images
+from fairlead.api import networks as api_networks
+from fairlead.api import system as api_system
+from fairlead.api.app import IN_FLIGHT, Daemon, make_app
+from fairlead.containers import Containers
+from fairlead.containers.record import Container
+from fairlead.engine import KINDS, Engine
+from fairlead.errors import FairleadError
+from fairlead.fault import Fault
+from fairlead.images import Image, Images
+from fairlead.kernel import Kernel
+from fairlead.paths import Paths
+from fairlead.plan.executor import Executor
+from fairlead.store import Store
+
+WORKERS = 16
+"""Threads for the engine's synchronous calls; more would only wait for the store's lock."""
+
+STOP_SECONDS = 30.0
+"""How long a stop waits for changes in hand.  systemd's own limit is 90 s."""
+
+LOCK_SECONDS = 10.0
+"""How long a daemon started by the command line waits for one that is just stopping."""
+
+LEVELS = ("debug", "info", "warning", "error")
+
+log = logging.getLogger("fairlead.daemon")
+
+
+def build(paths: Paths, fault: Fault) -> Daemon:
+    """Wire the parts together; nothing is recovered or served yet."""
+    store = Store(paths.store, (*KINDS, Image, Container))
+    store.fault = fault
+    kernel = Kernel()
+    executor = Executor(kernel, fault)
+    engine = Engine(store, executor, paths)
+    images = Images(store, paths)
+    return Daemon(
+        paths=paths, engine=engine, images=images, containers=Containers(store, paths, engine, images, executor)
+    )
+
+
+def routes(daemon: Daemon) -> list[web.RouteDef]:
+    """Every route of the API."""
+    return [
+        *api_system.routes(daemon),
+        *api_networks.routes(daemon),
+        *api_fairlead.routes(daemon),
+        *api_images.routes(daemon),
+        *api_containers.routes(daemon),
+        *api_exec.routes(daemon),
+    ]
+
+
+def main(log_level: str = "info") -> int:
+    """Run until SIGTERM or SIGINT; returns the exit code."""
+    ready = Ready()
+    if ready.asked:
+        detach()
+    try:
+        set_up_log(log_level)
+        if os.geteuid() != 0:
+            raise FairleadError("the daemon must run as root: it makes network namespaces, links and firewall rules")
+        paths = Paths.from_environment()
+        fault = _fault()
+        raise_limits()
+        make_directories(paths)
+        with lock(paths, patient=ready.asked):
+            return asyncio.run(serve(paths, fault, ready))
+    except AlreadyServing:
+        ready.say("ready")  # whoever holds the lock answers: that is all our starter wants
+        return 0
+    except FairleadError as error:
+        ready.say(f"error {error}")
+        print(f"fairlead: {error}", file=sys.stderr)
+        return 1
+
+
+def _fault() -> Fault:
+    try:
+        return Fault.from_environment()
+    except ValueError:
+        raise FairleadError(f"FAIRLEAD_FAULT is {os.environ['FAIRLEAD_FAULT']!r}: a number is needed") from None
+
+
+async def serve(paths: Paths, fault: Fault, ready: Ready) -> int:
+    """Recover, answer requests until told to stop, and stop gracefully."""
+    started = time.monotonic()
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(WORKERS, thread_name_prefix="worker"))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    with listener(paths) as sock:
+        daemon = dataclasses.replace(build(paths, fault), stop=stopping.set)
+        await recover(daemon)
+        app = make_app(routes(daemon))
+        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1)
+        await runner.setup()
+        site = web.SockSite(runner, sock, backlog=512)
+        await site.start()
+        gc.collect()
+        gc.freeze()  # what start-up made lives as long as we do: no later collection need look at it
+        fault.arm()
+        ready.say("ready")
+        log.info("ready", extra={"socket": str(paths.socket), "seconds": round(time.monotonic() - started, 3)})
+        await stopping.wait()
+        ready.stopping()
+        log.info("stopping")
+        await site.stop()
+        await app[IN_FLIGHT].drain(STOP_SECONDS)
+        await runner.cleanup()
+        await daemon.containers.close()
+        daemon.engine.store.close()
+    log.info("stopped")
+    return 0
+
+
+async def recover(daemon: Daemon) -> None:
+    """Make the kernel, the images and the containers what the store says they are."""
+    await asyncio.to_thread(daemon.engine.recover)
+    await asyncio.to_thread(daemon.images.recover)
+    await daemon.containers.recover()
+
+
+# Start-up
+
+
+class AlreadyServing(FairleadError):
+    """Another daemon holds the run directory and answers."""
+
+
+class Ready:
+    """Tells those who started us that we answer: systemd (sd_notify(3)), or the command line through a pipe.
+
+    The command line gives the pipe's number in ``FAIRLEAD_READY_FD`` and reads one line: ``ready``, or ``error`` and
+    the sentence to show.
+    """
+
+    def __init__(self) -> None:
+        number = os.environ.pop("FAIRLEAD_READY_FD", "")
+        self._pipe = int(number) if number.isdigit() else -1
+        self.asked = self._pipe >= 0
+        if self.asked:
+            os.set_inheritable(self._pipe, False)
+        self._notify = os.environ.pop("NOTIFY_SOCKET", "")
+
+    def say(self, line: str) -> None:
+        """Pass the line on, once."""
+        if self._pipe >= 0:
+            with contextlib.suppress(OSError):
+                os.write(self._pipe, line.replace("\n", " ").encode() + b"\n")
+            os.close(self._pipe)
+            self._pipe = -1
+        if line == "ready":
+            self._tell_systemd("READY=1")
+
+    def stopping(self) -> None:
+        """Tell systemd that this end is wanted."""
+        self._tell_systemd("STOPPING=1")
+
+    def _tell_systemd(self, state: str) -> None:
+        if self._notify:
+            address = "\0" + self._notify[1:] if self._notify.startswith("@") else self._notify
+            with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+                sock.sendto(state.encode(), address)
+
+
+def detach() -> None:
+    """Let go of what the command that started us happened to have open, such as a script's lock or pipe.
+
+    What Python itself opened is never inheritable (PEP 446), so that is the mark.
+    """
+    os.chdir("/")
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            if int(name) > 2 and os.get_inheritable(int(name)):
+                os.close(int(name))
+
+
+def raise_limits() -> None:
+    """As many open files as allowed (each held port is one), and at most two malloc arenas.
+
+    glibc gives each thread an arena of its own, so sixteen idle workers would hold megabytes (mallopt(3)).
+    """
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    arena_max = -8  # M_ARENA_MAX, malloc.h
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(arena_max, 2)
+
+
+def make_directories(paths: Paths) -> None:
+    """The state and run directories, closed to others than root."""
+    for directory in (paths.state, paths.run):
+        try:
+            directory.mkdir(mode=0o711, parents=True, exist_ok=True)
+        except OSError as error:
+            raise FairleadError(f"the directory {directory} cannot be made: {error.strerror}") from None
+
+
+@contextlib.contextmanager
+def lock(paths: Paths, patient: bool) -> Iterator[None]:
+    """Hold the run directory against a second daemon; the file tells our process id.
+
+    A daemon that the command line started is `patient`: it may have come while another is stopping (wait for it) or
+    starting (then that one will do: `AlreadyServing`).
+    """
+    fd = os.open(paths.run / "daemon.pid", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        deadline = time.monotonic() + (LOCK_SECONDS if patient else 0)
+        while not _locked(fd):
+            pid = os.pread(fd, 32, 0).decode(errors="replace").strip()
+            if patient and _answers(paths.socket):
+                raise AlreadyServing("another daemon answers")
+            if time.monotonic() >= deadline:
+                raise FairleadError(f"another Fairlead daemon (pid {pid or 'unknown'}) already runs on {paths.run}")
+            time.sleep(0.02)
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        yield
+        os.ftruncate(fd, 0)
+    finally:
+        os.close(fd)
+
+
+def _locked(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(1)
+        try:
+            sock.connect(str(path))
+            sock.sendall(b"HEAD /_ping HTTP/1.1\r\nHost: fairlead\r\nConnection: close\r\n\r\n")
+            return sock.recv(12).startswith(b"HTTP/1.1 200")
+        except OSError:
+            return False
+
+
+@contextlib.contextmanager
+def listener(paths: Paths) -> Iterator[socket.socket]:
+    """The socket to accept on: systemd's (sd_listen_fds(3)), or our own, which goes away with us."""
+    count, pid = os.environ.pop("LISTEN_FDS", ""), os.environ.pop("LISTEN_PID", "")
+    os.environ.pop("LISTEN_FDNAMES", None)
+    if count.isdigit() and int(count) > 0 and pid == str(os.getpid()):
+        with socket.socket(fileno=3) as sock:
+            sock.set_inheritable(False)
+            if sock.family != socket.AF_UNIX:
+                raise FairleadError("systemd passed a socket that is no unix socket: see fairlead.socket")
+            yield sock
+        return
+    with socket.socket(socket.AF_UNIX) as sock:
+        old_mask = os.umask(0o117)  # only root and root's group may connect: whoever can is root on this machine
+        try:
+            paths.socket.unlink(missing_ok=True)  # we hold the lock, so it is a dead daemon's
+            sock.bind(str(paths.socket))
+            sock.listen(512)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise FairleadError(f"the socket {paths.socket} cannot be made: {reason}") from None
+        finally:
+            os.umask(old_mask)
+        try:
+            yield sock
+        finally:
+            paths.socket.unlink(missing_ok=True)
+
+
+# Log
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line: time, level, logger, message, then whatever came as ``extra``."""
+
+    _usual = frozenset(vars(logging.makeLogRecord({})).keys() | {"message", "asctime", "taskName"})
+
+    def format(self, record: logging.LogRecord) -> str:
+        entry: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created).astimezone().isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        entry.update({name: value for name, value in vars(record).items() if name not in self._usual})
+        if record.exc_info:
+            entry["error"] = self.formatException(record.exc_info)
+        return msgspec.json.encode(entry, enc_hook=str).decode()
+
+
+def set_up_log(level: str) -> None:
+    """Structured log to stderr."""
+    if level not in LEVELS:
+        raise FairleadError(f"invalid log level {level!r}: only {', '.join(LEVELS)} are allowed")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.getLogger("asyncio").setLevel("WARNING")

@@ -1,0 +1,151 @@
+"""The Dockerfile words that ``docker import --change`` takes, applied to an image's configuration.
+
+Source: docs.docker.com/reference/dockerfile and moby's `builder/dockerfile/dispatchers.go`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from fairlead.errors import Invalid
+
+Config = dict[str, Any]
+
+_PORT = re.compile(r"(\d+)(?:-(\d+))?(?:/(tcp|udp|sctp))?", re.IGNORECASE)
+
+
+def apply_changes(config: Config, changes: Iterable[str]) -> Config:
+    """A copy of `config` (the ``config`` member of an OCI image configuration) with the changes; raises `Invalid`."""
+    result = {key: value.copy() if isinstance(value, dict | list) else value for key, value in config.items()}
+    for change in changes:
+        for line in _lines(change):
+            word, _, rest = line.partition(" ")
+            handler = _WORDS.get(word.upper())
+            if handler is None:
+                raise Invalid(f"{word!r} is not a valid change: {', '.join(_WORDS)} are allowed")
+            if not rest.strip():
+                raise Invalid(f"the change {word.upper()} needs a value")
+            handler(result, rest.strip())
+    return result
+
+
+def _lines(change: str) -> list[str]:
+    joined = re.sub(r"\\[ \t]*\n", " ", change)
+    lines = (re.sub(r"\s", " ", line.strip(), count=1) for line in joined.splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def _json_list(text: str) -> list[str] | None:
+    """The JSON array of strings in `text`, or None where it is none: then Docker takes it as plain words."""
+    if not text.startswith("["):
+        return None
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return None
+    return value if isinstance(value, list) and all(isinstance(item, str) for item in value) else None
+
+
+def _command(text: str) -> list[str]:
+    words = _json_list(text)
+    return ["/bin/sh", "-c", text] if words is None else words
+
+
+def _words(text: str, what: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise Invalid(f"the change {what} {text!r} cannot be read: {str(error).lower()}") from None
+
+
+def _pairs(text: str, what: str) -> dict[str, str]:
+    """``A=1 B="two words"``, or the old form ``A the rest``."""
+    if "=" not in text.split(maxsplit=1)[0]:
+        name, _, value = text.partition(" ")
+        if not value.strip():
+            raise Invalid(f"the change {what} {text!r} must be NAME=VALUE")
+        return {name: value.strip()}
+    pairs = {}
+    for word in _words(text, what):
+        name, equals, value = word.partition("=")
+        if not equals or not name:
+            raise Invalid(f"the change {what} has {word!r}, which must be NAME=VALUE")
+        pairs[name] = value
+    return pairs
+
+
+def _cmd(config: Config, text: str) -> None:
+    config["Cmd"] = _command(text)
+
+
+def _entrypoint(config: Config, text: str) -> None:
+    config["Entrypoint"] = _command(text)
+
+
+def _env(config: Config, text: str) -> None:
+    pairs = _pairs(text, "ENV")
+    kept = [item for item in config.get("Env", []) if item.partition("=")[0] not in pairs]
+    config["Env"] = [*kept, *(f"{name}={value}" for name, value in pairs.items())]
+
+
+def _expose(config: Config, text: str) -> None:
+    ports = config.setdefault("ExposedPorts", {})
+    for word in text.split():
+        match = _PORT.fullmatch(word)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+        if match is None or not 1 <= first <= last <= 65535:
+            raise Invalid(f"the change EXPOSE has {word!r}: PORT[-PORT][/tcp|udp|sctp] from 1 to 65535 is allowed")
+        for port in range(first, last + 1):
+            ports[f"{port}/{(match[3] or 'tcp').lower()}"] = {}
+
+
+def _label(config: Config, text: str) -> None:
+    config.setdefault("Labels", {}).update(_pairs(text, "LABEL"))
+
+
+def _user(config: Config, text: str) -> None:
+    if len(text.split()) != 1:
+        raise Invalid(f"the change USER {text!r} must be one word: USER[:GROUP]")
+    config["User"] = text
+
+
+def _volume(config: Config, text: str) -> None:
+    words = _json_list(text)
+    for path in text.split() if words is None else words:
+        if not path.strip():
+            raise Invalid("the change VOLUME must not have an empty path")
+        config.setdefault("Volumes", {})[path.strip()] = {}
+
+
+def _workdir(config: Config, text: str) -> None:
+    base = "/" if text.startswith("/") else config.get("WorkingDir") or "/"
+    parts: list[str] = []
+    for part in f"{base}/{text}".split("/"):
+        if part == "..":
+            parts = parts[:-1]
+        elif part not in ("", "."):
+            parts.append(part)
+    config["WorkingDir"] = "/" + "/".join(parts)
+
+
+def _stopsignal(config: Config, text: str) -> None:
+    if not re.fullmatch(r"(SIG)?[A-Za-z][A-Za-z0-9+-]*|\d+", text):
+        raise Invalid(f"the change STOPSIGNAL {text!r} must be a signal's name or number")
+    config["StopSignal"] = text
+
+
+_WORDS: dict[str, Callable[[Config, str], None]] = {
+    "CMD": _cmd,
+    "ENTRYPOINT": _entrypoint,
+    "ENV": _env,
+    "EXPOSE": _expose,
+    "LABEL": _label,
+    "STOPSIGNAL": _stopsignal,
+    "USER": _user,
+    "VOLUME": _volume,
+    "WORKDIR": _workdir,
+}

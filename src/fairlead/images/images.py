@@ -1,0 +1,426 @@
+"""The image store: what can be done with images.
+
+Everything long is done by programs or worker threads; what is here runs on the daemon's event loop and only puts it in
+order: first all blobs, then all layers, then the record.  So a record in the store means that the image is whole, and
+what no record names is rubbish.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import re
+import time
+import weakref
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+from fairlead.errors import Conflict, FairleadError, Invalid, NotFound
+from fairlead.images.archive import read_archive
+from fairlead.images.changes import apply_changes
+from fairlead.images.layout import CHUNK, Layout, copy_hashed, explained, remove_tree
+from fairlead.images.manifest import (
+    Blob,
+    Content,
+    architecture,
+    created_at,
+    make_manifest,
+    parse_content,
+    parse_manifest,
+)
+from fairlead.images.record import Image, Progress
+from fairlead.images.reference import Reference
+from fairlead.images.skopeo import Credentials, bar, open_registry, short
+from fairlead.images.unpack import plain, settle, unpack_layer
+from fairlead.paths import Paths
+from fairlead.store import Store
+
+ImageList = list[Image]
+PathList = list[Path]
+Outcome = list[dict[str, str]]
+"""Docker's ``[{"Untagged": …}, {"Deleted": …}]``."""
+InUse = Callable[[str], list[str]]
+"""Names the containers of an image id."""
+
+_REPORT_EVERY = 0.1
+"""Seconds between two progress messages of one layer."""
+
+_PREFIX = re.compile(r"(?:sha256:)?([0-9a-f]{1,64})")
+
+
+class Images:
+    """The image store.  A `ref` is a tag (``:latest`` if absent), a digest, an id, or an unambiguous id prefix."""
+
+    def __init__(self, store: Store, paths: Paths) -> None:
+        self._store = store
+        self._layout = Layout(paths.images)
+        self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
+        self._busy = 0
+        """Pulls, loads and imports under way: while there are any, what no record names is not yet rubbish."""
+
+    # Reading
+
+    def list(self) -> ImageList:
+        """All images, newest first."""
+        return sorted(self._store.all(Image), key=lambda image: (-image.created, image.id))
+
+    def get(self, ref: str) -> Image:
+        """Raises `NotFound`: ``No such image: REF``, or `Invalid` for a prefix that fits several."""
+        prefix = match[1] if (match := _PREFIX.fullmatch(ref)) else ""
+        if image := self._store.get(Image, prefix):
+            return image
+        shown = ref
+        if not ref.startswith("sha256:"):
+            with contextlib.suppress(Invalid):
+                reference = Reference.parse(ref).tagged()
+                shown = str(reference)
+                if image := self._find(reference):
+                    return image
+        found = [image for image in self._store.all(Image) if prefix and image.id.startswith(prefix)]
+        if len(found) > 1:
+            raise Invalid(f"the image id prefix {prefix!r} fits {len(found)} images: give more digits")
+        if not found:
+            raise NotFound(f"No such image: {shown}")
+        return found[0]
+
+    def _find(self, reference: Reference) -> Image | None:
+        if reference.digest:
+            wanted = f"{reference.name}@{reference.digest}"
+            return next((image for image in self._store.all(Image) if wanted in image.digests), None)
+        owner = self._store.owner(f"image:{reference}")
+        return owner if isinstance(owner, Image) else None
+
+    def lower_directories(self, image: Image) -> PathList:
+        """The unpacked layers, topmost first, as overlayfs wants its ``lowerdir``."""
+        layers = [self._layout.layer(chain) for chain in reversed(image.layers)]
+        if missing := [layer for layer in layers if not layer.is_dir()]:
+            raise FairleadError(f"image {image.id[:12]} lost its layer {missing[0]}: pull or load the image again")
+        return layers
+
+    def disk_usage(self) -> int:
+        """Bytes of all unpacked layers, each counted once however many images share it."""
+        sizes = {c: s for image in self._store.all(Image) for c, s in zip(image.layers, image.layer_sizes, strict=True)}
+        return sum(sizes.values())
+
+    # Getting images
+
+    async def pull(
+        self, ref: str, progress: Progress, *, insecure: bool | None = None, credentials: Credentials | None = None
+    ) -> Image:
+        """Fetch an image from its registry.  `insecure` None: plain HTTP on loopback only, as Docker has it."""
+        reference = Reference.parse(ref).tagged()
+        if reference.digest:
+            reference = reference.at(reference.digest)
+        async with (
+            self._working(),
+            self._lock(f"pull {reference}"),
+            open_registry(self._layout, reference, insecure=insecure, credentials=credentials) as registry,
+        ):
+            manifest = await registry.manifest()
+            progress({"status": f"Pulling from {reference.path}", "id": reference.tag or reference.digest})
+            digests = (f"{reference.name}@{registry.digest}",)
+            tags = (str(reference),) if reference.tag else ()
+            known = self._store.get(Image, manifest.config.digest.removeprefix("sha256:"))
+            news = known is None or not set(tags) <= set(known.tags)
+            if known is not None and self._whole(known):
+                image = self._record(msgspec.structs.replace(known, tags=tags, digests=digests))
+            else:
+                content = await registry.fetch(manifest, progress)
+                image = await self._adopt(content, tags, digests, progress)
+            progress({"status": f"Digest: {registry.digest}"})
+            done = "Downloaded newer image" if news else "Image is up to date"
+            progress({"status": f"Status: {done} for {reference}"})
+            return image
+
+    async def load(self, archive: AsyncIterator[bytes], progress: Progress) -> ImageList:
+        """All images of a docker or OCI archive, packed or not; on an error none of them is added."""
+        async with self._working(), self._layout.workspace("load") as scratch:
+            await _receive(archive, scratch / "upload")
+            found = await asyncio.to_thread(read_archive, scratch / "upload", scratch, self._layout)
+            unpacked = [await self._unpacked(loaded.content, progress) for loaded in found]
+            await asyncio.to_thread(self._layout.sync)
+            with self._store.transaction():
+                for image, loaded in zip(unpacked, found, strict=True):
+                    self._put(msgspec.structs.replace(image, tags=tuple(map(str, loaded.tags))))
+            self._layout.write_index(self._store.all(Image))
+        for image, loaded in zip(unpacked, found, strict=True):
+            for tag in loaded.tags:
+                progress({"stream": f"Loaded image: {tag}\n"})
+            if not loaded.tags:
+                progress({"stream": f"Loaded image ID: sha256:{image.id}\n"})
+        return [self.get(image.id) for image in unpacked]
+
+    async def import_(
+        self,
+        tar: AsyncIterator[bytes],
+        ref: str,
+        *,
+        changes: Sequence[str] | None = None,
+        message: str = "",
+    ) -> Image:
+        """An image of one layer out of a root file system's tar, packed or not.  `ref` may be empty: no tag."""
+        tags: tuple[str, ...] = ()
+        if ref:
+            reference = Reference.parse(ref).tagged()
+            if reference.digest:
+                raise Invalid(f"cannot import to {ref!r}: a digest is given by the content, only a tag can be chosen")
+            tags = (str(reference),)
+        settings = apply_changes({}, changes or [])
+        async with self._working(), self._layout.workspace("import") as scratch:
+            await _receive(tar, scratch / "upload")
+            layer = await asyncio.to_thread(self._add_plain, scratch / "upload", scratch / "layer")
+            now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+            body = msgspec.json.encode(
+                {
+                    "created": now,
+                    "architecture": architecture(),
+                    "os": "linux",
+                    "config": settings,
+                    "rootfs": {"type": "layers", "diff_ids": [layer.digest]},
+                    "history": [{"created": now, "comment": message or "Imported from -"}],
+                }
+            )
+            manifest = parse_manifest(msgspec.json.encode(make_manifest(body, [layer])), "the import")
+            self._layout.add_document(body)
+            self._layout.add_document(manifest.body)
+            content = parse_content(manifest, body, "the import")
+            return await self._adopt(content, tags, (), lambda message: None)
+
+    def _add_plain(self, packed: Path, target: Path) -> Blob:
+        """Unpack an upload into a blob: one whose digest is the layer's diff id."""
+        with explained(self._layout.root):
+            with packed.open("rb") as file, plain(file) as stream, target.open("wb") as out:
+                digest = copy_hashed(stream, out)
+            size = target.stat().st_size
+            self._layout.add_blob(target, digest)
+        return Blob(digest, size)
+
+    async def _adopt(
+        self, content: Content, tags: tuple[str, ...], digests: tuple[str, ...], progress: Progress
+    ) -> Image:
+        """Unpack an image whose blobs are at hand, and record it."""
+        image = await self._unpacked(content, progress)
+        await asyncio.to_thread(self._layout.sync)
+        return self._record(msgspec.structs.replace(image, tags=tags, digests=digests))
+
+    async def _unpacked(self, content: Content, progress: Progress) -> Image:
+        sizes = tuple([await self._unpack(content, index, progress) for index in range(len(content.chains))])
+        return Image(
+            id=content.id,
+            config=content.config,
+            layers=content.chains,
+            layer_sizes=sizes,
+            size=sum(sizes),
+            created=created_at(content.config),
+            manifest=content.manifest.digest,
+            blobs=content.manifest.blobs,
+        )
+
+    async def _unpack(self, content: Content, index: int, progress: Progress) -> int:
+        """Unpack one layer, unless it is there; returns the bytes of its files."""
+        chain, blob = content.chains[index], content.manifest.layers[index]
+        place = self._layout.layer(chain)
+        async with self._lock(f"layer {chain}"):
+            if place.exists():
+                size = self._known_size(chain)
+                return await asyncio.to_thread(settle, place) if size is None else size
+            below = self._layout.layer(content.chains[index - 1]) if index else None
+            loop = asyncio.get_running_loop()
+            last = 0.0
+
+            def report(current: int) -> None:
+                nonlocal last
+                if (now := time.monotonic()) - last >= _REPORT_EVERY:
+                    last = now
+                    loop.call_soon_threadsafe(progress, _extracting(blob, current))
+
+            size = await asyncio.to_thread(self._unpack_now, blob, content.diff_ids[index], place, below, report)
+            progress({"status": "Pull complete", "progressDetail": {}, "id": short(blob.digest)})
+            return size
+
+    def _unpack_now(
+        self, blob: Blob, diff_id: str, place: Path, below: Path | None, report: Callable[[int], None]
+    ) -> int:
+        with self._layout.scratch("layer") as scratch, explained(self._layout.root):
+            root = scratch / "root"
+            root.mkdir()
+            # The topmost layer's own directory is the container's "/": unless the tar says otherwise, as it was below.
+            if below is not None:
+                status = below.stat()
+                os.chown(root, status.st_uid, status.st_gid)
+            root.chmod(below.stat().st_mode & 0o7777 if below is not None else 0o755)
+            unpack_layer(self._layout.blob(blob.digest), root, diff_id, report)
+            size = settle(root)
+            try:
+                root.rename(place)
+            except OSError as error:
+                # Unpacked meanwhile by an operation whose caller had gone away.
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+            return size
+
+    def _known_size(self, chain: str) -> int | None:
+        for image in self._store.all(Image):
+            if chain in image.layers:
+                return image.layer_sizes[image.layers.index(chain)]
+        return None
+
+    def _whole(self, image: Image) -> bool:
+        """All of a recorded image is on the disk (somebody may have cleaned up by hand)."""
+        places = [*map(self._layout.layer, image.layers), *map(self._layout.blob, image.blobs)]
+        return all(place.exists() for place in places)
+
+    # Records
+
+    def _record(self, image: Image) -> Image:
+        image = self._put(image)
+        self._layout.write_index(self._store.all(Image))
+        return image
+
+    def _put(self, image: Image) -> Image:
+        """Add an image, or its tags and digests to the same image; its tags are taken from whoever had them."""
+        with self._store.transaction():
+            for tag in image.tags:
+                owner = self._store.owner(f"image:{tag}")
+                if isinstance(owner, Image) and owner.id != image.id:
+                    self._store.put(msgspec.structs.replace(owner, tags=tuple(t for t in owner.tags if t != tag)))
+            if old := self._store.get(Image, image.id):
+                tags = tuple(dict.fromkeys(old.tags + image.tags))
+                digests = tuple(dict.fromkeys(old.digests + image.digests))
+                image = msgspec.structs.replace(image, tags=tags, digests=digests)
+            self._store.put(image)
+        return image
+
+    def tag(self, ref: str, new: str) -> None:
+        """Give an image one more tag; another image that has it loses it."""
+        image = self.get(ref)
+        reference = Reference.parse(new).tagged()
+        if reference.digest:
+            raise Invalid(f"cannot tag as {new!r}: a digest is given by the content, only a tag can be chosen")
+        self._record(msgspec.structs.replace(image, tags=(str(reference),)))
+
+    # Removing
+
+    async def remove(self, ref: str, *, force: bool = False, in_use: InUse) -> Outcome:
+        """Docker's rules: a tag is taken away, and with the last one goes the image; an id takes all its tags along."""
+        image = self.get(ref)
+        by_id = image.id.startswith(ref.removeprefix("sha256:")) and not self._is_reference(ref)
+        users = in_use(image.id)
+        names = {tag.rpartition(":")[0] for tag in image.tags} | {digest.partition("@")[0] for digest in image.digests}
+        if by_id:
+            if (len(image.tags) > 1 or len(names) > 1) and not force:
+                raise Conflict(
+                    f"conflict: unable to delete {image.id[:12]} (must be forced) - image is referenced in multiple "
+                    "repositories"
+                )
+            if users:
+                raise Conflict(
+                    f"conflict: unable to delete {image.id[:12]} (cannot be forced) - image is being used by "
+                    f"container {users[0]}"
+                )
+            return await self._delete(image)
+        reference = Reference.parse(ref).tagged()
+        gone = {f"{reference.name}@{reference.digest}" if reference.digest else str(reference)}
+        tags = tuple(tag for tag in image.tags if tag not in gone)
+        if not any(tag.rpartition(":")[0] == reference.name for tag in tags) and not reference.digest:
+            # The last tag of a repository takes the digests of that repository along.
+            gone |= {digest for digest in image.digests if digest.partition("@")[0] == reference.name}
+        digests = tuple(digest for digest in image.digests if digest not in gone)
+        if users and not tags and not force:
+            raise Conflict(
+                f'conflict: unable to remove repository reference "{reference}" (must force) - container {users[0]} is '
+                f"using its referenced image {image.id[:12]}"
+            )
+        if not tags and not digests and not users:
+            return await self._delete(image)
+        self._store.put(msgspec.structs.replace(image, tags=tags, digests=digests))
+        self._layout.write_index(self._store.all(Image))
+        return [{"Untagged": name} for name in (*image.tags, *image.digests) if name in gone]
+
+    def _is_reference(self, ref: str) -> bool:
+        with contextlib.suppress(Invalid):
+            return self._find(Reference.parse(ref).tagged()) is not None
+        return False
+
+    async def prune(self, *, all_unused: bool, in_use: InUse) -> Outcome:
+        """Remove the images without a tag, or with `all_unused` all, that no container uses."""
+        outcome: Outcome = []
+        for image in self.list():
+            if (all_unused or not image.tags) and not in_use(image.id):
+                outcome += await self._delete(image)
+        return outcome
+
+    async def _delete(self, image: Image) -> Outcome:
+        self._store.delete(image)
+        left = {chain for other in self._store.all(Image) for chain in other.layers}
+        outcome = [{"Untagged": name} for name in (*image.tags, *image.digests)]
+        outcome.append({"Deleted": f"sha256:{image.id}"})
+        outcome += [{"Deleted": f"sha256:{chain}"} for chain in reversed(image.layers) if chain not in left]
+        self._layout.write_index(self._store.all(Image))
+        await self._collect()
+        return outcome
+
+    # Order
+
+    def _lock(self, name: str) -> asyncio.Lock:
+        """The lock of this name; it lives as long as somebody holds or awaits it."""
+        return self._locks.setdefault(name, asyncio.Lock())
+
+    @contextlib.asynccontextmanager
+    async def _working(self) -> AsyncIterator[None]:
+        self._layout.prepare()
+        self._busy += 1
+        try:
+            yield
+        finally:
+            self._busy -= 1
+            await asyncio.shield(self._collect())
+
+    async def _collect(self) -> None:
+        """Remove what no record names.  Taken out of its place before anything else can run, deleted at leisure."""
+        if not self._busy:
+            for path in self._layout.bury(self._layout.strangers(self._store.all(Image))):
+                await asyncio.to_thread(remove_tree, path)
+
+    def recover(self) -> None:
+        """After a start: remove half-unpacked layers, unreferenced blobs and temporary files."""
+        self._layout.prepare()
+        images = self._store.all(Image)
+        for path in (*self._layout.leftovers(), *self._layout.bury(self._layout.strangers(images))):
+            remove_tree(path)
+        self._layout.write_index(images)
+
+
+def _extracting(blob: Blob, current: int) -> dict[str, object]:
+    return {
+        "status": "Extracting",
+        "progressDetail": {"current": current, "total": blob.size},
+        "progress": bar(current, blob.size),
+        "id": short(blob.digest),
+    }
+
+
+async def _receive(stream: AsyncIterator[bytes], target: Path) -> None:
+    """Write an upload to a file, in pieces worth a worker thread each."""
+    with explained(target.parent), target.open("wb", buffering=0) as file:
+        pending = bytearray()
+        async for chunk in stream:
+            pending += chunk
+            if len(pending) >= CHUNK:
+                await asyncio.to_thread(_write_all, file, pending)
+                pending = bytearray()
+        _write_all(file, pending)
+        if not file.tell():
+            raise Invalid("the request has no body: a tar archive was expected")
+
+
+def _write_all(file: BinaryIO, data: bytearray) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[file.write(view) :]

@@ -1,0 +1,265 @@
+"""Fetching from registries, by the program skopeo.
+
+skopeo does what changes with the outside world: registries' protocols, tokens, certificates, mirrors, proxies
+(containers-registries.conf(5), containers-certs.d(5), containers-auth.json(5)).  It copies into an OCI layout, and
+rewrites Docker's manifests and configurations on the way, which would give an image another id than Docker shows.  So
+only the layers are taken from its copy; manifest and configuration are asked for raw.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from fairlead.errors import FairleadError, Invalid, MissingProgram, NotFound
+from fairlead.images.layout import DOCUMENT_MAX, Layout, digest_of, disk_full, free_copy, parse_document
+from fairlead.images.manifest import Content, Manifest, choose_platform, is_list, parse_content, parse_manifest
+from fairlead.images.record import Progress
+from fairlead.images.reference import Reference
+
+POLL = 0.1
+"""Seconds between two looks at how much of each layer has come."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Name and password for a registry."""
+
+    username: str
+    password: str
+
+
+class Registry:
+    """One reference's registry.  Use `open_registry`, which makes and removes its scratch directory."""
+
+    def __init__(self, layout: Layout, scratch: Path, reference: Reference, options: list[str]) -> None:
+        self._layout = layout
+        self._scratch = scratch
+        self._options = options
+        self.reference = reference
+        self.digest = ""
+        """The digest of what the registry serves under the reference: of the list, where it is one."""
+
+    async def manifest(self) -> Manifest:
+        """The manifest for this machine; from here on the reference is held to what was found now."""
+        body = await self._inspect(self.reference)
+        self.digest = digest_of(body)
+        self.reference = self.reference.at(self.digest)
+        document = parse_document(body, "manifest")
+        if is_list(document):
+            self.reference = self.reference.at(choose_platform(document, self.reference.name))
+            body = await self._inspect(self.reference)
+        return parse_manifest(body, self.reference.name)
+
+    async def fetch(self, manifest: Manifest, progress: Progress) -> Content:
+        """Bring the blobs of `manifest` into the layout."""
+        copy = self._scratch / "copy"
+        blobs = copy / "blobs" / "sha256"
+        blobs.mkdir(parents=True)
+        present = {digest for digest in manifest.blobs if self._layout.blob(digest).exists()}
+        for digest in present:
+            # skopeo does not fetch what it finds.
+            free_copy(self._layout.blob(digest), blobs / digest.removeprefix("sha256:"))
+        watch = _Watch(copy, manifest, present, progress)
+        copying = asyncio.ensure_future(
+            self._run("copy", *self._source_options(), "--dest-oci-accept-uncompressed-layers", "--quiet",
+                      self.reference.source, f"oci:{copy}:image")
+        )  # fmt: skip
+        try:
+            while not copying.done():
+                await asyncio.wait([copying], timeout=POLL)
+                watch.look()
+            copying.result()
+        finally:
+            if not copying.done():
+                copying.cancel()
+                await asyncio.wait([copying])
+        config = blobs / manifest.config.digest.removeprefix("sha256:")
+        body = config.read_bytes() if config.exists() else await self._inspect(self.reference, "--config")
+        content = parse_content(manifest, body, self.reference.name)
+        for layer in manifest.layers:
+            source = blobs / layer.digest.removeprefix("sha256:")
+            if layer.digest not in present and source.exists():
+                self._layout.add_blob(source, layer.digest)
+            if not self._layout.blob(layer.digest).exists():
+                raise FairleadError(f"skopeo did not fetch layer {layer.digest} of {self.reference.name}")
+        self._layout.add_document(body)
+        self._layout.add_document(manifest.body)
+        return content
+
+    def _source_options(self) -> list[str]:
+        return [option.replace("--tls-verify", "--src-tls-verify") for option in self._options]
+
+    async def _inspect(self, reference: Reference, *options: str) -> bytes:
+        body = await self._run("inspect", "--raw", *options, *self._options, reference.source)
+        if reference.digest and not options and digest_of(body) != reference.digest:
+            raise Invalid(f"{reference} is damaged: the registry sent another manifest than was asked for")
+        return body
+
+    async def _run(self, verb: str, *arguments: str) -> bytes:
+        """Run skopeo; returns what it prints."""
+        if not shutil.which("skopeo"):
+            raise MissingProgram("images are pulled with skopeo, which is not installed: apt-get install skopeo")
+        policy = [] if Path("/etc/containers/policy.json").exists() else ["--insecure-policy"]
+        # setpriv: a daemon that is killed takes its downloads along.
+        command = ["setpriv", "--pdeathsig", "KILL", "skopeo", f"--tmpdir={self._scratch}", *policy, verb, *arguments]
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={**os.environ, "LC_ALL": "C"},
+        )
+        try:
+            output, complaint = await process.communicate()
+        finally:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+                await process.wait()
+        if process.returncode:
+            raise explain(complaint.decode(errors="replace"), self.reference, self._layout.root)
+        if verb == "inspect" and len(output) > DOCUMENT_MAX:
+            raise Invalid(f"{self.reference} has a manifest or configuration of more than {DOCUMENT_MAX >> 20} MiB")
+        return output
+
+
+@contextlib.asynccontextmanager
+async def open_registry(
+    layout: Layout, reference: Reference, *, insecure: bool | None = None, credentials: Credentials | None = None
+) -> AsyncIterator[Registry]:
+    """`insecure`: plain HTTP or an unknown certificate will do; None: only on loopback, as Docker has it."""
+    async with layout.workspace("pull") as scratch:
+        options = ["--tls-verify=false"] if (reference.on_loopback if insecure is None else insecure) else []
+        if credentials is not None:
+            options.append(f"--authfile={_write_authfile(scratch, reference, credentials)}")
+        yield Registry(layout, scratch, reference, options)
+
+
+def _write_authfile(scratch: Path, reference: Reference, credentials: Credentials) -> Path:
+    """In a file of mode 0600, since a command line is seen by everyone (containers-auth.json(5))."""
+    word = base64.b64encode(f"{credentials.username}:{credentials.password}".encode()).decode()
+    handle, name = tempfile.mkstemp(prefix="auth-", dir=scratch)
+    with os.fdopen(handle, "w") as file:
+        json.dump({"auths": {reference.domain: {"auth": word}}}, file)
+    return Path(name)
+
+
+class _Watch:
+    """Tells how much of each layer has come, by the size of the files that skopeo writes.
+
+    A finished blob has its digest for a name.  One under way has a name that does not tell which layer it is; it counts
+    for the first layer that is not finished and not smaller, and when it is finished the inode number tells the truth.
+    """
+
+    def __init__(self, directory: Path, manifest: Manifest, present: Iterable[str], progress: Progress) -> None:
+        self._directory = directory
+        self._progress = progress
+        self._missing: dict[str, int] = {}
+        self._shown: dict[str, int] = {}
+        self._guess: dict[int, str] = {}
+        for layer in manifest.layers:
+            if layer.digest in present:
+                progress({"status": "Already exists", "progressDetail": {}, "id": short(layer.digest)})
+            elif layer.digest not in self._missing:
+                self._missing[layer.digest] = layer.size
+                progress({"status": "Pulling fs layer", "progressDetail": {}, "id": short(layer.digest)})
+
+    def look(self) -> None:
+        """Report what has changed since the last look."""
+        for digest, total in list(self._missing.items()):
+            if (self._directory / "blobs" / "sha256" / digest.removeprefix("sha256:")).exists():
+                del self._missing[digest]
+                self._progress(downloading(digest, total, total))
+                self._progress({"status": "Download complete", "progressDetail": {}, "id": short(digest)})
+        growing = dict(sorted(self._growing()))
+        self._guess = {inode: digest for inode, digest in self._guess.items() if inode in growing}
+        for inode, size in growing.items():
+            digest = self._guess.get(inode, "")
+            if digest not in self._missing or size > self._missing[digest]:
+                taken = set(self._guess.values())
+                free = (d for d, total in self._missing.items() if d not in taken and total >= size)
+                digest = self._guess[inode] = next(free, "")
+            if digest and size > self._shown.get(digest, 0):
+                self._shown[digest] = size
+                self._progress(downloading(digest, size, self._missing[digest]))
+
+    def _growing(self) -> Iterator[tuple[int, int]]:
+        with os.scandir(self._directory) as entries:
+            for entry in entries:
+                if entry.name.startswith("oci-put-blob"):
+                    with contextlib.suppress(FileNotFoundError):
+                        status = entry.stat()
+                        yield status.st_ino, status.st_size
+
+
+def downloading(digest: str, current: int, total: int) -> dict[str, object]:
+    """Docker's message for a layer under way."""
+    return {
+        "status": "Downloading",
+        "progressDetail": {"current": current, "total": total},
+        "progress": bar(current, total),
+        "id": short(digest),
+    }
+
+
+def bar(current: int, total: int) -> str:
+    """The bar that clients without their own print, as Docker draws it (moby's pkg/jsonmessage)."""
+    done = min(50, 50 * current // total) if total else 50
+    drawn = "=" * done + (">" if done < 50 else "")
+    return f"[{drawn:<50}] {_human(current):>8}/{_human(total)}"
+
+
+def _human(size: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.4g}{unit}"
+        size /= 1000
+    return f"{size:.4g}GB"
+
+
+def short(digest: str) -> str:
+    """The twelve digits by which Docker shows a layer."""
+    return digest.removeprefix("sha256:")[:12]
+
+
+_LEVELS = re.compile(r'level=(?:fatal|error) msg="((?:[^"\\]|\\.)*)"')
+
+
+def explain(complaint: str, reference: Reference, root: Path) -> FairleadError:
+    """skopeo's last words as one sentence, in Docker's wording where Docker has one."""
+    found = _LEVELS.findall(complaint)
+    reason = (
+        str(found[-1]).replace('\\"', '"') if found else (complaint.strip().splitlines() or ["no reason given"])[-1]
+    )
+    words = reason.lower()
+    name, registry = reference.name, reference.domain
+    if "no space left" in words or "quota exceeded" in words:
+        return disk_full(root)
+    if "manifest unknown" in words or "manifest_unknown" in words:
+        return NotFound(f"manifest for {reference} not found: manifest unknown")
+    if any(
+        sign in words
+        for sign in ("name unknown", "denied", "unauthorized", "authentication required", "invalid username")
+    ):
+        return NotFound(f"pull access denied for {name}, repository does not exist or may require 'docker login'")
+    network = re.search(
+        r"connection refused|no such host|server misbehaving|i/o timeout|no route to host|network is unreachable|"
+        r"connection reset by peer|tls handshake timeout|temporary failure in name resolution",
+        words,
+    )
+    if network:
+        return FairleadError(f"the registry {registry} cannot be reached: {network[0]}")
+    if "x509" in words or "certificate" in words or "gave http response to https" in words:
+        detail = reason[reason.rfind("x509") :] if "x509" in words else reason.rpartition(": ")[2]
+        return FairleadError(f"the registry {registry} is not trusted: {detail}")
+    return FairleadError(f"{reference} cannot be pulled: {reason}")

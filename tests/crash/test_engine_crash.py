@@ -1,0 +1,146 @@
+"""`kill -9` at every boundary of every operation of the engine: what was acknowledged works, nothing is left over."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from ipaddress import ip_address, ip_interface, ip_network
+from pathlib import Path
+
+import pytest
+from kernel_lab import INTERNET, assert_consistent, assert_nothing_left, open_here, sh
+
+from fairlead.engine import Engine
+from fairlead.model import LinkEnd, Network, Pool
+from fairlead.spec import EndpointSpec, NetworkSpec, PortSpec
+
+PORTS = (PortSpec(port=80, host_port=8081), PortSpec(port=53, host_port=5353, protocol="udp"))
+ENDS = (
+    LinkEnd(sandbox="ns0", ifname="vth0", addresses=(ip_interface("172.0.0.2/24"),)),
+    LinkEnd(sandbox="ns1", ifname="vth1", addresses=(ip_interface("172.0.0.3/24"),)),
+)
+
+
+def network(engine: Engine, name: str, subnet: str) -> None:
+    spec = NetworkSpec(name=name, pools=(Pool(subnet=ip_network(subnet)),))
+    engine.perform(engine.planner.create_network, spec)
+
+
+def two_sandboxes(engine: Engine) -> None:
+    for name in ("ns0", "ns1"):
+        engine.perform(engine.planner.open_sandbox, name)
+
+
+def attached_twice(engine: Engine) -> None:
+    two_sandboxes(engine)
+    network(engine, "second", "10.0.1.0/24")
+    engine.perform(engine.planner.attach, "ns0", EndpointSpec(network="bridge", ports=PORTS))
+    engine.perform(engine.planner.attach, "ns0", EndpointSpec(network="second"))
+    engine.perform(engine.planner.add_link, *ENDS)
+
+
+CONTAINER = "c" * 64
+
+OPERATIONS: dict[str, tuple[Callable[[Engine], object], Callable[[Engine], object]]] = {
+    "network create": (lambda e: None, lambda e: network(e, "made", "10.0.0.0/24")),
+    "network rm": (
+        lambda e: network(e, "made", "10.0.0.0/24"),
+        lambda e: e.perform(e.planner.remove_network, "made"),
+    ),
+    "netns add": (lambda e: None, lambda e: e.perform(e.planner.open_sandbox, "ns0")),
+    "netns rm": (attached_twice, lambda e: e.perform(e.planner.close_sandbox, "ns0")),
+    "container sandbox": (
+        lambda e: None,
+        lambda e: e.perform(
+            e.planner.open_sandbox,
+            CONTAINER,
+            container=CONTAINER,
+            endpoints=(EndpointSpec(network="bridge", ports=PORTS),),
+        ),
+    ),
+    "connect": (
+        two_sandboxes,
+        lambda e: e.perform(e.planner.attach, "ns0", EndpointSpec(network="bridge", ports=PORTS)),
+    ),
+    "disconnect": (attached_twice, lambda e: e.perform(e.planner.detach, "ns0", "bridge")),
+    "link add": (two_sandboxes, lambda e: e.perform(e.planner.add_link, *ENDS)),
+    "link rm": (attached_twice, lambda e: e.perform(e.planner.remove_link, "ns0/vth0")),
+    "reset": (attached_twice, lambda e: e.reset()),
+}
+
+
+def run(directory: Path, setup: Callable[[Engine], object], act: Callable[[Engine], object], point: int) -> int:
+    """Act in a process that dies at the given fault point; the number of points passed (or -1: it died)."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        passed = -1
+        armed = False
+
+        def fault(name: str) -> None:
+            nonlocal passed
+            if armed:
+                passed += 1
+                if passed == point:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        try:
+            engine = open_here(directory, fault)
+            setup(engine)
+            armed = True
+            act(engine)
+            os.write(writer, b"%d" % (passed + 1))
+        finally:
+            os._exit(0)
+    os.close(writer)
+    _, status = os.waitpid(child, 0)
+    said = os.read(reader, 20)
+    os.close(reader)
+    if os.WIFSIGNALED(status):
+        assert os.WTERMSIG(status) == signal.SIGKILL
+        return -1
+    assert said, "the operation failed"
+    return int(said)
+
+
+@pytest.fixture
+def world(fresh_kernel: None) -> None:
+    sh(INTERNET)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_killed_at_every_boundary(world: None, name: str, tmp_path: Path) -> None:
+    setup, act = OPERATIONS[name]
+    outcomes: set[str] = set()
+    point = 0
+    while True:
+        directory = tmp_path / str(point)
+        passed = run(directory, setup, act, point)
+        engine = open_here(directory)
+        assert_consistent(engine)
+        outcomes.add(" ".join(sorted(one.name for one in engine.catalog.networks() + engine.catalog.sandboxes())))
+        assert_usable(engine)
+        assert_nothing_left(engine)
+        engine.store.close()
+        if passed >= 0:
+            break
+        point += 1
+    assert point >= 3, "an operation has at least its two commits and a step"
+    assert passed == point
+
+
+def assert_usable(engine: Engine) -> None:
+    """No ghosts: names, addresses and ports that nobody holds can be had, and what is there can be used."""
+    engine.perform(engine.planner.open_sandbox, "fresh")
+    taken = {port.host_port for endpoint in engine.catalog.endpoints() for port in endpoint.ports}
+    ports = tuple(port for port in PORTS if port.host_port not in taken)
+    if engine.store.owner("network:bridge"):
+        engine.perform(engine.planner.attach, "fresh", EndpointSpec(network="bridge", ports=ports))
+    for sandbox in engine.catalog.sandboxes():
+        for endpoint in engine.catalog.endpoints(sandbox=sandbox.id):
+            gateway = engine.store.get(Network, endpoint.network)
+            assert gateway is not None
+            sh(f"nsenter --net={sandbox.path} ping -c1 -W1 {gateway.pools[0].gateway}")
+        if engine.catalog.endpoints(sandbox=sandbox.id):
+            sh(f"nsenter --net={sandbox.path} ping -c1 -W1 {ip_address('8.8.8.8')}")

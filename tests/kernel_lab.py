@@ -1,0 +1,105 @@
+"""An engine on this process's own throwaway kernel namespace, and what must hold of engine and kernel together."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fairlead.engine import KINDS, Engine
+from fairlead.kernel import Kernel
+from fairlead.model import Endpoint, Link, Network, Phase, Sandbox
+from fairlead.paths import Paths
+from fairlead.plan import State
+from fairlead.plan.executor import Executor
+from fairlead.store import Store
+
+INTERNET = """
+ip netns add internet
+ip link add eth0 type veth peer name eth0 netns internet
+ip addr add 198.51.100.2/24 dev eth0
+ip link set eth0 up
+ip route add default via 198.51.100.1
+ip -n internet link set lo up
+ip -n internet addr add 198.51.100.1/24 dev eth0
+ip -n internet addr add 8.8.8.8/32 dev lo
+ip -n internet link set eth0 up
+"""
+
+
+def sh(script: str, *, check: bool = True) -> str:
+    """Run shell lines here; what they print."""
+    done = subprocess.run(["sh", "-ec", script], capture_output=True, text=True, timeout=30)
+    assert not check or done.returncode == 0, f"{script}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def works(script: str) -> bool:
+    """Whether shell lines succeed."""
+    return subprocess.run(["sh", "-ec", script], capture_output=True, timeout=30).returncode == 0
+
+
+def open_here(directory: Path, fault: Callable[[str], None] = lambda point: None) -> Engine:
+    """A recovered engine with its state below `directory`."""
+    paths = Paths(state=directory / "state", run=directory / "run")
+    store = Store(paths.store, KINDS)
+    store.fault = fault
+    engine = Engine(store, Executor(Kernel(), fault), paths)
+    engine.recover()
+    return engine
+
+
+def links(namespace: str = "") -> dict[str, Any]:
+    """The links of the host, or of a named namespace, by name."""
+    where = ["-n", namespace] if namespace else []
+    found = json.loads(subprocess.run(["ip", *where, "-j", "link"], capture_output=True, check=True).stdout)
+    return {link["ifname"]: link for link in found}
+
+
+def elements() -> dict[str, list[Any]]:
+    """The elements of each set and map of our table."""
+    output = subprocess.run(["nft", "-j", "list", "table", "inet", "fairlead"], capture_output=True).stdout
+    found: dict[str, list[Any]] = {}
+    for thing in json.loads(output or '{"nftables": []}')["nftables"]:
+        for kind in ("set", "map"):
+            if kind in thing:
+                found[thing[kind]["name"]] = thing[kind].get("elem", [])
+    return found
+
+
+def assert_consistent(engine: Engine) -> None:
+    """Everything recorded is in the kernel, and everything of ours in the kernel is recorded."""
+    records = [record for kind in (Network, Sandbox, Link, Endpoint) for record in engine.store.all(kind)]
+    for record in records:
+        assert record.phase is Phase.READY
+        for step, state in engine._executor.check(engine.planner.plan_of(record)):
+            assert state is State.HOLDS, (record, step)
+    known = {f"fairlead:{record.id}" for record in records}
+    for name, link in links().items():
+        if name not in ("lo", "eth0"):
+            assert link.get("ifalias") in known, f"{name} is orphaned"
+    paths = {sandbox.path for sandbox in engine.store.all(Sandbox)}
+    run = engine._namespaces
+    on_disk = {str(path) for path in run.glob("*")} | {f"/run/netns/{name}" for name in namespaces()}
+    assert on_disk - {"/run/netns/internet"} == paths
+    ports = [port for endpoint in engine.store.all(Endpoint) for port in endpoint.ports if port.host_ip.version == 4]
+    assert sum(len(elements().get(name, ())) for name in ("ports4", "ports4_any")) == len(ports)
+    bridges = {network.ifname for network in engine.store.all(Network) if network.ifname}
+    assert set(elements().get("bridges", ())) == bridges
+
+
+def namespaces() -> list[str]:
+    """The names in /run/netns."""
+    return [path.name for path in Path("/run/netns").glob("*")]
+
+
+def assert_nothing_left(engine: Engine) -> None:
+    """After a reset the kernel is as before."""
+    engine.reset()
+    assert set(links()) <= {"lo", "eth0"}
+    assert set(namespaces()) <= {"internet"}
+    assert not list(engine._namespaces.glob("*"))
+    assert "fairlead" not in sh("nft list ruleset")
+    assert sh("cat /proc/sys/net/ipv4/ip_forward") == "0\n"
