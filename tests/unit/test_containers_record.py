@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -78,3 +79,10 @@ def test_random_names_are_docker_names_and_free() -> None:
         return len(asked) < 8
 
     assert re.fullmatch(r"[a-z]+_[a-z]+\d+", random_name(taken))
+
+
+def test_the_table_in_the_docs_is_the_table_in_the_code() -> None:
+    text = (Path(__file__).parents[2] / "docs/containers.md").read_text().partition("| status | may become |")[2]
+    rows = [line.strip("|").split("|") for line in text.splitlines()[2:] if line.startswith("|")]
+    written = {row[0].strip(): [word.strip() for word in row[1].split(",")] for row in rows}
+    assert written == {status.value: sorted(s.value for s in after) for status, after in NEXT.items()}

@@ -30,7 +30,7 @@ from fairlead.containers.record import DEFAULT_STOP_TIMEOUT, Container, Containe
 from fairlead.containers.recovery import Recovery
 from fairlead.containers.streams import Attachment, Frame, Hub
 from fairlead.engine import EndpointSpec, Engine
-from fairlead.errors import Conflict, FairleadError, Invalid, NotFound, NotModified
+from fairlead.errors import Conflict, FairleadError, Invalid, KernelError, NotFound, NotModified
 from fairlead.images import Image, Images
 from fairlead.model import Endpoint, check_name, new_id
 from fairlead.paths import Paths
@@ -121,6 +121,15 @@ class Containers:
             return self.engine.catalog.endpoints(sandbox=self.engine.catalog.sandbox(container.id).id)
         except NotFound:
             return []
+
+    def all_endpoints(self) -> dict[str, builtins.list[Endpoint]]:
+        """All running containers' places in networks by container id, gathered in one pass."""
+        owner = {sandbox.id: sandbox.container for sandbox in self.engine.catalog.sandboxes() if sandbox.container}
+        found: dict[str, builtins.list[Endpoint]] = {}
+        for endpoint in self.engine.catalog.endpoints():
+            if container := owner.get(endpoint.sandbox):
+                found.setdefault(container, []).append(endpoint)
+        return found
 
     def live(self, container_id: str) -> Live:
         return self._live.setdefault(container_id, Live())
@@ -296,7 +305,8 @@ class Containers:
         else:
             self._wake(live, ("next-exit", "not-running"), code)
         if isinstance(error, StartRefused):
-            raise Invalid(sentence) from error
+            # The user's mistake (no such command) is 400; whatever else the runtime met with is 500.
+            raise (Invalid if code in (126, 127) else KernelError)(sentence) from error
         raise error
 
     # Ending
