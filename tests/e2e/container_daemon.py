@@ -78,6 +78,13 @@ def system_routes(faults: Faults) -> list[web.RouteDef]:
     ]
 
 
+def note(paths: Paths, action: str, container: Container) -> None:
+    """Keep the ids of all containers ever made, so that a test can look for what they left."""
+    if action == "create":
+        with (paths.state / "ids").open("a") as file:
+            file.write(f"{container.id}\n")
+
+
 async def main() -> None:
     logging.basicConfig(level="INFO")
     paths = Paths.from_environment()
@@ -89,6 +96,8 @@ async def main() -> None:
     engine = Engine(store, executor, paths)
     images: Any = OneImage()
     containers = Containers(store, paths, engine, images, executor)
+    (paths.state / "ids").touch()
+    containers.listeners.append(lambda action, container, _: note(paths, action, container))
     await asyncio.to_thread(engine.recover)
     await containers.recover()
     daemon = Daemon(paths=paths, engine=engine, images=images, containers=containers)

@@ -77,7 +77,9 @@ class Door:
         limit = int(request.query.get("limit") or 0)
         if limit > 0:
             found = [c for c in self._containers.list() if self._matches(c, filters, networks)][:limit]
-        return answer([summary(c, endpoints=self._containers.endpoints(c), networks=networks) for c in found])
+        endpoints = self._containers.all_endpoints()
+        running = {c.id: endpoints.get(c.id, []) if c.is_running else [] for c in found}
+        return answer([summary(c, endpoints=running[c.id], networks=networks) for c in found])
 
     def _matches(self, container: Container, filters: dict[str, list[str]], networks: dict[str, Network]) -> bool:
         spec = container.spec
@@ -351,8 +353,7 @@ def parse_time(text: str) -> float:
     except ValueError:
         pass
     try:
-        moment = datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text))
-        return moment.timestamp()
+        return datetime.fromisoformat(text).timestamp()
     except ValueError:
         raise Invalid(f"invalid time {text!r}: seconds since the epoch or RFC 3339 are allowed") from None
 
