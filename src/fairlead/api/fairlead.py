@@ -89,7 +89,7 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
 
     async def reset(request: web.Request) -> web.Response:
         if flag(request, "explain"):
-            raise Explained(explain_reset(daemon))
+            raise Explained(await asyncio.to_thread(daemon.engine.explain_reset))
         removed = await take_away(daemon)
         daemon.stop()
         return answer(removed)
@@ -163,13 +163,6 @@ async def take_away(daemon: Daemon) -> dict[str, int]:
         raise FairleadError(f"not everything could be removed: {'; '.join(errors)}")
     await asyncio.to_thread(engine.reset)
     return counts
-
-
-def explain_reset(daemon: Daemon) -> list[str]:
-    """The lines that would take away what the engine has in the kernel."""
-    catalog, planner = daemon.engine.catalog, daemon.engine.planner
-    records = [*catalog.links(), *catalog.endpoints(), *catalog.sandboxes(), *catalog.networks()]
-    return [line for record in records for line in planner.plan_of(record).unshell()]
 
 
 class View:

@@ -29,7 +29,7 @@ def start_daemon() -> None:
         if not _answers():
             said = _launch(paths)
             if said != "ready":
-                reason = said.removeprefix("error ") if said else f"it ended at once; {paths.log} has its log"
+                reason = said.removeprefix("error ") if said else f"it ended without a word: see {paths.log}"
                 raise Unreachable(f"the daemon could not be started: {reason}")
     finally:
         os.close(lock)

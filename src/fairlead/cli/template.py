@@ -201,8 +201,9 @@ def _text(value: Any) -> str:
 
 
 def _index(value: Any, *keys: Any) -> Any:
+    """A missing key of a map gives nothing, as Go's zero value prints; a missing place of a list is an error."""
     for key in keys:
-        value = value.get(key) if isinstance(value, dict) else value[key]
+        value = (value or {}).get(key, "") if not isinstance(value, list) else value[key]
     return value
 
 
