@@ -7,6 +7,7 @@ at the far end of the host's `eth0` (host 198.51.100.2/24, internet 198.51.100.1
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -19,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+ROOT = Path(__file__).resolve().parents[1]
 FAIRLEAD = str(Path(sys.executable).parent / "fairlead")
 
 _INSIDE = """
@@ -125,6 +127,16 @@ class Host:
         self._holder.kill()
         self._holder.wait()
         shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def images() -> Path:
+    """The directory with alpine.tar and nginx.tar, built from Debian packages if they are not there yet."""
+    directory = ROOT / "build" / "images"
+    directory.mkdir(parents=True, exist_ok=True)
+    with open(directory / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        subprocess.run([ROOT / "scripts" / "build-images", directory], check=True, capture_output=True, timeout=300)
+    return directory
 
 
 def _processes() -> Iterator[int]:

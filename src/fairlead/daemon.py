@@ -42,6 +42,7 @@ from fairlead.errors import FairleadError
 from fairlead.fault import Fault
 from fairlead.images import Image, Images
 from fairlead.kernel import Kernel
+from fairlead.kernel.watch import FirewallWatch
 from fairlead.paths import Paths
 from fairlead.plan.executor import Executor
 from fairlead.store import Store
@@ -64,8 +65,7 @@ def build(paths: Paths, fault: Fault) -> Daemon:
     """Wire the parts together; nothing is recovered or served yet."""
     store = Store(paths.store, (*KINDS, Image, Container))
     store.fault = fault
-    kernel = Kernel()
-    executor = Executor(kernel, fault)
+    executor = Executor(Kernel(), fault)
     engine = Engine(store, executor, paths)
     images = Images(store, paths)
     return Daemon(
@@ -127,6 +127,7 @@ async def serve(paths: Paths, fault: Fault, ready: Ready) -> int:
     with listener(paths) as sock:
         daemon = dataclasses.replace(build(paths, fault), stop=stopping.set)
         await recover(daemon)
+        mender = Mender(daemon.engine)
         app = make_app(routes(daemon))
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1)
         await runner.setup()
@@ -143,6 +144,7 @@ async def serve(paths: Paths, fault: Fault, ready: Ready) -> int:
         await site.stop()
         await app[IN_FLIGHT].drain(STOP_SECONDS)
         await runner.cleanup()
+        await mender.close()
         await daemon.containers.close()
         daemon.engine.store.close()
     log.info("stopped")
@@ -154,6 +156,46 @@ async def recover(daemon: Daemon) -> None:
     await asyncio.to_thread(daemon.engine.recover)
     await asyncio.to_thread(daemon.images.recover)
     await daemon.containers.recover()
+
+
+class Mender:
+    """Puts our firewall state back when another program took it away (a reload, a flush).
+
+    A reload comes as a burst of transactions, so a moment passes before the mending, and one mending serves all that
+    came before it.
+    """
+
+    DELAY = 0.05
+    """Seconds."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._changed = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._watch = FirewallWatch()
+        self._loop.add_reader(self._watch.fileno(), self._hear)
+        self._task = self._loop.create_task(self._mend())
+
+    def _hear(self) -> None:
+        if self._watch.changed_by_others():
+            self._changed.set()
+
+    async def _mend(self) -> None:
+        while True:
+            await self._changed.wait()
+            await asyncio.sleep(self.DELAY)
+            self._changed.clear()
+            try:
+                await asyncio.to_thread(self._engine.mend)
+            except Exception:
+                log.exception("the firewall was changed by another program and could not be mended")
+
+    async def close(self) -> None:
+        """Stop listening."""
+        self._loop.remove_reader(self._watch.fileno())
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        self._watch.close()
 
 
 # Start-up

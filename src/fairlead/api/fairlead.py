@@ -11,7 +11,6 @@ from aiohttp import web
 
 from fairlead.api.app import Daemon, Explained, answer, body_as, flag, perform
 from fairlead.api.shapes import network_endpoints, network_shape, owners, rfc3339
-from fairlead.containers.record import Container
 from fairlead.errors import Conflict, FairleadError, Invalid, NotFound
 from fairlead.model import Endpoint, Interface, Link, LinkEnd, Phase, Sandbox
 
@@ -90,7 +89,7 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
 
     async def reset(request: web.Request) -> web.Response:
         if flag(request, "explain"):
-            raise Explained(await asyncio.to_thread(daemon.engine.explain_reset))
+            raise Explained(explain_reset(daemon))
         removed = await take_away(daemon)
         daemon.stop()
         return answer(removed)
@@ -139,47 +138,38 @@ def _interface(text: str) -> Interface:
     raise Invalid(f"invalid address {text!r}: an address and a prefix length are needed, such as 10.0.0.1/24")
 
 
-async def take_away(daemon: Daemon) -> dict[str, Any]:
-    """Remove every object, then what the daemon itself left in the kernel.
+async def take_away(daemon: Daemon) -> dict[str, int]:
+    """Remove every container, then all that the engine has in the kernel and the store; tells how many there were.
 
-    One failure does not keep the rest: all are collected and told together, and then nothing is said to be done.
+    One container that cannot be removed does not keep the others, but then the rest stays and nothing is said done.
     """
-    engine = daemon.engine
-    errors: list[str] = []
-
-    async def each(names: list[str], remove: Any) -> int:
-        done = 0
-        for name in names:
-            try:
-                await remove(name)
-                done += 1
-            except NotFound:
-                pass
-            except FairleadError as error:
-                errors.append(str(error))
-        return done
-
-    def carry_out(make: Any) -> Any:
-        return lambda name: asyncio.to_thread(engine.perform, make, name)
-
+    engine, catalog = daemon.engine, daemon.engine.catalog
+    containers = daemon.containers.list()
     counts = {
-        "Containers": await each(
-            [container.id for container in daemon.engine.store.all(Container)],
-            lambda name: daemon.containers.remove(name, force=True),
-        ),
-        "Links": await each([link.id for link in engine.catalog.links()], carry_out(engine.planner.remove_link)),
-        "Namespaces": await each(
-            [sandbox.id for sandbox in engine.catalog.sandboxes()], carry_out(engine.planner.close_sandbox)
-        ),
-        "Networks": await each(
-            [network.id for network in engine.catalog.networks() if not network.predefined],
-            carry_out(engine.planner.remove_network),
-        ),
+        "Containers": len(containers),
+        "Links": len(catalog.links()),
+        "Namespaces": sum(not sandbox.container for sandbox in catalog.sandboxes()),
+        "Networks": sum(not network.predefined for network in catalog.networks()),
     }
+    errors: list[str] = []
+    for container in containers:
+        try:
+            await daemon.containers.remove(container.id, force=True)
+        except NotFound:
+            pass  # removed by itself, or by somebody else, meanwhile
+        except FairleadError as error:
+            errors.append(str(error))
     if errors:
         raise FairleadError(f"not everything could be removed: {'; '.join(errors)}")
     await asyncio.to_thread(engine.reset)
     return counts
+
+
+def explain_reset(daemon: Daemon) -> list[str]:
+    """The lines that would take away what the engine has in the kernel."""
+    catalog, planner = daemon.engine.catalog, daemon.engine.planner
+    records = [*catalog.links(), *catalog.endpoints(), *catalog.sandboxes(), *catalog.networks()]
+    return [line for record in records for line in planner.plan_of(record).unshell()]
 
 
 class View:

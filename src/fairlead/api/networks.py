@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import datetime
 from ipaddress import ip_network
 from typing import Any
@@ -258,7 +259,7 @@ def _subnet(text: str, what: str) -> IPNetwork:
 
 def matches(network: Network, endpoints: list[Endpoint], wanted: dict[str, list[str]]) -> bool:
     """Whether a network passes the filters: each filter by any of its words, labels by all."""
-    tests = {
+    tests: dict[str, Callable[[str], bool]] = {
         "name": lambda word: _name_matches(network.name, word),
         "id": lambda word: network.id.startswith(word),
         "driver": lambda word: network.driver == word,
