@@ -37,10 +37,10 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
     door = Door(daemon)
     one = "/containers/{ref}"
     return [
-        web.route("GET", "/containers/json", door.index),
+        web.get("/containers/json", door.index),
         web.post("/containers/create", door.create),
         web.post("/containers/prune", door.prune),
-        web.route("GET", f"{one}/json", door.inspect),
+        web.get(f"{one}/json", door.inspect),
         web.post(f"{one}/start", door.start),
         web.post(f"{one}/stop", door.stop),
         web.post(f"{one}/restart", door.restart),
@@ -51,8 +51,8 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
         web.post(f"{one}/resize", door.resize),
         web.post(f"{one}/wait", door.wait),
         web.post(f"{one}/attach", door.attach),
-        web.route("GET", f"{one}/logs", door.logs),
-        web.route("GET", f"{one}/top", door.top),
+        web.get(f"{one}/logs", door.logs),
+        web.get(f"{one}/top", door.top),
         web.delete(one, door.remove),
     ]
 
