@@ -1,4 +1,4 @@
-"""`kill -9` of the daemon at every boundary of what a container goes through, then start: nothing lost, nothing left."""
+"""`kill -9` of the daemon at every boundary of a container's life, then start: nothing lost, nothing left."""
 
 from __future__ import annotations
 
