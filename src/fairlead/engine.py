@@ -165,6 +165,8 @@ class Engine:
         """
         with self._lock:
             self._lock.wait_for(lambda: not self._busy)
+            if not self._all(Network):
+                return  # After a reset nothing is ours to put back.
             self._mend_firewall()
             for network in self._all(Network):
                 self._repair(network)

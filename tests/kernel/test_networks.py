@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_interface, ip_network
@@ -294,10 +295,13 @@ def test_what_others_take_away_comes_back(engine: Engine, serve: object) -> None
     join(engine, "web", "bridge", PortSpec(port=80, host_port=8081))
     serve("web")  # type: ignore[operator]
     watch = FirewallWatch()
-    make_network(engine, "own", "10.0.1.0/24")
+    ours = threading.Thread(target=make_network, args=(engine, "own", "10.0.1.0/24"))
+    ours.start()
+    time.sleep(0.2)
     assert not watch.changed_by_others()
     sh("nft flush ruleset; iptables -P FORWARD DROP")
     time.sleep(0.05)
+    ours.join()
     assert watch.changed_by_others()
     watch.close()
     assert not ask("127.0.0.1", 8081)

@@ -31,7 +31,8 @@ class FirewallWatch:
         for kind, body in self._socket.drain():
             if kind == _NEWGEN:
                 values = dict(attributes(body[_NFGENMSG:]))
-                found |= values.get(_NFTA_GEN_PROC_PID) != struct.pack(">I", os.getpid())
+                (task,) = struct.unpack(">I", values.get(_NFTA_GEN_PROC_PID, bytes(4)))
+                found |= not os.path.exists(f"/proc/self/task/{task}")  # The kernel tells the thread, not the process.
         return found
 
     def close(self) -> None:
