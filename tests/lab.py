@@ -7,6 +7,7 @@ at the far end of the host's `eth0` (host 198.51.100.2/24, internet 198.51.100.1
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -15,10 +16,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+ROOT = Path(__file__).resolve().parents[1]
 FAIRLEAD = str(Path(sys.executable).parent / "fairlead")
 
 _INSIDE = """
@@ -108,26 +109,46 @@ class Host:
         return subprocess.Popen(self.enter(*command), env=options.pop("env", self.environment), text=True, **options)
 
     def close(self) -> None:
-        """End every process in the host's network or mount namespace or its containers, and remove its directory."""
-        mounts = os.stat(f"/proc/{self._holder.pid}/ns/mnt").st_ino
+        """End every process of the host: in its mount namespace, of its daemon, in its containers' cgroups."""
         for _ in range(50):
-            found = False
-            for pid in _processes():
-                with contextlib.suppress(OSError):
-                    command = Path(f"/proc/{pid}/cmdline").read_bytes()
-                    ours = os.stat(f"/proc/{pid}/ns/mnt").st_ino == mounts or str(self.directory).encode() in command
-                    if ours and pid not in (os.getpid(), self._holder.pid):
-                        os.kill(pid, signal.SIGKILL)
-                        found = True
+            found = self._processes()
             if not found:
                 break
+            for pid in found:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             time.sleep(0.02)
         self._holder.kill()
         self._holder.wait()
+        for name in self._containers():
+            for cgroup in Path("/sys/fs/cgroup").glob(f"*/fairlead-{name}"):
+                with contextlib.suppress(OSError):
+                    cgroup.rmdir()
         shutil.rmtree(self.directory, ignore_errors=True)
 
+    def _containers(self) -> list[str]:
+        return [path.name for path in (self.state / "containers").glob("*")]
 
-def _processes() -> Iterator[int]:
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            yield int(entry)
+    def _processes(self) -> list[int]:
+        mounts = os.stat(f"/proc/{self._holder.pid}/ns/mnt").st_ino
+        marks = [str(self.directory).encode(), *(f"fairlead-{name}".encode() for name in self._containers())]
+        found: list[int] = []
+        for entry in os.listdir("/proc"):
+            if not entry.isdigit() or int(entry) in (os.getpid(), self._holder.pid):
+                continue
+            process = Path("/proc", entry)
+            with contextlib.suppress(OSError):
+                words = (process / "cmdline").read_bytes() + (process / "cgroup").read_bytes()
+                if os.stat(process / "ns/mnt").st_ino == mounts or any(mark in words for mark in marks):
+                    found.append(int(entry))
+        return found
+
+
+def images() -> Path:
+    """The directory with alpine.tar and nginx.tar, built from Debian packages if they are not there yet."""
+    directory = ROOT / "build" / "images"
+    directory.mkdir(parents=True, exist_ok=True)
+    with open(directory / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        subprocess.run([ROOT / "scripts" / "build-images", directory], check=True, capture_output=True, timeout=300)
+    return directory

@@ -20,6 +20,8 @@ DIGEST = "sha256:" + "0123456789abcdef" * 4
         ("docker.io/nginx", "nginx:latest", "docker://docker.io/library/nginx:latest"),
         ("index.docker.io/library/nginx", "nginx:latest", "docker://docker.io/library/nginx:latest"),
         ("docker.io/library/a/b", "library/a/b:latest", "docker://docker.io/library/a/b:latest"),
+        ("docker.io/a.b/c", "docker.io/a.b/c:latest", "docker://docker.io/a.b/c:latest"),
+        ("docker.io/localhost/x", "docker.io/localhost/x:latest", "docker://docker.io/localhost/x:latest"),
         ("grafana/grafana:9", "grafana/grafana:9", "docker://docker.io/grafana/grafana:9"),
         ("localhost/x", "localhost/x:latest", "docker://localhost/x:latest"),
         ("localhost:5000/x", "localhost:5000/x:latest", "docker://localhost:5000/x:latest"),

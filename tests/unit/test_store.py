@@ -57,10 +57,15 @@ def test_a_deleted_record_frees_its_claims(tmp_path: Path) -> None:
 def test_an_error_inside_a_transaction_rolls_everything_back(tmp_path: Path) -> None:
     store = opened(tmp_path)
     sandbox = Sandbox(id=new_id(), name="a", path="/x")
-    with pytest.raises(Conflict), store.transaction():
-        store.put(sandbox)
-        store.keep("key", "value")
-        store.put(Sandbox(id=new_id(), name="a", path="/y"))
+
+    def write() -> None:
+        with store.transaction():
+            store.put(sandbox)
+            store.keep("key", "value")
+            store.put(Sandbox(id=new_id(), name="a", path="/y"))
+
+    with pytest.raises(Conflict):
+        write()
     assert store.all(Sandbox) == []
     assert store.setting("key") is None
     assert store.owner("sandbox:a") is None

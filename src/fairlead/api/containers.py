@@ -37,10 +37,10 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
     door = Door(daemon)
     one = "/containers/{ref}"
     return [
-        web.route("GET", "/containers/json", door.index),
+        web.get("/containers/json", door.index),
         web.post("/containers/create", door.create),
         web.post("/containers/prune", door.prune),
-        web.route("GET", f"{one}/json", door.inspect),
+        web.get(f"{one}/json", door.inspect),
         web.post(f"{one}/start", door.start),
         web.post(f"{one}/stop", door.stop),
         web.post(f"{one}/restart", door.restart),
@@ -51,8 +51,8 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
         web.post(f"{one}/resize", door.resize),
         web.post(f"{one}/wait", door.wait),
         web.post(f"{one}/attach", door.attach),
-        web.route("GET", f"{one}/logs", door.logs),
-        web.route("GET", f"{one}/top", door.top),
+        web.get(f"{one}/logs", door.logs),
+        web.get(f"{one}/top", door.top),
         web.delete(one, door.remove),
     ]
 
@@ -77,7 +77,9 @@ class Door:
         limit = int(request.query.get("limit") or 0)
         if limit > 0:
             found = [c for c in self._containers.list() if self._matches(c, filters, networks)][:limit]
-        return answer([summary(c, endpoints=self._containers.endpoints(c), networks=networks) for c in found])
+        endpoints = self._containers.all_endpoints()
+        running = {c.id: endpoints.get(c.id, []) if c.is_running else [] for c in found}
+        return answer([summary(c, endpoints=running[c.id], networks=networks) for c in found])
 
     def _matches(self, container: Container, filters: dict[str, list[str]], networks: dict[str, Network]) -> bool:
         spec = container.spec
@@ -351,8 +353,7 @@ def parse_time(text: str) -> float:
     except ValueError:
         pass
     try:
-        moment = datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text))
-        return moment.timestamp()
+        return datetime.fromisoformat(text).timestamp()
     except ValueError:
         raise Invalid(f"invalid time {text!r}: seconds since the epoch or RFC 3339 are allowed") from None
 

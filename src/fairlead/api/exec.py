@@ -26,7 +26,7 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
         web.post("/containers/{ref}/exec", door.create),
         web.post("/exec/{id}/start", door.start),
         web.post("/exec/{id}/resize", door.resize),
-        web.route("GET", "/exec/{id}/json", door.inspect),
+        web.get("/exec/{id}/json", door.inspect),
     ]
 
 

@@ -34,13 +34,7 @@ class Entry(NamedTuple):
     @property
     def seconds(self) -> float:
         """The time since the epoch."""
-        text = self.time.decode()
-        head, _, rest = text.partition(".")
-        digits = rest[:9].rstrip("Z")
-        fraction = "".join(c for c in digits if c.isdigit())
-        zone = rest[len(fraction) :]
-        moment = datetime.fromisoformat(head + (zone if zone not in ("", "Z") else "+00:00"))
-        return moment.timestamp() + (float(f"0.{fraction}") if fraction else 0.0)
+        return datetime.fromisoformat(self.time.decode()).timestamp()
 
     def payload(self, *, timestamps: bool) -> bytes:
         """The bytes that the container wrote, with the time in front if wanted."""

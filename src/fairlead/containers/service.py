@@ -30,7 +30,7 @@ from fairlead.containers.record import DEFAULT_STOP_TIMEOUT, Container, Containe
 from fairlead.containers.recovery import Recovery
 from fairlead.containers.streams import Attachment, Frame, Hub
 from fairlead.engine import EndpointSpec, Engine
-from fairlead.errors import Conflict, FairleadError, Invalid, NotFound, NotModified
+from fairlead.errors import Conflict, FairleadError, Invalid, KernelError, NotFound, NotModified
 from fairlead.images import Image, Images
 from fairlead.model import Endpoint, check_name, new_id
 from fairlead.paths import Paths
@@ -122,6 +122,15 @@ class Containers:
         except NotFound:
             return []
 
+    def all_endpoints(self) -> dict[str, builtins.list[Endpoint]]:
+        """All running containers' places in networks by container id, gathered in one pass."""
+        owner = {sandbox.id: sandbox.container for sandbox in self.engine.catalog.sandboxes() if sandbox.container}
+        found: dict[str, builtins.list[Endpoint]] = {}
+        for endpoint in self.engine.catalog.endpoints():
+            if container := owner.get(endpoint.sandbox):
+                found.setdefault(container, []).append(endpoint)
+        return found
+
     def live(self, container_id: str) -> Live:
         return self._live.setdefault(container_id, Live())
 
@@ -168,19 +177,22 @@ class Containers:
 
     async def remove(self, ref: str, *, force: bool = False, volumes: bool = False) -> None:
         """Remove a container; a running one only with `force`, which kills it.  `volumes`: there are none to keep."""
-        container = self.get(ref)
-        live = self.live(container.id)
-        if container.is_running and force:
-            await self._end(container, signal.SIGKILL, None)
-        async with live.lock:
-            container = self.get(container.id)
-            if container.is_running:
+        id_ = self.get(ref).id
+        while True:
+            if force:
+                await self._end(id_, signal.SIGKILL, None)
+            live = self.live(id_)
+            async with live.lock:
+                container = self.get(id_)
+                if not container.is_running:
+                    await self.remove_now(container, live)
+                    return
+            if not force:
                 state = "paused" if container.status is Status.PAUSED else "running"
                 raise Conflict(
                     f'cannot remove container "{container.name}": container is {state}: '
                     "stop the container before removing or force remove"
                 )
-            await self.remove_now(container, live)
 
     async def remove_now(self, container: Container, live: Live) -> None:
         """The rest of the life; the caller holds the lock."""
@@ -293,7 +305,8 @@ class Containers:
         else:
             self._wake(live, ("next-exit", "not-running"), code)
         if isinstance(error, StartRefused):
-            raise Invalid(sentence) from error
+            # The user's mistake (no such command) is 400; whatever else the runtime met with is 500.
+            raise (Invalid if code in (126, 127) else KernelError)(sentence) from error
         raise error
 
     # Ending
@@ -323,8 +336,12 @@ class Containers:
             if container is None or not container.is_running:
                 return
             code, finished = self._exit_of(container)
+            again = container.spec.restart.wants(
+                exit_code=code, count=container.restart_count, stopped_by_user=container.stopped_by_user
+            )
             ended = container.becomes(
-                Status.EXITED,
+                Status.RESTARTING if again else Status.EXITED,
+                restart_count=container.restart_count + again,
                 exit_code=code,
                 finished=finished,
                 oom_killed=self.place(container).oom_file.exists(),
@@ -342,9 +359,6 @@ class Containers:
             except Exception:
                 log.exception("clearing container %s away failed; the next start of the daemon tries again", ended.name)
             self._tell("die", ended, {"exitCode": str(code)})
-            again = ended.spec.restart.wants(
-                exit_code=code, count=ended.restart_count, stopped_by_user=ended.stopped_by_user
-            )
             if again:
                 self._restart_later(ended, live)
             self._wake(live, ("next-exit",) if again else ("next-exit", "not-running"), code)
@@ -360,8 +374,6 @@ class Containers:
     def _restart_later(self, container: Container, live: Live) -> None:
         if container.finished - container.started >= _STEADY:
             live.delay = _FIRST_DELAY
-        waiting = container.becomes(Status.RESTARTING, restart_count=container.restart_count + 1)
-        self.store.put(waiting)
         live.timer = asyncio.get_running_loop().call_later(
             live.delay, lambda: self._spawn(self.start_again(container.id))
         )
@@ -380,7 +392,9 @@ class Containers:
                 failed = self.get(container_id)
                 policy = failed.spec.restart
                 if policy.wants(exit_code=1, count=failed.restart_count, stopped_by_user=failed.stopped_by_user):
-                    self._restart_later(failed, live)
+                    waiting = failed.becomes(Status.RESTARTING, restart_count=failed.restart_count + 1)
+                    self.store.put(waiting)
+                    self._restart_later(waiting, live)
 
     async def clear(self, container_id: str) -> None:
         """Take a run's remains out of the kernel: monitor, mount, bundle, sandbox.  Idempotent.
@@ -404,28 +418,32 @@ class Containers:
         """Ask the container to end, and kill it after `timeout` seconds (-1: never); `NotModified` if it has ended."""
         wanted = signal_number(stop_signal) if stop_signal else 0
         container = self.get(ref)
-        if container.status is Status.RESTARTING:
-            await self._give_up_restart(container.id)
-            return
-        if not container.is_running:
+        if not container.is_running and container.status is not Status.RESTARTING:
             raise NotModified(f"container {container.name} is not running")
         if timeout is None:
             timeout = container.spec.stop_timeout
         number = wanted or signal_number(container.spec.stop_signal)
-        await self._end(container, number, DEFAULT_STOP_TIMEOUT if timeout is None else timeout)
+        await self._end(container.id, number, DEFAULT_STOP_TIMEOUT if timeout is None else timeout)
 
-    async def _end(self, container: Container, number: int, timeout: int | None) -> None:
+    async def _end(self, container_id: str, number: int, timeout: int | None) -> None:
         """Signal, wait, kill; returns when the container's remains are cleared away.  A `timeout` of None: kill now."""
-        live = self.live(container.id)
-        ended = self.subscribe(container.id, "next-exit")
+        live = self.live(container_id)
         async with live.lock:
-            current = self.store.get(Container, container.id)
+            current = self.store.get(Container, container_id)
+            if current is not None and current.status is Status.RESTARTING:
+                if live.timer:
+                    live.timer.cancel()
+                self.store.put(current.becomes(Status.EXITED, stopped_by_user=True))
+                self._wake(live, ("next-exit", "not-running"), current.exit_code)
+                return
             if current is None or not current.is_running:
                 return
             if current.status is Status.PAUSED:
                 await asyncio.to_thread(self._crun, current, "resume")
                 current = current.becomes(Status.RUNNING)
-            self.store.put(current.becomes(current.status, stopped_by_user=True))
+            current = current.becomes(current.status, stopped_by_user=True)
+            self.store.put(current)
+            ended = self.subscribe(container_id, "next-exit")
         self._signal(current, number)
         if timeout is not None:
             try:
@@ -434,16 +452,6 @@ class Containers:
             except TimeoutError:
                 self._signal(current, signal.SIGKILL)
         await ended
-
-    async def _give_up_restart(self, container_id: str) -> None:
-        live = self.live(container_id)
-        async with live.lock:
-            container = self.get(container_id)
-            if container.status is Status.RESTARTING:
-                if live.timer:
-                    live.timer.cancel()
-                self.store.put(container.becomes(Status.EXITED, stopped_by_user=True))
-                self._wake(live, ("next-exit", "not-running"), container.exit_code)
 
     async def restart(self, ref: str, timeout: int | None = None, stop_signal: str = "") -> None:
         """Stop if it runs, and start."""
@@ -459,7 +467,7 @@ class Containers:
         if not container.is_running:
             raise Conflict(f"cannot kill container: {ref}: container {container.id} is not running")
         if number == signal.SIGKILL:
-            await self._end(container, number, None)
+            await self._end(container.id, number, None)
         else:
             self._signal(container, number)
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from fairlead.errors import Invalid
-from fairlead.images.layout import DOCUMENT_MAX, Layout, copy_hashed, digest_of, explained, parse_document
+from fairlead.images.layout import DOCUMENT_MAX, Layout, copy_hashed, digest_of, explained, parse_document, parse_json
 from fairlead.images.manifest import (
     Blob,
     Content,
@@ -84,10 +84,7 @@ class _Reader:
         self._stored: dict[str, Blob] = {}
 
     def docker_images(self) -> Iterator[Loaded]:
-        try:
-            entries = json.loads(self._document("manifest.json"))
-        except (ValueError, RecursionError) as error:
-            raise Invalid("the archive is damaged: its manifest.json is not JSON") from error
+        entries = parse_json(self._document("manifest.json"), "manifest.json")
         if not isinstance(entries, list) or not entries:
             raise Invalid(_NEITHER)
         for entry in entries:

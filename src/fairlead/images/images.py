@@ -10,14 +10,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import functools
 import os
 import re
 import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, ParamSpec, TypeVar
 
 import msgspec
 
@@ -41,6 +43,9 @@ from fairlead.images.unpack import plain, settle, unpack_layer
 from fairlead.paths import Paths
 from fairlead.store import Store
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 ImageList = list[Image]
 PathList = list[Path]
 Outcome = list[dict[str, str]]
@@ -61,6 +66,8 @@ class Images:
         self._store = store
         self._layout = Layout(paths.images)
         self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
+        self._pool = ThreadPoolExecutor(2, thread_name_prefix="images")
+        """Threads of our own, so that ten pulls do not keep the rest of the daemon waiting for one."""
         self._busy = 0
         """Pulls, loads and imports under way: while there are any, what no record names is not yet rubbish."""
 
@@ -142,9 +149,9 @@ class Images:
         """All images of a docker or OCI archive, packed or not; on an error none of them is added."""
         async with self._working(), self._layout.workspace("load") as scratch:
             await _receive(archive, scratch / "upload")
-            found = await asyncio.to_thread(read_archive, scratch / "upload", scratch, self._layout)
+            found = await self._aside(read_archive, scratch / "upload", scratch, self._layout)
             unpacked = [await self._unpacked(loaded.content, progress) for loaded in found]
-            await asyncio.to_thread(self._layout.sync)
+            await self._aside(self._layout.sync)
             with self._store.transaction():
                 for image, loaded in zip(unpacked, found, strict=True):
                     self._put(msgspec.structs.replace(image, tags=tuple(map(str, loaded.tags))))
@@ -174,7 +181,7 @@ class Images:
         settings = apply_changes({}, changes or [])
         async with self._working(), self._layout.workspace("import") as scratch:
             await _receive(tar, scratch / "upload")
-            layer = await asyncio.to_thread(self._add_plain, scratch / "upload", scratch / "layer")
+            layer = await self._aside(self._add_plain, scratch / "upload", scratch / "layer")
             now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
             body = msgspec.json.encode(
                 {
@@ -206,7 +213,7 @@ class Images:
     ) -> Image:
         """Unpack an image whose blobs are at hand, and record it."""
         image = await self._unpacked(content, progress)
-        await asyncio.to_thread(self._layout.sync)
+        await self._aside(self._layout.sync)
         return self._record(msgspec.structs.replace(image, tags=tags, digests=digests))
 
     async def _unpacked(self, content: Content, progress: Progress) -> Image:
@@ -229,7 +236,7 @@ class Images:
         async with self._lock(f"layer {chain}"):
             if place.exists():
                 size = self._known_size(chain)
-                return await asyncio.to_thread(settle, place) if size is None else size
+                return await self._aside(settle, place) if size is None else size
             below = self._layout.layer(content.chains[index - 1]) if index else None
             loop = asyncio.get_running_loop()
             last = 0.0
@@ -240,7 +247,7 @@ class Images:
                     last = now
                     loop.call_soon_threadsafe(progress, _extracting(blob, current))
 
-            size = await asyncio.to_thread(self._unpack_now, blob, content.diff_ids[index], place, below, report)
+            size = await self._aside(self._unpack_now, blob, content.diff_ids[index], place, below, report)
             progress({"status": "Pull complete", "progressDetail": {}, "id": short(blob.digest)})
             return size
 
@@ -372,6 +379,10 @@ class Images:
         """The lock of this name; it lives as long as somebody holds or awaits it."""
         return self._locks.setdefault(name, asyncio.Lock())
 
+    async def _aside(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run something that blocks in one of our threads."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, functools.partial(work, *args, **kwargs))
+
     @contextlib.asynccontextmanager
     async def _working(self) -> AsyncIterator[None]:
         self._layout.prepare()
@@ -386,7 +397,7 @@ class Images:
         """Remove what no record names.  Taken out of its place before anything else can run, deleted at leisure."""
         if not self._busy:
             for path in self._layout.bury(self._layout.strangers(self._store.all(Image))):
-                await asyncio.to_thread(remove_tree, path)
+                await self._aside(remove_tree, path)
 
     def recover(self) -> None:
         """After a start: remove half-unpacked layers, unreferenced blobs and temporary files."""

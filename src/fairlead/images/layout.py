@@ -26,6 +26,8 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import msgspec
+
 from fairlead.errors import DiskFull, FairleadError, Invalid
 from fairlead.images.record import Image
 
@@ -230,12 +232,17 @@ def free_copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
+def parse_json(body: bytes, what: str) -> Any:
+    """JSON out of an image; raises `Invalid`.  By msgspec and not json: what it reads, the store can write again."""
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise Invalid(f"the image is damaged: its {what} is not JSON") from error
+
+
 def parse_document(body: bytes, what: str) -> dict[str, Any]:
     """A JSON object out of an image; raises `Invalid`."""
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise Invalid(f"the image is damaged: its {what} is not JSON") from error
+    document = parse_json(body, what)
     if not isinstance(document, dict):
         raise Invalid(f"the image is damaged: its {what} is not a JSON object")
     return document

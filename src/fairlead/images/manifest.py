@@ -141,7 +141,7 @@ def parse_content(manifest: Manifest, config_body: bytes, name: str) -> Content:
     config = parse_document(config_body, "configuration")
     system = config.get("os") or "linux"
     if system != "linux":
-        raise Invalid(f"{name} is an image for {system}: only linux can run here")
+        raise Invalid(f"{name} is an image for {system!r}: only linux can run here")
     rootfs = config.get("rootfs")
     diff_ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
     if not isinstance(diff_ids, list) or not all(isinstance(d, str) and _DIGEST.fullmatch(d) for d in diff_ids):
@@ -150,9 +150,40 @@ def parse_content(manifest: Manifest, config_body: bytes, name: str) -> Content:
         raise Invalid(
             f"{name} is damaged: its configuration lists {len(diff_ids)} layers, its manifest {len(manifest.layers)}"
         )
-    if not isinstance(config.get("config") or {}, dict):
+    return Content(manifest, _checked(config, name), tuple(diff_ids))
+
+
+_WORDS = ("Cmd", "Entrypoint", "Env", "OnBuild", "Shell")
+_TEXTS = ("User", "WorkingDir", "StopSignal", "Image", "Hostname", "Domainname")
+_TABLES = ("ExposedPorts", "Volumes", "Labels", "Healthcheck")
+
+
+def _checked(config: dict[str, Any], name: str) -> dict[str, Any]:
+    """The configuration with every field that is used later of the right type; null stands for an absent one."""
+    config = {key: value for key, value in config.items() if value is not None}
+    settings = config.get("config", {})
+    if not isinstance(settings, dict):
         raise Invalid(f"{name} is damaged: the 'config' of its configuration is not a JSON object")
-    return Content(manifest, config, tuple(diff_ids))
+    settings = {key: value for key, value in settings.items() if value is not None}
+    for key in ("Cmd", "Entrypoint"):
+        # Docker reads a plain string as a list of one (moby's api/types/strslice).
+        if isinstance(settings.get(key), str):
+            settings[key] = [settings[key]]
+    for key in _WORDS:
+        value = settings.get(key, [])
+        if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
+            raise Invalid(f"{name} is damaged: {key} in its configuration is not a list of words")
+    for key in _TEXTS:
+        if not isinstance(settings.get(key, ""), str):
+            raise Invalid(f"{name} is damaged: {key} in its configuration is not a text")
+    for key in _TABLES:
+        if not isinstance(settings.get(key, {}), dict):
+            raise Invalid(f"{name} is damaged: {key} in its configuration is not a JSON object")
+    if not all(isinstance(value, str) for value in settings.get("Labels", {}).values()):
+        raise Invalid(f"{name} is damaged: a label in its configuration is not a text")
+    if not isinstance(config.get("history", []), list):
+        raise Invalid(f"{name} is damaged: the history in its configuration is not a list")
+    return {**config, "config": settings}
 
 
 def make_manifest(config_body: bytes, layers: list[Blob]) -> dict[str, Any]:

@@ -64,11 +64,11 @@ class Reference:
 
     @property
     def name(self) -> str:
-        """The repository as Docker shows it: without ``docker.io/`` and ``library/``."""
-        if self.domain != DEFAULT_DOMAIN:
-            return f"{self.domain}/{self.path}"
-        short = self.path.removeprefix("library/")
-        return self.path if "/" in short else short
+        """The repository as Docker shows it: without ``docker.io/`` and ``library/``, where it means the same so."""
+        for short in (self.path.removeprefix("library/"), self.path):
+            if _split_domain(short) == (self.domain, self.path):
+                return short
+        return f"{self.domain}/{self.path}"
 
     def __str__(self) -> str:
         return self.name + (f":{self.tag}" if self.tag else "") + (f"@{self.digest}" if self.digest else "")

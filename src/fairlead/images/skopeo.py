@@ -107,8 +107,11 @@ class Registry:
 
     async def _run(self, verb: str, *arguments: str) -> bytes:
         """Run skopeo; returns what it prints."""
-        if not shutil.which("skopeo"):
-            raise MissingProgram("images are pulled with skopeo, which is not installed: apt-get install skopeo")
+        for program, package in (("skopeo", "skopeo"), ("setpriv", "util-linux")):
+            if not shutil.which(program):
+                raise MissingProgram(
+                    f"images are pulled with {program}, which is not installed: apt-get install {package}"
+                )
         policy = [] if Path("/etc/containers/policy.json").exists() else ["--insecure-policy"]
         # setpriv: a daemon that is killed takes its downloads along.
         command = ["setpriv", "--pdeathsig", "KILL", "skopeo", f"--tmpdir={self._scratch}", *policy, verb, *arguments]

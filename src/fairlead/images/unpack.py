@@ -16,6 +16,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import re
 import stat
 import subprocess
 import tempfile
@@ -38,6 +39,9 @@ _MAGIC = {
     b"BZh": ("bzip2",),
 }
 """First bytes of a packed file → what unpacks it.  (zstd's skippable frames, 0x184D2A5?, are added below.)"""
+
+_FULL = re.compile(r"No space left|quota exceeded|Wrote only \d+ of")
+"""What tar says of a full disk; "Wrote only" where the disk took half of a write."""
 
 _C_LOCALE = {**os.environ, "LC_ALL": "C"}
 
@@ -142,12 +146,12 @@ def _complaint(file: BinaryIO) -> str:
     file.seek(0)
     lines = [line for line in file.read(1 << 16).decode(errors="replace").splitlines() if line.strip()]
     lines = [line for line in lines if "Removing leading" not in line] or lines
-    full = next((line for line in lines if "No space left" in line or "quota exceeded" in line), None)
+    full = next((line for line in lines if _FULL.search(line)), None)
     return (full or (lines[0] if lines else "")).partition(": ")[2].strip()
 
 
 def _refused(complaint: str, target: Path) -> FairleadError:
-    if "No space left" in complaint or "quota exceeded" in complaint:
+    if _FULL.search(complaint):
         return disk_full(target.parent)
     if "does not look like a tar" in complaint:
         return Invalid("the archive is not a tar file, plain or packed with gzip, bzip2, xz or zstd")

@@ -55,9 +55,9 @@ class MountOverlay(Step):
     def revert(self, kernel: Kernel) -> None:
         while mounts.unmount(self.target):
             pass
-        with contextlib.suppress(FileNotFoundError):
-            self.target.rmdir()
-            self.target.parent.rmdir()
+        for directory in (self.target, self.target.parent):
+            with contextlib.suppress(FileNotFoundError):
+                directory.rmdir()
 
     def check(self, kernel: Kernel) -> State:
         return State.HOLDS if mounts.is_mount_point(self.target) else State.MISSING
