@@ -206,7 +206,8 @@ class InFlight:
         """
         for task, request in tuple(self._tasks.items()):
             transport = request.transport
-            if task in self._streams or transport is None or transport.get_protocol() is not request.protocol:
+            taken_over = transport is not None and transport.get_protocol() is not request.protocol
+            if task in self._streams or taken_over:
                 task.cancel()
         if self._tasks:
             await asyncio.wait(tuple(self._tasks), timeout=seconds)
