@@ -127,7 +127,7 @@ async def serve(paths: Paths, fault: Fault, ready: Ready) -> int:
     with listener(paths) as sock:
         daemon = dataclasses.replace(build(paths, fault), stop=stopping.set)
         await recover(daemon)
-        mender = Mender(daemon.engine)
+        mender = Mender(daemon)
         app = make_app(routes(daemon))
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1)
         await runner.setup()
@@ -168,8 +168,8 @@ class Mender:
     DELAY = 0.05
     """Seconds."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
         self._changed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._watch = FirewallWatch()
@@ -185,10 +185,11 @@ class Mender:
             await self._changed.wait()
             await asyncio.sleep(self.DELAY)
             self._changed.clear()
-            try:
-                await asyncio.to_thread(self._engine.mend)
-            except Exception:
-                log.exception("the firewall was changed by another program and could not be mended")
+            async with self._daemon.mending:
+                try:
+                    await asyncio.to_thread(self._daemon.engine.mend)
+                except Exception:
+                    log.exception("the firewall was changed by another program and could not be mended")
 
     async def close(self) -> None:
         """Stop listening."""
@@ -325,10 +326,7 @@ def listener(paths: Paths) -> Iterator[socket.socket]:
     count, pid = os.environ.pop("LISTEN_FDS", ""), os.environ.pop("LISTEN_PID", "")
     os.environ.pop("LISTEN_FDNAMES", None)
     if count.isdigit() and int(count) > 0 and pid == str(os.getpid()):
-        with socket.socket(fileno=3) as sock:
-            sock.set_inheritable(False)
-            if sock.family != socket.AF_UNIX:
-                raise FairleadError("systemd passed a socket that is no unix socket: see fairlead.socket")
+        with _passed() as sock:
             yield sock
         return
     with socket.socket(socket.AF_UNIX) as sock:
@@ -346,6 +344,19 @@ def listener(paths: Paths) -> Iterator[socket.socket]:
             yield sock
         finally:
             paths.socket.unlink(missing_ok=True)
+
+
+def _passed() -> socket.socket:
+    first = 3  # SD_LISTEN_FDS_START
+    try:
+        sock = socket.socket(fileno=first)
+    except OSError:
+        raise FairleadError("LISTEN_FDS is set, but descriptor 3 is no socket: see fairlead.socket") from None
+    sock.set_inheritable(False)
+    if sock.family != socket.AF_UNIX:
+        sock.close()
+        raise FairleadError("systemd passed a socket that is no unix socket: see fairlead.socket")
+    return sock
 
 
 # Log

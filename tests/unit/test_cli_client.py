@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from fairlead.cli import stream
+from fairlead.cli import quick, stream
 from fairlead.cli.client import ApiError, Client, Connection, Unreachable, segment, socket_path, target
 from fairlead.cli.flags import Failure
 
@@ -220,3 +225,38 @@ def test_pump_carries_both_ways_without_waiting_for_itself(
     for thread in threads:
         thread.join(5)
     assert capfd.readouterr().out == "early " + "y" * size + f"\n{size}\n"
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(), st.lists))
+def test_quick_json_reads_what_json_writes(value: object) -> None:
+    assert quick.loads(json.dumps(value)) == value
+    assert quick.loads(f" {json.dumps([value], indent=2)}\n".encode()) == [value]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1,]", "1 2", "nul", "{'a':1}"])
+def test_quick_json_refuses_what_json_refuses(text: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011
+        quick.loads(text)
+
+
+def test_asking_commands_import_nothing_slow() -> None:
+    """A ``ps`` should cost what starting Python costs; each of these modules costs milliseconds."""
+    script = "import sys; from fairlead.cli import listing, main, output, client; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", script], env={"PYTHONPATH": ":".join(sys.path)}, capture_output=True
+    )
+    assert done.returncode == 0, done.stderr
+    slow = {
+        "re",
+        "enum",
+        "typing",
+        "dataclasses",
+        "json",
+        "socket",
+        "msgspec",
+        "aiohttp",
+        "pathlib",
+        "asyncio",
+        "logging",
+    }
+    assert not slow & set(done.stdout.decode().split())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
@@ -161,10 +162,8 @@ def test_template_refuses(template: str) -> None:
 
 @given(st.text('{}.$|()"`abe json range if end else with ', max_size=40))
 def test_template_never_breaks(template: str) -> None:
-    try:
+    with contextlib.suppress(Usage):
         render(template, ITEM)
-    except Usage as error:
-        assert str(error)
 
 
 def ipam(line: str) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -108,10 +109,8 @@ def test_parsers_refuse_in_one_sentence_or_understand(text: str) -> None:
         lambda word: parse.labels([word], []),
         lambda word: parse.environment([word], [], {}),
     ):
-        try:
+        with contextlib.suppress(Usage):
             parser(text)  # type: ignore[operator]
-        except Usage as error:
-            assert str(error)
 
 
 def test_environment(tmp_path: Path) -> None:

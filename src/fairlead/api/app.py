@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import msgspec
@@ -49,6 +49,8 @@ class Daemon:
     containers: Containers
     stop: Callable[[], None] = lambda: None
     """Ends the daemon gracefully, once the request in hand is answered."""
+    mending: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while the firewall is mended; a reset keeps it, so that nothing comes back behind it."""
 
 
 class Explained(Exception):
@@ -198,9 +200,15 @@ class InFlight:
             self._streams.add(task)
 
     async def drain(self, seconds: float) -> None:
-        """End the streams, and wait for everything else, at most `seconds`."""
-        for task in tuple(self._streams):
-            task.cancel()
+        """End the streams, and wait for everything else, at most `seconds`.
+
+        A connection that was taken over (attach, exec) never had headers of aiohttp's, but has another protocol now.
+        """
+        for task, request in tuple(self._tasks.items()):
+            transport = request.transport
+            taken_over = transport is not None and transport.get_protocol() is not request.protocol
+            if task in self._streams or taken_over:
+                task.cancel()
         if self._tasks:
             await asyncio.wait(tuple(self._tasks), timeout=seconds)
 

@@ -90,7 +90,12 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
     async def reset(request: web.Request) -> web.Response:
         if flag(request, "explain"):
             raise Explained(await asyncio.to_thread(daemon.engine.explain_reset))
-        removed = await take_away(daemon)
+        await daemon.mending.acquire()
+        try:
+            removed = await take_away(daemon)
+        except BaseException:
+            daemon.mending.release()
+            raise
         daemon.stop()
         return answer(removed)
 

@@ -6,11 +6,10 @@ no way to take the connection over after ``101 Switching Protocols``.  RFC 9112 
 
 from __future__ import annotations
 
-import json
 import os
-import socket
 
 from fairlead.cli.flags import Failure
+from fairlead.cli.quick import dumps, loads, unix_socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -78,13 +77,8 @@ class Connection:
     """One connection, with what was read from it but not used yet."""
 
     def __init__(self, path: str) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock = unix_socket(path)
         self.buffer = b""
-        try:
-            self.sock.connect(path)
-        except OSError:
-            self.sock.close()
-            raise
 
     def send(self, method: str, path: str, headers: Mapping[str, str], body: bytes | Iterable[bytes] | None) -> None:
         """Send a request; a body of unknown length goes in chunks."""
@@ -186,9 +180,9 @@ class Response:
             *lines, rest = (rest + part).split(b"\n")
             for line in lines:
                 if line.strip():
-                    yield json.loads(line)
+                    yield loads(line)
         if rest.strip():
-            yield json.loads(rest)
+            yield loads(rest)
 
 
 class Client:
@@ -233,7 +227,7 @@ class Client:
         head = dict(headers or {})
         if body is not None:
             head["Content-Type"] = "application/json"
-            raw = json.dumps(body).encode()
+            raw = dumps(body).encode()
         elif raw is not None:
             head["Content-Type"] = "application/x-tar"
         try:
@@ -274,12 +268,12 @@ def _decode(response: Response) -> Any:
         data = response.read()
     except ConnectionError:
         raise Unreachable("the daemon closed the connection before it had answered: see its log") from None
-    return json.loads(data) if data.strip() else None
+    return loads(data) if data.strip() else None
 
 
 def _message(response: Response) -> str:
     data = response.read()
     try:
-        return str(json.loads(data)["message"])
+        return str(loads(data)["message"])
     except (ValueError, KeyError, TypeError):
         return data.decode("utf-8", "replace").strip() or f"the daemon answered {response.status}"

@@ -11,6 +11,7 @@ from fairlead.cli.client import ApiError, Client, segment
 from fairlead.cli.flags import EXPLAIN, Command, Failure, Flag, Options
 from fairlead.cli.output import each, print_lines
 from fairlead.cli.parse import detach_keys, environment, moment
+from fairlead.cli.quick import loads
 from fairlead.cli.stream import (
     DETACH_KEYS,
     Output,
@@ -45,9 +46,7 @@ def act(method: str, path: str, **query: Value) -> Callable[[Client, str], str |
     def one(client: Client, word: str) -> str | None:
         answer = client.request(method, path.format(segment(word)), query=query)
         if query.get("explain"):
-            import json
-
-            print_lines(json.loads(answer.read() or b"null"))
+            print_lines(loads(answer.read() or b"null"))
             return None
         answer.read()
         return word
@@ -115,9 +114,7 @@ def run_attached(
 
 
 def _wait_result(body: bytes) -> int:
-    import json
-
-    result = json.loads(body)
+    result = loads(body)
     if (result.get("Error") or {}).get("Message"):
         raise Failure(result["Error"]["Message"], 125)
     return int(result["StatusCode"])

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import sys
 
 from fairlead.cli.client import ApiError, Client, segment
 from fairlead.cli.flags import Command, Failure, Flag, Options
+from fairlead.cli.quick import dumps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def show_all(options: Options, words: list[str], find: Callable[[str], Any]) -> 
             code = 1
     form = options.text("format")
     if form in ("", "json"):
-        print(json.dumps(found, indent=4 if not form else None, ensure_ascii=False))
+        print(dumps(found, indent=4 if not form else None, ensure_ascii=False))
     else:
         from fairlead.cli.template import render
 

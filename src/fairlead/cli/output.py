@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 
 from fairlead.cli.flags import Failure
+from fairlead.cli.quick import dumps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ _DOCKER_NAMES = {
 
 def print_json(value: Any) -> None:
     """One JSON value, for programs."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=None if isinstance(value, str) else 4) + "\n")
+    sys.stdout.write(dumps(value, ensure_ascii=False, indent=None if isinstance(value, str) else 4) + "\n")
 
 
 def print_lines(value: dict[str, Any] | None) -> None:
@@ -145,7 +145,7 @@ def filters(words: Sequence[str]) -> str | None:
         if not equals:
             raise Failure(f"invalid filter {word!r}: name=value is needed", 2)
         found.setdefault(name, []).append(value)
-    return json.dumps(found)
+    return dumps(found)
 
 
 def pairs(words: Sequence[str], what: str) -> dict[str, str]:

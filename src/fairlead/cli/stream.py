@@ -17,6 +17,7 @@ from fairlead.cli.flags import Failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import _socket
     from collections.abc import Callable, Iterator
     from types import FrameType
     from typing import Any
@@ -134,7 +135,7 @@ def pump(connection: Connection, *, multiplexed: bool, stdin: bool, keys: bytes 
                     output.feed(data)
 
 
-def _half_close(sock: socket.socket) -> None:
+def _half_close(sock: _socket.socket) -> None:
     with contextlib.suppress(OSError):
         sock.shutdown(socket.SHUT_WR)
 

@@ -30,12 +30,11 @@ def preparing(
     state = paths.container_state(container.id)
     bound = {f"/etc/{name}": state / name for name in ("resolv.conf", "hostname", "hosts")}
     config = make_config(container, root=place.rootfs, namespace=namespace, files=bound, cgroup=place.cgroup)
-    keep_stdin = spec.open_stdin and not spec.stdin_once
     return Plan(
         (
             MountOverlay(place.rootfs, tuple(lower), state / "upper", state / "work"),
             WriteBundle(place, config, spec.user, spec.group_add, _etc(container, bound, namespace, endpoints)),
-            StartMonitor(place, log_path(paths, container.id), spec.tty, spec.open_stdin, keep_stdin),
+            StartMonitor(place, log_path(paths, container.id), spec.tty, spec.open_stdin, spec.keep_stdin),
         )
     )
 

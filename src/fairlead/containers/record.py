@@ -131,6 +131,11 @@ class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits = Limits()
 
     @property
+    def keep_stdin(self) -> bool:
+        """Whether standard input stays open when its user goes; on a terminal always, as one may attach again."""
+        return self.open_stdin and (self.tty or not self.stdin_once)
+
+    @property
     def arguments(self) -> tuple[str, ...]:
         """The whole command line of the container's first process."""
         return self.entrypoint + self.command

@@ -561,8 +561,7 @@ class Containers:
                 live.pending.remove(attachment)
 
     def _hub(self, container: Container) -> Hub:
-        spec = container.spec
-        return Hub.connect(self.place(container).bundle, keep_stdin=spec.open_stdin and not spec.stdin_once)
+        return Hub.connect(self.place(container).bundle, keep_stdin=container.spec.keep_stdin)
 
     def logs(
         self,
