@@ -32,7 +32,7 @@ lint: setup  ## ruff and mypy
 	$(PYTHON) -m mypy src bench
 
 test: lint  ## setup, linters, type checker and all tests (needs root; touches nothing of the machine's network)
-	$(PYTHON) -m pytest tests
+	$(PYTHON) -m pytest tests -n 2 --dist worksteal
 
 bench: setup  ## compare with Docker, Podman and CNI, side by side; ARGS="--quick" for a short look
 	$(PYTHON) -m bench $(ARGS)
