@@ -29,10 +29,10 @@ images: setup  ## build the nginx and alpine images from Debian packages, in bui
 lint: setup  ## ruff and mypy
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
-	$(PYTHON) -m mypy
+	$(PYTHON) -m mypy src bench
 
 test: lint  ## setup, linters, type checker and all tests (needs root; touches nothing of the machine's network)
-	$(PYTHON) -m pytest tests
+	$(PYTHON) -m pytest tests -n 2 --dist worksteal
 
 bench: setup  ## compare with Docker, Podman and CNI, side by side; ARGS="--quick" for a short look
 	$(PYTHON) -m bench $(ARGS)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from pathlib import Path
 from typing import Any
+
+IDLE = 10.0
+"""Seconds after which the connection is made anew: daemons close one that was idle for minutes."""
 
 
 class HttpError(Exception):
@@ -16,10 +20,15 @@ class Http:
     """One connection, kept open.  RFC 9112; bodies by Content-Length or chunked."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
+        self._connect()
+
+    def _connect(self) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.settimeout(300)
-        self._socket.connect(str(path))
+        self._socket.connect(str(self._path))
         self._file = self._socket.makefile("rb")
+        self._used = time.monotonic()
 
     def close(self) -> None:
         self._file.close()
@@ -35,8 +44,12 @@ class Http:
         head = (
             f"{method} {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: {kind}\r\nContent-Length: {len(content)}\r\n\r\n"
         )
+        if time.monotonic() - self._used > IDLE:
+            self.close()
+            self._connect()
         self._socket.sendall(head.encode() + content)
         status, answer = self._receive()
+        self._used = time.monotonic()
         if status >= 400:
             raise HttpError(f"{method} {path}: {status} {answer.decode(errors='replace').strip()}")
         try:

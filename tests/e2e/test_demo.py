@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import time
@@ -51,6 +52,11 @@ def processes(host: Host) -> set[str]:
     return found
 
 
+def cgroups(*ids: str) -> list[str]:
+    """Where these containers' cgroups are, in any hierarchy."""
+    return [directory for id_ in ids for directory in glob.glob(f"/sys/fs/cgroup/**/*{id_}*", recursive=True)]
+
+
 @pytest.mark.timeout(300)
 def test_demo_leaves_no_trace() -> None:
     with Host() as host:
@@ -65,15 +71,18 @@ def test_demo_leaves_no_trace() -> None:
         assert "$ fairlead topology" in lines
         assert demo.stdout.rstrip().endswith("make demo-clean")
         assert "\033" not in demo.stdout, "colour is for terminals"
-        containers = [
-            int(host.json(FAIRLEAD, "inspect", name)[0]["State"]["Pid"]) for name in ("nginx_test1", "a1", "a2")
-        ]
+        containers = {
+            container["State"]["Pid"]: container["Id"]
+            for container in host.json(FAIRLEAD, "inspect", "nginx_test1", "a1", "a2")
+        }
+        assert cgroups(*containers.values()), "each container should have one"
         assert processes(host), "the daemon should run"
 
         host.run(*MAKE, "demo-clean")
         wait_until(lambda: not processes(host))  # the daemon's own end comes after its socket's
         assert processes(host) == set()
         assert [pid for pid in containers if Path(f"/proc/{pid}").exists()] == []
+        assert cgroups(*containers.values()) == []
         for kind, after in look(host).items():
             assert after == before[kind], kind
 
