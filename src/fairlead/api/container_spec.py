@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 from ipaddress import ip_address
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from fairlead.containers.bundle import capabilities
-from fairlead.containers.record import Bind, ContainerSpec, Limits, Restart
+from fairlead.containers.record import Bind, ContainerSpec, Limits, Restart, RestartName
 from fairlead.containers.service import signal_number
 from fairlead.engine import EndpointSpec, PortSpec
 from fairlead.errors import Invalid
@@ -201,7 +201,7 @@ def _restart(host: dict[str, Any]) -> Restart:
         raise Invalid("invalid restart policy: maximum retry count can only be used with 'on-failure'")
     if not isinstance(maximum, int) or maximum < 0:
         raise Invalid("invalid restart policy: maximum retry count cannot be negative")
-    return Restart(name=name, maximum=maximum)
+    return Restart(name=cast(RestartName, name), maximum=maximum)
 
 
 def _binds(host: dict[str, Any]) -> tuple[Bind, ...]:

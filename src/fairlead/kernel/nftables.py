@@ -12,6 +12,16 @@ import msgspec
 from fairlead.errors import KernelError, MissingProgram
 
 _OUTPUT_JSON = 1 << 4
+_PR_SET_NAME = 15
+
+THREAD_NAME = b"fairlead-nft"
+"""What a thread of ours is called once it changed nftables.
+
+The kernel names the thread behind each change (NFTA_GEN_PROC_NAME), which, other than its number, means the same in
+every process id namespace; so `fairlead.kernel.watch` can tell our changes from others'.
+"""
+
+_libc = ctypes.CDLL(None)
 
 
 class Nftables:
@@ -29,6 +39,7 @@ class Nftables:
         """Apply commands as one transaction: all of them or none.  Raises `KernelError` with nft's own sentence."""
         with self._lock:
             self._open()
+            _libc.prctl(_PR_SET_NAME, THREAD_NAME)
             if self._library.nft_run_cmd_from_buffer(self._context, commands.encode()) != 0:
                 raise KernelError(f"nftables: {self._error()}")
 

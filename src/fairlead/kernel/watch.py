@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import struct
-
 from fairlead.kernel.netlink import NETLINK_NETFILTER, Socket, attributes
+from fairlead.kernel.nftables import THREAD_NAME
 
 _GROUP_NFTABLES = 7
 _NEWGEN = (10 << 8) | 15
 """NFNL_SUBSYS_NFTABLES, NFT_MSG_NEWGEN: sent once after each transaction (linux/netfilter/nf_tables.h)."""
-_NFTA_GEN_PROC_PID = 2
+_NFTA_GEN_PROC_NAME = 3
 _NFGENMSG = 4
 
 
@@ -31,8 +29,7 @@ class FirewallWatch:
         for kind, body in self._socket.drain():
             if kind == _NEWGEN:
                 values = dict(attributes(body[_NFGENMSG:]))
-                (task,) = struct.unpack(">I", values.get(_NFTA_GEN_PROC_PID, bytes(4)))
-                found |= not os.path.exists(f"/proc/self/task/{task}")  # The kernel tells the thread, not the process.
+                found |= values.get(_NFTA_GEN_PROC_NAME, b"").rstrip(b"\0") != THREAD_NAME
         return found
 
     def close(self) -> None:
