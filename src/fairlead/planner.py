@@ -380,12 +380,13 @@ class Planner:
         )
         if ends[0].sandbox == ends[1].sandbox and ends[0].ifname == ends[1].ifname:
             raise Invalid(f"both ends of the link are {one.sandbox}/{one.ifname}: name two interfaces")
-        for asked, end in zip((one, other), ends, strict=True):
+        for end in ends:
             check_ifname(end.ifname)
+            sandbox = self._store.get(Sandbox, end.sandbox)
             if self._store.owner(f"link:{end.sandbox}:{end.ifname}") or self._facts.link_in(
-                self._path(end.sandbox), end.ifname
+                sandbox.path if sandbox else HOST, end.ifname
             ):
-                raise Conflict(f"{asked.sandbox or 'the host'} already has an interface {end.ifname}")
+                raise Conflict(f"{sandbox.name if sandbox else 'the host'} already has an interface {end.ifname}")
         link = Link(id=new_id(), ends=(ends[0], ends[1]))
         return Change(result=link, add=(link,), plan=self._link_plan(link))
 

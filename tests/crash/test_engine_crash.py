@@ -141,6 +141,6 @@ def assert_usable(engine: Engine) -> None:
         for endpoint in engine.catalog.endpoints(sandbox=sandbox.id):
             gateway = engine.store.get(Network, endpoint.network)
             assert gateway is not None
-            sh(f"nsenter --net={sandbox.path} ping -c1 -W1 {gateway.pools[0].gateway}")
+            sh(f"nsenter --net={sandbox.path} ping -c1 -W3 {gateway.pools[0].gateway}")
         if engine.catalog.endpoints(sandbox=sandbox.id):
-            sh(f"nsenter --net={sandbox.path} ping -c1 -W1 {ip_address('8.8.8.8')}")
+            sh(f"nsenter --net={sandbox.path} ping -c1 -W3 {ip_address('8.8.8.8')}")

@@ -87,6 +87,10 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
     async def topology(_: web.Request) -> web.Response:
         return answer(View(daemon).topology())
 
+    async def base(_: web.Request) -> web.Response:
+        """What the daemon makes at its start, as shell lines."""
+        raise Explained(await asyncio.to_thread(daemon.engine.explain_base))
+
     async def reset(request: web.Request) -> web.Response:
         if flag(request, "explain"):
             raise Explained(await asyncio.to_thread(daemon.engine.explain_reset))
@@ -108,6 +112,7 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
         web.post("/fairlead/links", add_link),
         web.delete("/fairlead/links/{ref:.*}", remove_link),
         web.get("/fairlead/topology", topology),
+        web.get("/fairlead/base", base),
         web.post("/fairlead/reset", reset),
     ]
 

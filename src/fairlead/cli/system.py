@@ -9,6 +9,9 @@ from fairlead.cli.output import print_json, print_lines
 
 
 def _daemon(options: Options, _: list[str]) -> int:
+    if options.flag("explain"):
+        print_lines(Client().get("/fairlead/base"))
+        return 0
     from fairlead.daemon import main
 
     return main(options.text("log-level", "info"))
@@ -48,7 +51,7 @@ DAEMON = Command(
     "[OPTIONS]",
     "Run the daemon",
     _daemon,
-    (Flag("-l --log-level", "debug, info (default), warning or error", "text"),),
+    (Flag("-l --log-level", "debug, info (default), warning or error", "text"), EXPLAIN),
 )
 VERSION = Command(
     "version", "[OPTIONS]", "Show the versions of client and daemon", _version, (Flag("--format", "json", "text"),)
