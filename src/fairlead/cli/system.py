@@ -42,8 +42,22 @@ def _reset(options: Options, _: list[str]) -> None:
     if explain:
         print_lines(answer)
     else:
+        _await_end()
         counts = [f"{count} {kind.lower()}" for kind, count in answer.items()]
-        print(f"Removed {', '.join(counts)}; the daemon stops.")
+        print(f"Removed {', '.join(counts)}; the daemon stopped.")
+
+
+def _await_end() -> None:
+    """Wait until the daemon is gone: it holds this lock to its end."""
+    import fcntl
+
+    from fairlead.paths import Paths
+
+    try:
+        with open(Paths.from_environment().run / "daemon.pid", "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH)
+    except OSError:
+        return  # It is somebody else's daemon (FAIRLEAD_HOST), or its directory is gone already.
 
 
 DAEMON = Command(
