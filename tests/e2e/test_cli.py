@@ -290,7 +290,7 @@ def test_reset_takes_everything_away(box: Host) -> None:
     assert asked.returncode == 1
     assert "give --force" in asked.stderr
     said = box.fairlead("system", "reset", "--force").stdout
-    assert said == "Removed 1 containers, 0 links, 1 namespaces, 1 networks; the daemon stops.\n"
+    assert said == "Removed 1 containers, 0 links, 1 namespaces, 1 networks; the daemon stopped.\n"
     deadline = time.monotonic() + 10
     while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
         time.sleep(0.02)

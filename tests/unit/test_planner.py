@@ -115,6 +115,12 @@ def test_an_internal_network_and_one_without_masquerade_borrow_no_address(world:
         assert not any("masqueraded" in line for line in lines(world.planner.create_network(spec)))
 
 
+def test_a_network_without_gateway_leads_nowhere(world: World) -> None:
+    spec = NetworkSpec(name="n", no_gateway=True, pools=(Pool(subnet=ip_network("10.0.0.0/24")),))
+    made = lines(world.planner.create_network(spec))
+    assert not any(word in line for line in made for word in ("masqueraded", "route_localnet", "addr add"))
+
+
 def test_other_firewalls_are_told_to_let_the_bridge_pass_and_untold_at_the_end(world: World) -> None:
     world.facts.chains = [OtherChain("ip", "filter", "FORWARD"), OtherChain("ip", "filter", "FORWARD", legacy=True)]
     made = lines(world.planner.create_network(NetworkSpec(name="n", options={BRIDGE: "br9"})))

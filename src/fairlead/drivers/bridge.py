@@ -53,9 +53,11 @@ class Bridge:
         for pool in network.pools:
             if pool.gateway:
                 steps.append(AddAddress(HOST, name, ip_interface(f"{pool.gateway}/{pool.subnet.prefixlen}")))
-        # Without this the kernel would not send what 127.0.0.1 asks of a published port into the bridge.
-        steps.append(SetSysctl(f"net/ipv4/conf/{name}/route_localnet", "1", link=link_name(HOST, name)))
-        steps += network_elements(network, masquerade=_boolean(network, MASQUERADE))
+        routed = any(pool.gateway for pool in network.pools)
+        if routed:
+            # Without this the kernel would not send what 127.0.0.1 asks of a published port into the bridge.
+            steps.append(SetSysctl(f"net/ipv4/conf/{name}/route_localnet", "1", link=link_name(HOST, name)))
+        steps += network_elements(network, masquerade=routed and _boolean(network, MASQUERADE))
         steps += [AcceptIn(chain, name) for chain in others]
         return Plan(tuple(steps))
 
