@@ -10,6 +10,9 @@ import os
 from ipaddress import ip_address
 from typing import Any, TypeVar, cast
 
+import msgspec
+
+from fairlead.api.shapes import EndpointSettings, endpoint_spec
 from fairlead.containers.bundle import capabilities
 from fairlead.containers.record import Bind, ContainerSpec, Limits, Restart, RestartName
 from fairlead.containers.service import signal_number
@@ -291,33 +294,16 @@ def _networks(body: dict[str, Any], host: dict[str, Any]) -> tuple[str, tuple[En
     if first is None and mode == "bridge" and "default" in settings:
         first = settings.pop("default")
     names = [(mode, first or {}), *settings.items()]
-    return mode, tuple(endpoint_spec(name, value, mac=_get(body, "MacAddress", str, "")) for name, value in names)
+    return mode, tuple(_endpoint(name, value, _get(body, "MacAddress", str, "")) for name, value in names)
 
 
-def endpoint_spec(network: str, settings: dict[str, Any], *, mac: str = "") -> EndpointSpec:
-    """Docker's EndpointSettings."""
-    ipam = settings.get("IPAMConfig") or {}
-    if settings.get("Links"):
-        raise Invalid("links between containers are not supported: put both containers into one network")
-    if ipam.get("LinkLocalIPs"):
-        raise Invalid("link-local addresses cannot be chosen: leave LinkLocalIPs empty")
-    if ipam.get("IPv4Address") and ipam.get("IPv6Address"):
-        raise Invalid("an IPv4 and an IPv6 address at once are not supported: give one of them")
-    options = dict(settings.get("DriverOpts") or {})
-    ifname = options.pop("com.docker.network.endpoint.ifname", "")
-    wanted = ipam.get("IPv4Address") or ipam.get("IPv6Address")
+def _endpoint(network: str, settings: dict[str, Any], mac: str) -> EndpointSpec:
+    """Docker's EndpointSettings; `mac` is the container's, for where they name none."""
     try:
-        address = ip_address(wanted) if wanted else None
-    except ValueError:
-        raise Invalid(f"invalid IP address: {wanted}") from None
-    return EndpointSpec(
-        network=network,
-        ip=address,
-        mac=settings.get("MacAddress") or mac,
-        ifname=ifname,
-        aliases=tuple(settings.get("Aliases") or ()),
-        options=options,
-    )
+        spec = endpoint_spec(network, msgspec.convert(settings, EndpointSettings))
+    except msgspec.ValidationError as error:
+        raise Invalid(f"the settings of network {network} are wrong: {error}") from None
+    return spec if spec.mac else msgspec.structs.replace(spec, mac=mac)
 
 
 def _ports(host: dict[str, Any], mode: str) -> tuple[PortSpec, ...]:

@@ -10,7 +10,8 @@ import msgspec
 from aiohttp import web
 
 from fairlead.api.app import Daemon, Explained, answer, body_as, flag, perform
-from fairlead.api.shapes import network_endpoints, network_shape, owners, rfc3339
+from fairlead.api.shapes import network_endpoints, network_shape, owners
+from fairlead.containers.inspect import rfc3339
 from fairlead.errors import Conflict, FairleadError, Invalid, NotFound
 from fairlead.model import Endpoint, Interface, Link, LinkEnd, Phase, Sandbox
 

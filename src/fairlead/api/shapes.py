@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from fairlead.containers.inspect import rfc3339
 from fairlead.containers.record import Container
 from fairlead.engine import EndpointSpec
 from fairlead.errors import Invalid
@@ -20,13 +20,6 @@ Strings = dict[str, str]
 
 IFNAME_OPTION = "com.docker.network.endpoint.ifname"
 """The driver option that names the interface inside (Docker 28)."""
-
-
-def rfc3339(seconds: float) -> str:
-    """A time as Docker writes it (RFC 3339, nanoseconds, UTC); seconds since the epoch."""
-    whole, nanoseconds = divmod(round(seconds * 1_000_000), 1_000_000)
-    moment = datetime.fromtimestamp(whole, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-    return f"{moment}.{nanoseconds * 1000:09d}Z"
 
 
 def owners(daemon: Daemon) -> dict[str, tuple[str, str]]:
