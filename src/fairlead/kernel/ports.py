@@ -12,7 +12,7 @@ import errno
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from fairlead.errors import Conflict, FairleadError, Invalid
@@ -36,30 +36,37 @@ class Ports:
         self._held: dict[Key, socket.socket] = {}
         self._relay: _Relay | None = None
 
-    def held(self, protocol: Protocol, address: Address, port: int) -> bool:
+    def held(self, key: Key) -> bool:
         """Whether we hold this port."""
-        return (protocol, address, port) in self._held
+        return key in self._held
 
-    def hold(self, protocol: Protocol, address: Address, port: int, relay_to: Target | None = None) -> None:
-        """Take the port, and relay what arrives to a target of the other family.  `Conflict` if it is in use."""
+    def hold(self, wanted: Mapping[Key, Target | None]) -> None:
+        """Take these ports, all or none, and relay what arrives at one with a target of the other family.
+
+        Raises `Conflict` if one is in use, with none taken; those that we hold already stay as they are.
+        """
         with self._lock:
-            if (protocol, address, port) in self._held:
-                return
-            held = bind(protocol, address, port)
-            self._held[protocol, address, port] = held
-            if relay_to and protocol != "sctp":
+            taken: dict[Key, socket.socket] = {}
+            try:
+                for key in wanted.keys() - self._held.keys():
+                    taken[key] = bind(*key)
+            except FairleadError:
+                for held in taken.values():
+                    held.close()
+                raise
+            self._held |= taken
+            relayed = [(held, target) for key, held in taken.items() if (target := wanted[key]) and key[0] != "sctp"]
+            if relayed:
                 self._relay = self._relay or _Relay()
-                self._relay.serve(held, relay_to)
+                self._relay.serve(relayed)
 
-    def release(self, protocol: Protocol, address: Address, port: int) -> None:
-        """Give the port back; one not held is no error."""
+    def release(self, keys: Iterable[Key]) -> None:
+        """Give ports back; one not held is no error."""
         with self._lock:
-            held = self._held.pop((protocol, address, port), None)
-            if held is None:
-                return
+            given = [held for key in keys if (held := self._held.pop(key, None))]
             if self._relay:
-                self._relay.stop(held)
-            else:
+                self._relay.stop(given)
+            for held in given:
                 held.close()
 
 
@@ -102,27 +109,28 @@ class _Relay:
         self._sessions: dict[socket.socket, _Datagrams] = {}
         threading.Thread(target=self._loop.run_forever, name="relay", daemon=True).start()
 
-    def serve(self, held: socket.socket, target: Target) -> None:
-        self._loop.call_soon_threadsafe(self._add, held, target)
+    def serve(self, relayed: Sequence[tuple[socket.socket, Target]]) -> None:
+        self._loop.call_soon_threadsafe(self._add, relayed)
 
-    def stop(self, held: socket.socket) -> None:
-        """Close `held`, on return.  The port must be free again once the caller says so."""
+    def stop(self, given: Sequence[socket.socket]) -> None:
+        """Let go of sockets, on return, whether they were relayed or not."""
         done = threading.Event()
-        self._loop.call_soon_threadsafe(self._remove, held, done.set)
+        self._loop.call_soon_threadsafe(self._remove, given, done)
         done.wait()
 
-    def _add(self, held: socket.socket, target: Target) -> None:
-        if held.type == socket.SOCK_DGRAM:
-            self._sessions[held] = _Datagrams(self._loop, held, target)
-        else:
-            self._loop.add_reader(held, self._accept, held, target)
+    def _add(self, relayed: Sequence[tuple[socket.socket, Target]]) -> None:
+        for held, target in relayed:
+            if held.type == socket.SOCK_DGRAM:
+                self._sessions[held] = _Datagrams(self._loop, held, target)
+            else:
+                self._loop.add_reader(held, self._accept, held, target)
 
-    def _remove(self, held: socket.socket, done: Callable[[], None]) -> None:
-        self._loop.remove_reader(held)
-        if session := self._sessions.pop(held, None):
-            session.close()
-        held.close()
-        done()
+    def _remove(self, given: Sequence[socket.socket], done: threading.Event) -> None:
+        for held in given:
+            self._loop.remove_reader(held)
+            if session := self._sessions.pop(held, None):
+                session.close()
+        done.set()
 
     def _accept(self, held: socket.socket, target: Target) -> None:
         try:

@@ -86,16 +86,20 @@ class AddVeth(NetlinkStep):
         _delete_ours(batch, self.name, self.alias)
 
     def check(self, kernel: Kernel) -> State:
-        for namespace, name in ((self.namespace, self.name), (self.peer_namespace, self.peer)):
-            if namespace and not kernel.namespaces.exists(namespace):
-                return State.MISSING
-            with kernel.socket(namespace) as socket:
-                fact = rtnetlink.get_link(socket, name)
-            if fact is None:
-                return State.MISSING
-            if fact.kind != "veth":
-                return State.DIFFERS
-        return State.HOLDS
+        ends = ((self.namespace, self.name), (self.peer_namespace, self.peer))
+        kinds = {self._kind(kernel, namespace, name) for namespace, name in ends}
+        if kinds == {"veth"}:
+            return State.HOLDS
+        # One end alone: its namespace was deleted, and the kernel has not come to the other end yet.
+        return State.MISSING if kinds == {""} else State.DIFFERS
+
+    @staticmethod
+    def _kind(kernel: Kernel, namespace: str, name: str) -> str:
+        if namespace and not kernel.namespaces.exists(namespace):
+            return ""
+        with kernel.socket(namespace) as socket:
+            fact = rtnetlink.get_link(socket, name)
+        return fact.kind if fact else ""
 
     def shell(self) -> tuple[str, ...]:
         def end(name: str, mac: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fairlead.kernel.ports import Key, Target
 from fairlead.model import Address, PublishedPort
 from fairlead.plan.step import State, Step
 
@@ -28,25 +29,20 @@ class HoldPort(Step):
 
     @staticmethod
     def apply_together(kernel: Kernel, steps: Sequence[Step]) -> None:
-        held: list[Step] = []
-        try:
-            for step in steps:
-                step.apply(kernel)
-                held.append(step)
-        except Exception:
-            HoldPort.revert_together(kernel, held)
-            raise
+        kernel.ports.hold({step._key(): step._target() for step in steps if isinstance(step, HoldPort)})
 
-    def apply(self, kernel: Kernel) -> None:
-        target = (self.relay_to, self.port.port) if self.relay_to else None
-        kernel.ports.hold(self.port.protocol, self.port.host_ip, self.port.host_port, target)
+    @staticmethod
+    def revert_together(kernel: Kernel, steps: Sequence[Step]) -> None:
+        kernel.ports.release([step._key() for step in steps if isinstance(step, HoldPort)])
 
-    def revert(self, kernel: Kernel) -> None:
-        kernel.ports.release(self.port.protocol, self.port.host_ip, self.port.host_port)
+    def _key(self) -> Key:
+        return (self.port.protocol, self.port.host_ip, self.port.host_port)
+
+    def _target(self) -> Target | None:
+        return (self.relay_to, self.port.port) if self.relay_to else None
 
     def check(self, kernel: Kernel) -> State:
-        held = kernel.ports.held(self.port.protocol, self.port.host_ip, self.port.host_port)
-        return State.HOLDS if held else State.MISSING
+        return State.HOLDS if kernel.ports.held(self._key()) else State.MISSING
 
     def shell(self) -> tuple[str, ...]:
         return ()
