@@ -16,18 +16,6 @@ from fairlead.plan import State
 from fairlead.plan.executor import Executor
 from fairlead.store import Store
 
-INTERNET = """
-ip netns add internet
-ip link add eth0 type veth peer name eth0 netns internet
-ip addr add 198.51.100.2/24 dev eth0
-ip link set eth0 up
-ip route add default via 198.51.100.1
-ip -n internet link set lo up
-ip -n internet addr add 198.51.100.1/24 dev eth0
-ip -n internet addr add 8.8.8.8/32 dev lo
-ip -n internet link set eth0 up
-"""
-
 
 def sh(script: str, *, check: bool = True) -> str:
     """Run shell lines here; what they print."""

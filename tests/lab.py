@@ -30,7 +30,7 @@ echo ready
 exec sleep infinity
 """
 
-_INTERNET = """
+INTERNET = """
 set -e
 ip netns add internet
 ip link add eth0 type veth peer name eth0 netns internet
@@ -63,7 +63,7 @@ class Host:
         assert self._holder.stdout is not None
         assert self._holder.stdout.readline() == "ready\n"
         if internet:
-            self.sh(_INTERNET)
+            self.sh(INTERNET)
 
     def __enter__(self) -> Host:
         return self

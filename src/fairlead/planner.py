@@ -52,10 +52,6 @@ from fairlead.store import Store
 
 R = TypeVar("R", covariant=True)
 
-PREDEFINED = ("bridge", "host", "none")
-MOST_PORTS_OF_A_BRIDGE = 1023
-"""BR_MAX_PORTS less the one the kernel does not use (net/bridge/br_private.h)."""
-
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
 

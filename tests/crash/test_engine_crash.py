@@ -9,7 +9,8 @@ from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 
 import pytest
-from kernel_lab import INTERNET, assert_consistent, assert_nothing_left, open_here, sh
+from kernel_lab import assert_consistent, assert_nothing_left, open_here, sh
+from lab import INTERNET
 
 from fairlead.engine import Engine
 from fairlead.model import LinkEnd, Network, Pool

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 from kernel_lab import (
-    INTERNET,
     assert_consistent,
     assert_nothing_left,
     elements,
@@ -21,6 +20,7 @@ from kernel_lab import (
     sh,
     works,
 )
+from lab import INTERNET
 
 from fairlead.engine import Engine
 from fairlead.errors import Conflict, Invalid, KernelError
