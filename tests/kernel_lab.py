@@ -72,8 +72,9 @@ def assert_consistent(engine: Engine) -> None:
     run = engine._namespaces
     on_disk = {str(path) for path in run.glob("*")} | {f"/run/netns/{name}" for name in namespaces()}
     assert on_disk - {"/run/netns/internet"} == paths
-    ports = [port for endpoint in engine.store.all(Endpoint) for port in endpoint.ports if port.host_ip.version == 4]
-    assert sum(len(elements().get(name, ())) for name in ("ports4", "ports4_any")) == len(ports)
+    ports = [port for one in engine.store.all(Endpoint) for port in one.ports if port.host_port]
+    made = ("ports4", "ports4_any", "ports6", "ports6_any", "relayed4", "relayed6", "relayed_any")
+    assert sum(len(elements().get(name, ())) for name in made) == len(ports)
     bridges = {network.ifname for network in engine.store.all(Network) if network.ifname}
     assert set(elements().get("bridges", ())) == bridges
 

@@ -2,7 +2,8 @@
 
 Follow a packet.  *Published port*: it arrives for an address of this host (`prerouting`, or `output` if a host program
 sent it); the maps give container address and port by one lookup, whatever the number of ports.  A packet from outside
-that claims to be for 127.0.0.1 is not redirected, and the kernel throws it away.
+that claims to be for 127.0.0.1 is not redirected, and the kernel throws it away.  What cannot be redirected reaches the
+socket that holds the port, which relays.
 
 *Forwarded* (`forward`): replies pass.  From a bridge back into the same one: what was redirected, and all else unless
 its containers may not talk to each other (then their ports are isolated as well, so that packets come this way only by
@@ -57,6 +58,8 @@ TABLE = AddTable(
 	map ports6 { type inet_proto . ipv6_addr . inet_service : ipv6_addr . inet_service; }
 	map ports4_any { type inet_proto . inet_service : ipv4_addr . inet_service; }
 	map ports6_any { type inet_proto . inet_service : ipv6_addr . inet_service; }
+	# Ports published by containers of a silent bridge, as asked from within it.
+	set homeward { type ifname . inet_proto . inet_service; }
 	# Ports of the host that a socket relays to the other family.
 	set relayed4 { type inet_proto . ipv4_addr . inet_service; }
 	set relayed6 { type inet_proto . ipv6_addr . inet_service; }
@@ -71,6 +74,8 @@ TABLE = AddTable(
 		type nat hook prerouting priority dstnat; policy accept;
 		# The kernel throws these away, but only after this.
 		ip daddr 127.0.0.0/8 accept
+		# Where br_netfilter is on, a redirected frame would go from port to port, which are isolated: a socket relays.
+		iifname . meta l4proto . th dport @homeward accept
 		fib daddr type local jump published
 	}
 	chain output {
@@ -138,12 +143,16 @@ TABLE = AddTable(
 IP_FORWARD = "net/ipv4/ip_forward"
 
 
-def port_steps(endpoint: Endpoint, direct: Collection[int] = ()) -> list[Step]:
-    """What publishes an endpoint's ports; `direct`: the families in which its own address may be asked for them.
+def port_steps(endpoint: Endpoint, *, direct: Collection[int] = (), silent: str = "") -> list[Step]:
+    """What publishes an endpoint's ports.
+
+    `direct`: the families in which its own address may be asked for them; `silent`: its bridge, if the containers there
+    may not talk to each other.
 
     Each port of the host is held, and redirected to the endpoint where both are of one family.  What the kernel cannot
-    redirect, the holder relays (see `fairlead.kernel.ports`): from one family to the other, and what the host asks of
-    ``::1``.  A port without a host port (of a routed network) is reached directly alone.
+    redirect, the holder relays (see `fairlead.kernel.ports`): from one family to the other, what the host asks of
+    ``::1``, and what comes from within a silent bridge.  A port without a host port (of a routed network) is reached
+    directly alone.
     """
     holds: list[Step] = []
     elements: dict[Step, None] = {}
@@ -158,8 +167,10 @@ def port_steps(endpoint: Endpoint, direct: Collection[int] = ()) -> list[Step]:
             elements[_relayed(port)] = None
         else:
             six_loopback = port.host_ip.version == 6 and (port.host_ip.is_unspecified or port.host_ip.is_loopback)
-            holds.append(HoldPort(port, relay_to=target if six_loopback else None))
+            holds.append(HoldPort(port, relay_to=target if six_loopback or silent else None))
             elements[_redirected(port, target)] = None
+        if silent:
+            elements[AddElement("homeward", f'"{silent}" . {port.protocol} . {port.host_port}')] = None
     return [*holds, *elements]
 
 

@@ -103,7 +103,7 @@ class Bridge:
     def endpoint_plan(self, network: Network, sandbox: Sandbox, endpoint: Endpoint) -> Plan:
         """The veth pair, one end in the bridge and one in the sandbox, its addresses, routes and ports."""
         options = bridge_options.read(network.options)
-        ports = port_steps(endpoint, _direct(options))
+        ports = port_steps(endpoint, direct=_direct(options), silent="" if options.icc else network.ifname)
         inside, name = sandbox.path, endpoint.ifname
         steps: list[Step] = [
             # Held first, as that is what another program may have beaten us to.
@@ -114,6 +114,8 @@ class Bridge:
                 inside,
                 name,
                 owner_mark(endpoint.id),
+                # A bridge without a MAC of its own has the lowest of its ports': ours is higher than any of theirs.
+                mac=f"fe:{_hash_mac(endpoint.id)[3:]}" if network.adopted else "",
                 peer_mac=endpoint.mac,
                 mtu=network.mtu,
             ),
