@@ -70,6 +70,14 @@ def addresses(ifname: str, namespace: str = "") -> set[str]:
     return {f"{one['local']}/{one['prefixlen']}" for one in found[0]["addr_info"]}
 
 
+@pytest.fixture(params=["0", "1"])
+def br_netfilter(request: pytest.FixtureRequest, engine: Engine) -> str:
+    """Whether frames from port to port of a bridge pass the firewalls (the default where the module is loaded)."""
+    for family in ("iptables", "ip6tables"):
+        Path(f"/proc/sys/net/bridge/bridge-nf-call-{family}").write_text(request.param)
+    return str(request.param)
+
+
 WEB = PortSpec(port=80, host_port=8081)
 
 NAT = {
@@ -111,16 +119,15 @@ def seen(version: int, web: str) -> dict[str, bool]:
         }
 
 
+@pytest.mark.usefixtures("br_netfilter")
 @pytest.mark.parametrize(
     ("modes", "reach"),
     [
-        (("nat", "nat"), (NAT, NAT)),
-        (("nat-unprotected", "nat-unprotected"), (UNPROTECTED, UNPROTECTED)),
-        (("routed", "routed"), (ROUTED, ROUTED)),
         (("nat", "routed"), (NAT, ROUTED)),
         (("routed", "nat-unprotected"), (ROUTED, UNPROTECTED)),
+        (("nat-unprotected", "nat"), (UNPROTECTED, NAT)),
     ],
-    ids=lambda value: "-".join(value) if isinstance(value[0], str) else "",
+    ids=["nat, routed", "routed, unprotected", "unprotected, nat"],
 )
 def test_a_gateway_mode_decides_for_its_own_family(
     engine: Engine, modes: tuple[str, str], reach: tuple[dict[str, bool], dict[str, bool]]
@@ -197,6 +204,7 @@ def test_containers_that_may_not_talk(engine: Engine) -> None:
             assert not ask(address, 80, "two")
             assert not ask(address, 80, "two", "udp")
             sh(f"ip -n two route add {address} via {gateway}")
+            sh(f"ip -n one route add {address_of(two, version)} via {gateway}")
             assert not ask(address, 80, "two"), "nor by way of the gateway"
             assert ask(address, 80), "from the host"
             assert ask(HOST[version], 8081, "two"), "what is published is, to neighbours as well"
@@ -220,6 +228,15 @@ def test_a_trusted_interface_reaches_published_ports_directly(engine: Engine) ->
             assert not ask(address_of(web, version), 81, "lan")
             assert not ask(address_of(web, version), 80, "internet")
     sh("ip netns del lan; while ip link show lan 2>/dev/null; do sleep 0.05; done")
+
+
+def test_trust_in_an_interface_does_not_open_the_other_family(engine: Engine) -> None:
+    network(engine, "br0", options={MODE4: "routed", f"{BRIDGE}trusted_host_interfaces": "wg0"})
+    web = join(engine, "web", "br0", WEB)
+    route_from_outside("br0")
+    with server("web", 80):
+        assert ask(address_of(web, 4), 80, "internet"), "routed"
+        assert not ask(address_of(web, 6), 80, "internet"), "not routed, and eth0 is not trusted"
 
 
 def test_packets_leave_with_the_address_asked_for(engine: Engine) -> None:
@@ -494,14 +511,6 @@ print(server.recvfrom(10))
 """
     assert not works(f"python3 - <<'END'\n{script}\nEND")
     assert works(f"python3 - <<'END'\n{script.replace('127.0.0.9', '10.0.1.2')}\nEND")
-
-
-@pytest.fixture(params=["0", "1"])
-def br_netfilter(request: pytest.FixtureRequest, engine: Engine) -> str:
-    """Whether frames from port to port of a bridge pass the firewalls (the default where the module is loaded)."""
-    for family in ("iptables", "ip6tables"):
-        Path(f"/proc/sys/net/bridge/bridge-nf-call-{family}").write_text(request.param)
-    return str(request.param)
 
 
 @pytest.mark.usefixtures("br_netfilter")
