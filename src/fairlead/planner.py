@@ -18,12 +18,14 @@ from msgspec.structs import replace
 from fairlead import gateways, ipam
 from fairlead.catalog import Catalog
 from fairlead.drivers import DRIVERS, driver_named
-from fairlead.drivers.bridge import HOST_BINDING, PREFIX
+from fairlead.drivers.bridge import PREFIX, binding, divide_ports
 from fairlead.errors import Conflict, Forbidden, Invalid
+from fairlead.forwarding import ipv6_forwarding
 from fairlead.gateways import Candidate
 from fairlead.kernel.firewalls import OtherChain
 from fairlead.kernel.namespaces import NAMED
 from fairlead.kernel.rtnetlink import LinkFact
+from fairlead.kernel.sysctl import IPV6_FORWARD
 from fairlead.model import (
     HOST,
     Address,
@@ -68,6 +70,11 @@ class Change(Generic[R]):
     """Reverted first…"""
     plan: Plan = field(default_factory=Plan)
     """…then this is applied."""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """What to keep beside the records (`Store.keep`), from the moment in which the change begins."""
+
+
+_NOTHING: Change[None] = Change(result=None)
 
 
 class Facts(Protocol):
@@ -75,6 +82,26 @@ class Facts(Protocol):
 
     def link(self, name: str) -> LinkFact | None:
         """A link of the host."""
+        ...
+
+    def addresses(self, link: str) -> tuple[Interface, ...]:
+        """The addresses of a link of the host, without link-local ones."""
+        ...
+
+    def uplink_mtu(self) -> int:
+        """The least MTU of the links that the host's default routes lead through; 0 if there are none."""
+        ...
+
+    def has_ipv6(self) -> bool:
+        """Whether this host speaks IPv6 at all."""
+        ...
+
+    def forwards_ipv6(self) -> bool:
+        """Whether this host passes on IPv6 packets of others."""
+        ...
+
+    def router_listeners(self) -> list[str]:
+        """The interfaces that take in router advertisements, but would stop if the host forwarded."""
         ...
 
     def networks(self) -> list[IPNetwork]:
@@ -164,7 +191,7 @@ class Planner:
                 id=new_id(),
                 name=spec.name,
                 driver=spec.driver,
-                pools=self._pools(spec) if driver.has_links else (),
+                pools=self._pools(spec, driver.home(spec.options, self._facts)) if driver.has_links else (),
                 internal=spec.internal,
                 attachable=spec.attachable,
                 options=spec.options,
@@ -176,7 +203,20 @@ class Planner:
         )
         if network.ifname and not network.adopted:
             self._check_host_link_is_free(network.ifname, "bridge name")
-        return Change(result=network, add=(network,), plan=self.plan_of(network))
+        forwarding = self.ipv6_forwarding() if any(pool.subnet.version == 6 for pool in network.pools) else _NOTHING
+        return Change(
+            result=network,
+            add=(network,),
+            plan=forwarding.plan + self.plan_of(network),
+            settings=forwarding.settings,
+        )
+
+    def ipv6_forwarding(self) -> Change[None]:
+        """What makes the host forward IPv6, unless it does; the setting names the interfaces that this is about."""
+        if self._facts.forwards_ipv6():
+            return _NOTHING
+        listeners = self._facts.router_listeners()
+        return Change(result=None, plan=ipv6_forwarding(listeners), settings={IPV6_FORWARD: " ".join(listeners)})
 
     def _check_host_link_is_free(self, name: str, what: str) -> None:
         if owner := self._store.owner(f"link::{name}"):
@@ -185,13 +225,16 @@ class Planner:
         if self._facts.link(name):
             raise Conflict(f"{what} {name} is taken by an interface of this host that Fairlead did not make")
 
-    def _pools(self, spec: NetworkSpec) -> tuple[Pool, ...]:
+    def _pools(self, spec: NetworkSpec, home: Sequence[Interface]) -> tuple[Pool, ...]:
+        """The pools asked for, and one for each wanted family without; `home` as `Driver.home` returns it."""
         if not spec.ipv4 and not spec.ipv6:
             raise Invalid("a network needs IPv4 or IPv6: both are switched off")
+        if spec.ipv6 and not self._facts.has_ipv6():
+            raise Invalid("this host's kernel has no IPv6: a network with IPv6 cannot be made")
         ours = {pool.subnet: network.name for network in self._catalog.networks() for pool in network.pools}
         wanted = {4: spec.ipv4, 6: spec.ipv6}
         for pool in spec.pools:
-            self._check_pool(pool, spec, ours)
+            self._check_pool(pool, spec, ours, home)
         versions = [pool.subnet.version for pool in spec.pools]
         if len(set(versions)) < len(versions):
             raise Invalid("a network takes one subnet per address family")
@@ -199,21 +242,30 @@ class Planner:
         for version in (4, 6):
             if wanted[version] and version not in versions:
                 used = [*ours, *self._facts.networks()]
-                pools.append(Pool(subnet=ipam.choose_subnet(used, self._default_pools[version])))
+                found = next((interface.network for interface in home if interface.version == version), None)
+                pool = Pool(subnet=found or ipam.choose_subnet(used, self._default_pools[version]))
+                if found:
+                    self._check_pool(pool, spec, ours, home)
+                pools.append(pool)
         pools.sort(key=lambda pool: pool.subnet.version)
-        return tuple(self._with_gateway(pool, spec) for pool in pools)
+        return tuple(self._with_gateway(pool, spec, home) for pool in pools)
 
-    def _check_pool(self, pool: Pool, spec: NetworkSpec, ours: Mapping[IPNetwork, str]) -> None:
+    def _check_pool(
+        self, pool: Pool, spec: NetworkSpec, ours: Mapping[IPNetwork, str], home: Sequence[Interface]
+    ) -> None:
         ipam.check_pool(pool)
         if overlap := ipam.find_overlap(pool.subnet, ours):
             raise Forbidden(f"subnet {pool.subnet} overlaps with {overlap} of network {ours[overlap]}: choose another")
-        if not spec.no_gateway and (overlap := ipam.find_overlap(pool.subnet, self._facts.networks())):
+        at_home = {interface.network for interface in home}
+        others = [network for network in self._facts.networks() if network not in at_home]
+        if not spec.no_gateway and (overlap := ipam.find_overlap(pool.subnet, others)):
             raise Forbidden(f"subnet {pool.subnet} overlaps with {overlap}, which this host has a route to")
 
-    def _with_gateway(self, pool: Pool, spec: NetworkSpec) -> Pool:
+    def _with_gateway(self, pool: Pool, spec: NetworkSpec, home: Sequence[Interface]) -> Pool:
         if pool.gateway or spec.no_gateway:
             return pool
-        return replace(pool, gateway=ipam.first_free(pool, lambda address: False))
+        there = next((interface.ip for interface in home if interface.ip in pool.subnet), None)
+        return replace(pool, gateway=there or ipam.first_free(pool, lambda address: False))
 
     def remove_network(self, ref: str, *, predefined: bool = False) -> Change[Network]:
         """A network goes only when its endpoints are gone; a predefined one only if `predefined`."""
@@ -347,7 +399,8 @@ class Planner:
             raise Invalid(f"network {network.name} is internal: ports cannot be published in it")
         if not DRIVERS[network.driver].gateways(network):
             raise Invalid(f"network {network.name} has no gateway: ports cannot be published in it")
-        return self._publisher.choose(spec.ports, network.options.get(HOST_BINDING, ""))
+        held, direct = divide_ports(network, spec.ports)
+        return (*self._publisher.choose(held, binding(network)), *direct)
 
     def _addresses(self, network: Network, spec: EndpointSpec) -> tuple[Interface, ...]:
         found: list[Interface] = []

@@ -10,7 +10,7 @@ from fairlead.drivers.simple import Null, Shared
 from fairlead.errors import Invalid
 from fairlead.kernel.firewalls import OtherChain
 from fairlead.kernel.rtnetlink import LinkFact
-from fairlead.model import Address, Endpoint, Network, Sandbox
+from fairlead.model import Address, Endpoint, Interface, Network, Sandbox
 from fairlead.plan import Plan
 
 __all__ = ["DRIVERS", "Driver", "Host", "driver_named"]
@@ -23,6 +23,14 @@ class Host(Protocol):
         """A link of the host."""
         ...
 
+    def addresses(self, link: str) -> tuple[Interface, ...]:
+        """The addresses of a link of the host, without link-local ones."""
+        ...
+
+    def uplink_mtu(self) -> int:
+        """The least MTU, in bytes, of the links that the host's default routes lead through; 0 if there are none."""
+        ...
+
 
 class Driver(Protocol):
     """What the planner asks of a driver.  Nothing here does I/O."""
@@ -33,6 +41,13 @@ class Driver(Protocol):
     """The endpoint options that it knows."""
     has_links: bool
     """Whether endpoints are interfaces with addresses, so that the network needs a subnet."""
+
+    def home(self, options: Mapping[str, str], host: Host) -> tuple[Interface, ...]:
+        """The addresses of an interface of the host that the network will use as it is.
+
+        The network's subnets may overlap theirs; a family for which no subnet was asked gets theirs.
+        """
+        ...
 
     def complete(self, network: Network, host: Host) -> Network:
         """The record with what the driver decides filled in (the bridge's name); raises `Invalid` on bad options."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from fairlead.kernel.firewalls import OtherChain
-from fairlead.model import Address, Endpoint, Network, Sandbox
+from fairlead.model import Address, Endpoint, Interface, Network, Sandbox
 from fairlead.plan import Plan
 
 if TYPE_CHECKING:
@@ -19,6 +19,10 @@ class Null:
     options: frozenset[str] = frozenset()
     endpoint_options: frozenset[str] = frozenset()
     has_links = False
+
+    def home(self, options: Mapping[str, str], host: Host) -> tuple[Interface, ...]:
+        """None."""
+        return ()
 
     def complete(self, network: Network, host: Host) -> Network:
         """There is nothing to decide."""

@@ -36,10 +36,11 @@ _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_INFO_SLAVE_KIND, _IFLA_INFO_SLAVE_DATA =
 _IFLA_INET6_ADDR_GEN_MODE = 8
 _ADDR_GEN_MODE_NONE = 1
 _VETH_INFO_PEER = 1
-_IFLA_BRPORT_MODE = 4
+_IFLA_BRPORT_MODE, _IFLA_BRPORT_ISOLATED = 4, 33
 _RTEXT_FILTER_SKIP_STATS = 8
 
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST = 1, 2, 4
+_IFA_F_NODAD = 2
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_TABLE = 1, 4, 5, 15
 
 IFF_UP = 1
@@ -62,6 +63,8 @@ class LinkFact:
     mtu: int = 0
     master: int = 0
     alias: str = ""
+    isolated: bool = False
+    """As a port of a bridge: sends to no other isolated port."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +131,12 @@ def set_link(
     return Message(_NEWLINK, 0, _link_body(*parts, up=up))
 
 
-def set_port(name: str, *, hairpin: bool) -> Message:
-    """`ip link set NAME type bridge_slave hairpin on`: frames may leave by the port they came in by."""
-    data = nested(_IFLA_INFO_SLAVE_DATA, u8(_IFLA_BRPORT_MODE, hairpin))
+def set_port(name: str, *, hairpin: bool, isolated: bool) -> Message:
+    """`ip link set NAME type bridge_slave hairpin on isolated on`.
+
+    Hairpin: frames may leave by the port they came in by.  Isolated: none go from here to another isolated port.
+    """
+    data = nested(_IFLA_INFO_SLAVE_DATA, u8(_IFLA_BRPORT_MODE, hairpin), u8(_IFLA_BRPORT_ISOLATED, isolated))
     info = nested(_IFLA_LINKINFO, text(_IFLA_INFO_SLAVE_KIND, "bridge"), data)
     return Message(_NEWLINK, 0, _link_body(text(_IFLA_IFNAME, name), info))
 
@@ -143,7 +149,8 @@ def delete_link(name: str) -> Message:
 def _address(kind: int, flags: int, index: int, interface: Interface) -> Message:
     family = socket.AF_INET if interface.version == 4 else socket.AF_INET6
     packed = interface.ip.packed
-    body = _ADDR.pack(family, interface.network.prefixlen, 0, 0, index)
+    # Nobody else may have an address that we give, so it works at once, without duplicate address detection.
+    body = _ADDR.pack(family, interface.network.prefixlen, _IFA_F_NODAD if interface.version == 6 else 0, 0, index)
     body += attribute(_IFA_LOCAL, packed) + attribute(_IFA_ADDRESS, packed)
     if interface.version == 4 and interface.network.prefixlen < 31:
         body += attribute(_IFA_BROADCAST, interface.network.broadcast_address.packed)
@@ -151,7 +158,7 @@ def _address(kind: int, flags: int, index: int, interface: Interface) -> Message
 
 
 def add_address(index: int, interface: Interface) -> Message:
-    """`ip addr add ADDRESS/LENGTH brd + dev …`."""
+    """`ip addr add ADDRESS/LENGTH brd + dev …`; for IPv6 `nodad` instead of `brd +`."""
     return _address(_NEWADDR, _NEW, index, interface)
 
 
@@ -201,6 +208,7 @@ def _link_fact(body: bytes) -> LinkFact:
     _, _, index, flags, _ = _LINK.unpack_from(body)
     found = dict(attributes(body[_LINK.size :]))
     info = dict(attributes(found.get(_IFLA_LINKINFO, b"")))
+    port = dict(attributes(info.get(_IFLA_INFO_SLAVE_DATA, b"")))
     return LinkFact(
         index=index,
         name=_string(found.get(_IFLA_IFNAME)),
@@ -210,6 +218,7 @@ def _link_fact(body: bytes) -> LinkFact:
         mtu=_number(found.get(_IFLA_MTU)),
         master=_number(found.get(_IFLA_MASTER)),
         alias=_string(found.get(_IFLA_IFALIAS)),
+        isolated=port.get(_IFLA_BRPORT_ISOLATED) == b"\1",
     )
 
 
