@@ -14,15 +14,19 @@ class FakeFacts:
 
     def __init__(self) -> None:
         self.links: set[str] = {"lo", "eth0"}
+        self.kinds: set[str] = {"macvlan", "ipvlan", "vlan", "dummy"}
         self.routes: list[IPNetwork] = [ip_network("198.51.100.0/24")]
         self.chains: list[OtherChain] = []
         self.paths: set[str] = set()
 
     def link(self, name: str) -> LinkFact | None:
-        return LinkFact(index=1, name=name) if name in self.links else None
+        return LinkFact(index=1, name=name, up=True, mtu=1500) if name in self.links else None
 
     def link_in(self, path: str, name: str) -> LinkFact | None:
         return None if path else self.link(name)
+
+    def has_kind(self, kind: str) -> bool:
+        return kind in self.kinds
 
     def networks(self) -> list[IPNetwork]:
         return self.routes

@@ -40,6 +40,7 @@ class Bridge:
     options = frozenset({NAME, MASQUERADE, DEFAULT_BRIDGE, HOST_BINDING, MTU, PREFIX})
     endpoint_options: frozenset[str] = frozenset()
     has_links = True
+    behind_host = True
 
     def complete(self, network: Network, host: Host) -> Network:
         """Name the bridge, and check the options' values."""
