@@ -49,6 +49,7 @@ class Bridge:
     options = bridge_options.KNOWN
     endpoint_options: frozenset[str] = frozenset()
     has_links = True
+    behind_host = True
 
     def home(self, options: Mapping[str, str], host: Host) -> tuple[Interface, ...]:
         """The addresses of a bridge that is there already, and that the network will use as it is."""
