@@ -97,7 +97,8 @@ def reaches(source: str, target: str) -> bool:
         return source == "outside"
     if source == "host":
         return there.knows_host
-    if from_kind is not None and not from_kind.leads_out:
+    if from_kind is not None and (not from_kind.leads_out or from_kind.driver == "macvlan"):
+        # The host's answer to a machine that stands on its own uplink goes out by that link, and does not come back.
         return False
     return number in there.opens
 
@@ -168,7 +169,7 @@ class Lab:
         if name == "default":
             options[f"{BRIDGE}default_bridge"] = "true"
         spec = NetworkSpec(name=name, driver=kind.driver, ipv6=True, internal=kind.internal, options=options, **words)
-        self.engine.perform(self.engine.planner.create_network, spec)
+        self.engine.perform(self.engine.planner.create_network, spec, predefined=name == "default")
         for one in "ab":
             ports: tuple[PortSpec, ...] = ()
             if one == "b" and kind.publishes:

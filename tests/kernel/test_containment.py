@@ -55,8 +55,8 @@ def _start_docker(directory: Path) -> subprocess.Popen[bytes]:
     log = (directory / "dockerd.log").open("wb")
     # It loads kernel modules on its own, and this is to change nothing but its own namespaces.
     command = f"""mount --bind /bin/true "$(readlink -f /sbin/modprobe)" 2>/dev/null
-    mount -t tmpfs tmpfs /run/docker 2>/dev/null
-    exec dockerd --host=unix://{sock} --data-root={directory}/docker --exec-root={directory}/docker-exec \
+    mkdir -p /run/docker && mount -t tmpfs tmpfs /run/docker
+    exec dockerd --host=unix://{sock} --data-root={directory}/docker --exec-root=/run/docker \
         --pidfile={directory}/docker.pid --bip=172.30.0.1/16 --exec-opt native.cgroupdriver=cgroupfs"""
     docker = subprocess.Popen(
         ["unshare", "--mount", "sh", "-c", command], stdin=subprocess.DEVNULL, stdout=log, stderr=log
