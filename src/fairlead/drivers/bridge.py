@@ -54,7 +54,7 @@ class Bridge:
     def home(self, options: Mapping[str, str], host: Host) -> tuple[Interface, ...]:
         """The addresses of a bridge that is there already, and that the network will use as it is."""
         name = options.get(NAME, "")
-        return host.addresses(name) if name and _adoptable(name, host) else ()
+        return host.addresses(name) if name and _adoptable(check_ifname(name), host) else ()
 
     def complete(self, network: Network, host: Host) -> Network:
         """Name the bridge or adopt one, choose the MTU, and check the options' values."""
