@@ -265,13 +265,15 @@ class Engine:
 
     def _remove_orphans(self) -> None:
         kernel = self._executor.kernel
-        known = {record.id for record in self._all(Network, Endpoint, Link)}
-        with kernel.batch(HOST) as batch:
-            for link in rtnetlink.links(batch.socket):
-                if link.alias.startswith("fairlead:") and link.alias.removeprefix("fairlead:") not in known:
-                    log.warning("removing the orphaned interface %s", link.name)
-                    batch.add(rtnetlink.delete_link(link.name), f"cannot delete {link.name}", (19,))
         paths = {sandbox.path for sandbox in self._all(Sandbox)}
+        known = {record.id for record in self._all(Network, Endpoint, Link)}
+        known |= {network.parent for network in self._all(Network)}  # What networks share has its own name for a mark.
+        for namespace in (HOST, *filter(kernel.namespaces.exists, paths)):
+            with kernel.batch(namespace) as batch:
+                for link in rtnetlink.links(batch.socket):
+                    if link.alias.startswith("fairlead:") and link.alias.removeprefix("fairlead:") not in known:
+                        log.warning("removing the orphaned interface %s %s", link.name, namespace)
+                        batch.add(rtnetlink.delete_link(link.name), f"cannot delete {link.name}", (19,))
         for path in self._namespaces.glob("*"):
             if str(path) not in paths:
                 log.warning("removing the orphaned network namespace %s", path)

@@ -106,12 +106,16 @@ class Network(Record, frozen=True, kw_only=True):
     predefined: bool = False
     ifname: str = ""
     """The host interface that carries the network (a bridge), empty where the driver needs none."""
+    parent: str = ""
+    """The host interface that the endpoints' interfaces stand on (macvlan, ipvlan); other networks may share it."""
     adopted: bool = False
-    """The interface was there before the network: its addresses and settings are the network's, it itself is not."""
+    """The interface or parent was there before the network: addresses and settings are the network's, it is not."""
     kept: tuple[Interface, ...] = ()
     """Addresses that an adopted interface had of itself: they stay when the network goes."""
     mtu: int = 0
     """Bytes that its links carry; 0: as the kernel makes them."""
+    single: bool = False
+    """It takes one endpoint (macvlan in passthru mode)."""
     phase: Phase = Phase.READY
 
     def claims(self) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ class FakeFacts:
 
     def __init__(self) -> None:
         self.links: set[str] = {"lo", "eth0"}
+        self.kinds: set[str] = {"macvlan", "ipvlan", "vlan", "dummy"}
         self.routes: list[IPNetwork] = [ip_network("198.51.100.0/24")]
         self.chains: list[OtherChain] = []
         self.paths: set[str] = set()
@@ -25,7 +26,7 @@ class FakeFacts:
         self.listeners: list[str] = []
 
     def link(self, name: str) -> LinkFact | None:
-        return LinkFact(index=1, name=name) if name in self.links else self.bridges.get(name)
+        return LinkFact(index=1, name=name, up=True, mtu=1500) if name in self.links else self.bridges.get(name)
 
     def link_in(self, path: str, name: str) -> LinkFact | None:
         return None if path else self.link(name)
@@ -44,6 +45,9 @@ class FakeFacts:
 
     def router_listeners(self) -> list[str]:
         return self.listeners
+
+    def has_kind(self, kind: str) -> bool:
+        return kind in self.kinds
 
     def networks(self) -> list[IPNetwork]:
         return self.routes

@@ -216,7 +216,11 @@ def wrong_networks() -> list[tuple[dict[str, Any], type[FairleadError], str]]:
         ({"name": "br0"}, Conflict, "network with name br0 already exists"),
         ({"name": "-x"}, Invalid, "invalid network name '-x'"),
         ({"name": ""}, Invalid, "invalid network name ''"),
-        ({"name": "n", "driver": "foo"}, Invalid, "driver 'foo' is unknown: bridge, host, null are available"),
+        (
+            {"name": "n", "driver": "foo"},
+            Invalid,
+            "'foo' is unknown: bridge, host, ipvlan, macvlan, null are",
+        ),
         ({"name": "n", "driver": "host"}, Forbidden, 'only one instance of "host" network is allowed'),
         ({"name": "n", "options": {"a.b": "c"}}, Invalid, "option 'a.b' is unknown to the driver bridge; known are:"),
         ({"name": "n", "options": {BRIDGE: "x" * 16}}, Invalid, "has 16 bytes: 1 to 15 are allowed"),

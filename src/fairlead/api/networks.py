@@ -231,7 +231,7 @@ def network_spec(wanted: CreateNetwork) -> NetworkSpec:
 
 
 def _enabled(field: bool | None, options: Strings, option: str) -> bool | None:
-    """Whether a family is wanted: the field says it, or the driver option, which is dropped if both do (Docker 28)."""
+    """Whether a family is wanted: the field says it, or else the driver option (Docker 28)."""
     if field is not None:
         options.pop(option, None)
         return field

@@ -49,11 +49,12 @@ class Bridge:
     options = bridge_options.KNOWN
     endpoint_options: frozenset[str] = frozenset()
     has_links = True
+    behind_host = True
 
     def home(self, options: Mapping[str, str], host: Host) -> tuple[Interface, ...]:
         """The addresses of a bridge that is there already, and that the network will use as it is."""
         name = options.get(NAME, "")
-        return host.addresses(name) if name and _adoptable(name, host) else ()
+        return host.addresses(name) if name and _adoptable(check_ifname(name), host) else ()
 
     def complete(self, network: Network, host: Host) -> Network:
         """Name the bridge or adopt one, choose the MTU, and check the options' values."""

@@ -64,7 +64,7 @@ def read(options: Mapping[str, str]) -> BridgeOptions:
     """The options as one value; raises `Invalid` with the option and what it may be."""
     return BridgeOptions(
         name=options.get(NAME, ""),
-        mtu=_mtu(options),
+        mtu=mtu(options),
         icc=boolean(options, ICC, default=True),
         masquerade=boolean(options, MASQUERADE, default=True),
         modes={version: _mode(options, option) for version, option in MODES.items()},
@@ -86,7 +86,8 @@ def boolean(options: Mapping[str, str], option: str, *, default: bool) -> bool:
     return value in _TRUE
 
 
-def _mtu(options: Mapping[str, str]) -> int:
+def mtu(options: Mapping[str, str]) -> int:
+    """The MTU asked for, in bytes; 0: none."""
     value = options.get(MTU, "0")
     if value != "0" and (not value.isdecimal() or int(value) not in _MTU_RANGE):
         raise Invalid(f"option {MTU}={value}: it must be a number of bytes from {_MTU_RANGE[0]} to {_MTU_RANGE[-1]}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,8 @@ from fairlead.kernel.firewalls import OtherChain
 from fairlead.kernel.ports import bind
 from fairlead.kernel.rtnetlink import LinkFact
 from fairlead.model import HOST, Address, Interface, IPNetwork, Protocol, PublishedPort
+
+_PROBE = "fairlead-probe"
 
 
 class KernelFacts:
@@ -63,6 +66,14 @@ class KernelFacts:
             if sysctl.read(f"net/ipv6/conf/{name}/accept_ra") == "1"
             and sysctl.read(f"net/ipv6/conf/{name}/forwarding") == "0"
         )
+
+    def has_kind(self, kind: str) -> bool:
+        """Whether the kernel can make links of a kind (``ipvlan``), by its answer to a wish for one."""
+        with self._kernel.socket(HOST) as socket:
+            (refused,) = socket.send([rtnetlink.probe(_PROBE, kind)])
+            if refused is None:  # No kernel known makes it; but if one did, it must not stay.
+                socket.send([rtnetlink.delete_link(_PROBE)])
+        return refused is None or refused.errno != errno.EOPNOTSUPP
 
     def networks(self) -> list[IPNetwork]:
         """What the host has addresses in or routes to, default routes aside."""

@@ -32,7 +32,7 @@ class AddBridge(NetlinkStep):
         batch.add(rtnetlink.set_link(self.name, alias=self.alias), f"cannot mark the bridge {self.name}")
 
     def unmake(self, batch: Batch) -> None:
-        _delete_ours(batch, self.name, self.alias, mac=self.mac)
+        delete_ours(batch, self.name, self.alias, mac=self.mac)
 
     def check(self, kernel: Kernel) -> State:
         with kernel.socket(self.namespace) as socket:
@@ -83,7 +83,7 @@ class AddVeth(NetlinkStep):
         batch.add(rtnetlink.set_link(self.name, alias=self.alias), f"cannot mark the interface {self.name}")
 
     def unmake(self, batch: Batch) -> None:
-        _delete_ours(batch, self.name, self.alias)
+        delete_ours(batch, self.name, self.alias)
 
     def check(self, kernel: Kernel) -> State:
         ends = ((self.namespace, self.name), (self.peer_namespace, self.peer))
@@ -119,7 +119,7 @@ class AddVeth(NetlinkStep):
         return (link_name(self.namespace, self.name), link_name(self.peer_namespace, self.peer))
 
 
-def _delete_ours(batch: Batch, name: str, alias: str, *, mac: str = "") -> None:
+def delete_ours(batch: Batch, name: str, alias: str, *, mac: str = "") -> None:
     """Delete a link that carries our mark; anybody else's of that name stays.
 
     If we died right after making it, it has no mark yet; then our MAC, or a veth of that name, will do.
