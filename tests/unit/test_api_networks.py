@@ -24,6 +24,7 @@ from fairlead.api.networks import parse_until
 from fairlead.api.shapes import rfc3339
 from fairlead.catalog import Catalog
 from fairlead.containers.record import Container, ContainerSpec, Status
+from fairlead.drivers.bridge_options import ENABLE
 from fairlead.engine import KINDS
 from fairlead.errors import NotFound
 from fairlead.model import new_id
@@ -227,6 +228,33 @@ def test_life_of_a_network(world: World) -> None:
         await ask("DELETE /networks/net", status=204)
         await ask("GET /networks/net", status=404)
         assert "bridge" in (await ask("DELETE /networks/bridge", status=403))["message"]
+
+    world.run(work)
+
+
+@pytest.mark.parametrize(
+    ("body", "families", "options"),
+    [
+        ({}, (True, False), {}),
+        ({"EnableIPv6": True}, (True, True), {}),
+        ({"EnableIPv4": False, "EnableIPv6": True}, (False, True), {}),
+        ({"Options": {ENABLE[6]: "true"}}, (True, True), {ENABLE[6]: "true"}),
+        ({"Options": {ENABLE[4]: "false", ENABLE[6]: "1"}}, (False, True), {ENABLE[4]: "false", ENABLE[6]: "1"}),
+        ({"Options": {ENABLE[6]: "true"}, "EnableIPv6": False}, (True, False), {}),
+        ({"IPAM": {"Config": [{"Subnet": "fd00:5::/64"}]}}, (True, True), {}),
+    ],
+)
+def test_the_families_that_are_asked_for(
+    world: World, body: dict[str, Any], families: tuple[bool, bool], options: dict[str, str]
+) -> None:
+    async def work(ask: Asker) -> None:
+        await ask("POST /networks/create", {"Name": "net", **body}, status=201)
+        shape = await ask("GET /networks/net")
+        assert (shape["EnableIPv4"], shape["EnableIPv6"]) == families
+        assert len(shape["IPAM"]["Config"]) == sum(families)
+        assert shape["Options"] == options
+        wrong = {"Name": "wrong", "EnableIPv4": False, "EnableIPv6": False}
+        assert "both are switched off" in (await ask("POST /networks/create", wrong, status=400))["message"]
 
     world.run(work)
 

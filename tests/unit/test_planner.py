@@ -14,6 +14,7 @@ from fairlead.catalog import Catalog
 from fairlead.engine import KINDS
 from fairlead.errors import Conflict, FairleadError, Forbidden, Invalid, NotFound
 from fairlead.kernel.firewalls import OtherChain
+from fairlead.kernel.rtnetlink import LinkFact
 from fairlead.model import LinkEnd, Network, Phase, Pool, Record
 from fairlead.planner import Change, Planner
 from fairlead.publishing import Publisher
@@ -97,6 +98,71 @@ NETWORK_LINES = [
     'nft add element inet fairlead itself \'{ "br0" . "br0" }\'',
     "nft add element inet fairlead masqueraded4 '{ \"br0\" }'",
 ]
+
+
+def test_an_ipv6_network_makes_the_host_forward_and_keep_listening(world: World) -> None:
+    world.facts.forwards, world.facts.listeners = False, ["default", "eth0"]
+    pool = Pool(subnet=ip_network("fd00:5::/64"))
+    spec = NetworkSpec(name="br0", ipv4=False, ipv6=True, pools=(pool,), options={BRIDGE: "br0"})
+    change = world.planner.create_network(spec)
+    made = lines(change)
+    assert made[:3] == [
+        "sysctl -qw net/ipv6/conf/default/accept_ra=2",
+        "sysctl -qw net/ipv6/conf/eth0/accept_ra=2",
+        "sysctl -qw net/ipv6/conf/all/forwarding=1",
+    ]
+    assert made[4:] == [
+        "ip link set br0 alias fairlead:<id>",
+        "sysctl -eqw net/ipv6/conf/br0/disable_ipv6=0",
+        "sysctl -qw net/ipv6/conf/br0/accept_ra=0",
+        "ip link set br0 addrgenmode none",
+        "ip link set br0 up",
+        "ip addr add fd00:5::1/64 nodad dev br0",
+        "ip addr add fe80::1/64 nodad dev br0",
+        "nft add element inet fairlead bridges '{ \"br0\" }'",
+        'nft add element inet fairlead itself \'{ "br0" . "br0" }\'',
+        "nft add element inet fairlead masqueraded6 '{ \"br0\" }'",
+    ]
+    assert change.settings == {"net/ipv6/conf/all/forwarding": "default eth0"}
+    world.do(change)
+    assert not any("forwarding" in line or "accept_ra" in line for line in lines(world.planner.remove_network("br0")))
+
+
+def test_a_host_without_ipv6_makes_no_ipv6_network(world: World) -> None:
+    world.facts.ipv6 = False
+    with pytest.raises(Invalid, match="this host's kernel has no IPv6"):
+        world.planner.create_network(NetworkSpec(name="n", ipv6=True))
+
+
+def test_an_adopted_bridge_is_neither_made_nor_deleted(world: World) -> None:
+    world.facts.bridges["br7"] = LinkFact(index=7, name="br7", kind="bridge", up=True, mtu=9000)
+    world.facts.found["br7"] = (ip_interface("10.7.0.9/24"),)
+    world.facts.routes.append(ip_network("10.7.0.0/24"))
+    change = world.planner.create_network(NetworkSpec(name="n", options={BRIDGE: "br7"}))
+    assert [str(pool.gateway) for pool in change.result.pools] == ["10.7.0.9"]
+    world.do(change)
+    world.do(world.planner.open_sandbox("ns0"))
+    (made, *_) = lines(world.planner.attach("ns0", EndpointSpec(network="n")))
+    assert made.startswith("ip link add veth<id7> address fe:")
+    assert " mtu 9000 " in made
+    both = lines(change) + lines(world.planner.remove_network("n"))
+    assert not any(line.startswith("ip ") for line in both)
+    assert "sysctl -qw net/ipv4/conf/br7/route_localnet=0" in both
+
+
+def test_a_routed_port_needs_no_port_of_the_host(world: World) -> None:
+    network = NetworkSpec(
+        name="n", ipv6=True, options={"com.docker.network.bridge.gateway_mode_ipv6": "routed", BRIDGE: "br0"}
+    )
+    world.do(world.planner.create_network(network))
+    world.do(world.planner.open_sandbox("ns0"))
+    ports = (PortSpec(port=80, host_port=8081),)
+    change = world.planner.attach("ns0", EndpointSpec(network="n", ports=ports))
+    assert [(str(port.host_ip), port.host_port) for port in change.result.ports] == [("0.0.0.0", 8081), ("::", 0)]
+    assert [line for line in lines(change) if "nft" in line] == [
+        "nft add element inet fairlead ports4_any '{ tcp . 8081 : 172.17.0.2 . 80 }'",
+        "nft add element inet fairlead direct6 '{ tcp . fd00:1:2::2 . 80 }'",
+    ]
 
 
 @pytest.mark.parametrize("irrelevant", [{}, {"attachable": True}, {"labels": {"a": "b"}}])
