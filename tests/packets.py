@@ -70,13 +70,13 @@ def server(namespace: str, *ports: int) -> Iterator[None]:
         process.wait()
 
 
-def ask(host: str, port: int, namespace: str = "", protocol: str = "tcp", patience: float = 0.7) -> str:
+def ask(host: str, port: int, namespace: str = "", protocol: str = "tcp", patience: float = 1.0) -> str:
     """What a server saw as the address of who asks; empty when there was no answer in `patience` seconds."""
     command = inside(namespace, "python3", "-c", _ASK, protocol, host, str(port), str(patience))
     return subprocess.run(command, capture_output=True, text=True, timeout=20).stdout.strip()
 
 
-def ping(host: str, namespace: str = "", patience: float = 0.7) -> bool:
+def ping(host: str, namespace: str = "", patience: float = 1.0) -> bool:
     """Whether one echo request is answered."""
     command = inside(namespace, "ping", "-c1", f"-W{patience}", host)
     return subprocess.run(command, capture_output=True, timeout=20).returncode == 0

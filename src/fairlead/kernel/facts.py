@@ -47,8 +47,8 @@ class KernelFacts:
         """The least MTU of the links that the host's default routes lead through; 0 if there are none."""
         with self._kernel.socket(HOST) as socket:
             indices = {route.index for route in rtnetlink.routes(socket) if not route.destination.prefixlen}
-            found = [link.mtu for link in rtnetlink.links(socket) if link.index in indices] if indices else []
-        return min(found, default=0)
+            found = [rtnetlink.get_link_at(socket, index) for index in indices]
+        return min((link.mtu for link in found if link), default=0)
 
     def forwards_ipv6(self) -> bool:
         """Whether this host passes on IPv6 packets of others."""

@@ -249,6 +249,12 @@ def get_link(sock: Socket, name: str) -> LinkFact | None:
     return _link_fact(found) if found else None
 
 
+def get_link_at(sock: Socket, index: int) -> LinkFact | None:
+    """One link by index, or None."""
+    found = sock.ask(Message(_GETLINK, 0, _link_body(_SKIP_STATS, index=index)))
+    return _link_fact(found) if found else None
+
+
 def links(sock: Socket) -> list[LinkFact]:
     """All links."""
     return [_link_fact(body) for body in sock.dump(Message(_GETLINK, 0, _link_body(_SKIP_STATS)))]
