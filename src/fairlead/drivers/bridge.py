@@ -77,28 +77,34 @@ class Bridge:
         return Plan(tuple(steps))
 
     def endpoint_plan(self, network: Network, sandbox: Sandbox, endpoint: Endpoint) -> Plan:
-        """The veth pair, one end in the bridge and one in the sandbox, its addresses, routes and ports."""
+        """The veth pair, one end in the bridge and one in the sandbox, its addresses, routes and ports.
+
+        The outer end comes up last, when all inside is done: then the bridge sees one change of its port, not three
+        (up, no carrier, carrier), and each is work for every port that it has.
+        """
         ports = port_steps(endpoint)
-        inside, name = sandbox.path, endpoint.ifname
+        inside, name, port = sandbox.path, endpoint.ifname, endpoint.host_ifname
         steps: list[Step] = [
             # Held first, as that is what another program may have beaten us to.
             *(step for step in ports if step.channel() == "ports"),
             AddVeth(
                 HOST,
-                endpoint.host_ifname,
+                port,
                 inside,
                 name,
                 owner_mark(endpoint.id),
                 peer_mac=endpoint.mac,
                 mtu=mtu(network),
             ),
-            SetLink(HOST, endpoint.host_ifname, master=network.ifname, link_local=False),
+            # A port is no interface to speak IPv6 on; else the host had routes, and joined groups, for each.
+            SetSysctl(f"net/ipv6/conf/{port}/disable_ipv6", "1", link=link_name(HOST, port), optional=True),
             *(AddAddress(inside, name, interface) for interface in (*endpoint.addresses, *endpoint.link_local)),
             SetLink(inside, name, link_local=any(i.version == 6 for i in endpoint.addresses)),
         ]
         for gateway in endpoint.gateways:
             everywhere = ip_network("0.0.0.0/0" if gateway.version == 4 else "::/0")
             steps.append(AddRoute(inside, name, everywhere, gateway))
+        steps.append(SetLink(HOST, port, master=network.ifname))
         return Plan((*steps, *(step for step in ports if step.channel() != "ports")))
 
 

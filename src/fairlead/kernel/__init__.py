@@ -50,10 +50,11 @@ class Batch:
     def find(self, link: str) -> int | None:
         """The index of a link, or None if there is no such link."""
         if link not in self._indices:
-            fact = self.link(link)
-            if fact is None:
+            self.flush()
+            index = rtnetlink.link_index(self.socket, link)
+            if index is None:
                 return None
-            self._indices[link] = fact.index
+            self._indices[link] = index
         return self._indices[link]
 
     def index(self, link: str) -> int:

@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class AddBridge(NetlinkStep):
-    """A bridge on the host.  Its MAC is given, because a bridge without one takes its ports' and changes with them."""
+    """A bridge on the host.  Its MAC is given, because a bridge without one takes its ports' and changes with them.
+
+    It does not snoop on multicast memberships.  Without a querier, which our bridges never are, snooping sends multicast
+    to every port all the same, yet it makes the kernel start two timers on every port whenever one port changes
+    (br_port_state_selection, net/bridge/br_stp.c): with 900 ports a third of an attach.
+    """
 
     name: str
     mac: str
@@ -45,7 +50,7 @@ class AddBridge(NetlinkStep):
     def shell(self) -> tuple[str, ...]:
         mtu = f" mtu {self.mtu}" if self.mtu else ""
         return (
-            ip(self.namespace, f"link add {self.name} address {self.mac}{mtu} type bridge"),
+            ip(self.namespace, f"link add {self.name} address {self.mac}{mtu} type bridge mcast_snooping 0"),
             ip(self.namespace, f"link set {self.name} alias {self.alias}"),
         )
 
@@ -152,9 +157,13 @@ class SetLink(NetlinkStep):
         if not self.link_local:
             # Its own request, before the one that sets the link up, which is when the kernel makes the address.
             batch.add(rtnetlink.set_link(self.name, link_local=False), what)
-        batch.add(rtnetlink.set_link(self.name, up=True if self.up else None, master=master), what)
+        up = True if self.up else None
         if self.master:
-            batch.add(rtnetlink.set_port(self.name, hairpin=True), what)
+            # Up last: each change to a link that is up makes the kernel go through all IPv6 routes of the host.
+            batch.add(rtnetlink.set_link(self.name, master=master), what)
+            batch.add(rtnetlink.set_port(self.name, hairpin=True, up=up), what)
+        else:
+            batch.add(rtnetlink.set_link(self.name, up=up), what)
 
     def unmake(self, batch: Batch) -> None:
         message = rtnetlink.set_link(self.name, up=False if self.up else None, master=0 if self.master else None)
@@ -174,11 +183,12 @@ class SetLink(NetlinkStep):
         lines = []
         if not self.link_local:
             lines.append(ip(self.namespace, f"link set {self.name} addrgenmode none"))
-        words = [f"master {self.master}"] if self.master else []
-        words += ["up"] if self.up else []
-        lines.append(ip(self.namespace, f"link set {self.name} {' '.join(words)}"))
+        up = " up" if self.up else ""
         if self.master:
-            lines.append(ip(self.namespace, f"link set {self.name} type bridge_slave hairpin on"))
+            lines.append(ip(self.namespace, f"link set {self.name} master {self.master}"))
+            lines.append(ip(self.namespace, f"link set {self.name}{up} type bridge_slave hairpin on"))
+        elif up:
+            lines.append(ip(self.namespace, f"link set {self.name}{up}"))
         return tuple(lines)
 
     def unshell(self) -> tuple[str, ...]:
