@@ -30,6 +30,9 @@ HOST_BINDING = "com.docker.network.bridge.host_binding_ipv4"
 MTU = "com.docker.network.driver.mtu"
 PREFIX = "com.docker.network.container_iface_prefix"
 
+_EVERYWHERE = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
+"""The destination of a default route, by family."""
+
 _MTU_RANGE = range(68, 65536)
 """Bytes: RFC 791's least, and what a veth takes at most."""
 
@@ -102,8 +105,7 @@ class Bridge:
             SetLink(inside, name, link_local=any(i.version == 6 for i in endpoint.addresses)),
         ]
         for gateway in endpoint.gateways:
-            everywhere = ip_network("0.0.0.0/0" if gateway.version == 4 else "::/0")
-            steps.append(AddRoute(inside, name, everywhere, gateway))
+            steps.append(AddRoute(inside, name, _EVERYWHERE[gateway.version], gateway))
         steps.append(SetLink(HOST, port, master=network.ifname))
         return Plan((*steps, *(step for step in ports if step.channel() != "ports")))
 
