@@ -13,6 +13,7 @@ from fairlead.kernel.namespaces import Namespaces, open_namespace
 from fairlead.kernel.netlink import Message, NetlinkError, Socket
 from fairlead.kernel.nftables import Nftables
 from fairlead.kernel.ports import Ports
+from fairlead.model import HOST
 
 __all__ = ["Batch", "Kernel", "NetlinkError"]
 
@@ -92,16 +93,28 @@ class Kernel:
         self.nft = Nftables()
         self.firewalls = Firewalls(self.nft)
         self.ports = Ports()
+        self._idle: list[Socket] = []
 
     @contextlib.contextmanager
     def socket(self, namespace: str) -> Iterator[Socket]:
-        """A route netlink socket in the namespace at this path (empty: the host's)."""
-        with self.namespaces.entered(namespace):
-            socket = Socket()
+        """A route netlink socket in the namespace at this path (empty: the host's).
+
+        The host's are used again, unless an error may have left an answer unread.
+        """
+        socket = self._idle.pop() if namespace == HOST and self._idle else self._open(namespace)
+        good = False
         try:
             yield socket
+            good = True
         finally:
-            socket.close()
+            if good and namespace == HOST:
+                self._idle.append(socket)
+            else:
+                socket.close()
+
+    def _open(self, namespace: str) -> Socket:
+        with self.namespaces.entered(namespace):
+            return Socket()
 
     @contextlib.contextmanager
     def batch(self, namespace: str) -> Iterator[Batch]:

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 class AddBridge(NetlinkStep):
     """A bridge on the host.  Its MAC is given, because a bridge without one takes its ports' and changes with them.
 
-    It does not snoop on multicast memberships.  Without a querier, which our bridges never are, snooping sends multicast
-    to every port all the same, yet it makes the kernel start two timers on every port whenever one port changes
-    (br_port_state_selection, net/bridge/br_stp.c): with 900 ports a third of an attach.
+    It does not snoop on multicast memberships.  Without a querier, which our bridges never are, snooping sends
+    multicast to every port all the same, yet it makes the kernel start two timers on every port whenever one port
+    changes (br_port_state_selection, net/bridge/br_stp.c): with 900 ports a fifth of an attach.
     """
 
     name: str
