@@ -140,7 +140,8 @@ def test_an_endpoint_with_a_port(world: World) -> None:
     ports = (PortSpec(port=80, host_port=8081),)
     change = world.planner.attach("ns0", EndpointSpec(network="br0", ports=ports))
     assert lines(change) == [
-        "ip link add veth<id7> type veth peer name eth0 address 02:42:0a:00:00:02 netns ns0",
+        "ip link add veth<id7> numtxqueues 1 numrxqueues 1 type veth"
+        " peer name eth0 address 02:42:0a:00:00:02 numtxqueues 1 numrxqueues 1 netns ns0",
         "ip link set veth<id7> alias fairlead:<id>",
         "sysctl -e -qw net/ipv6/conf/veth<id7>/disable_ipv6=1",
         "ip -n ns0 addr add 10.0.0.2/24 brd + dev eth0",

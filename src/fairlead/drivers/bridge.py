@@ -98,6 +98,7 @@ class Bridge:
                 owner_mark(endpoint.id),
                 peer_mac=endpoint.mac,
                 mtu=mtu(network),
+                queues=1,
             ),
             # A port is no interface to speak IPv6 on; else the host had routes, and joined groups, for each.
             SetSysctl(f"net/ipv6/conf/{port}/disable_ipv6", "1", link=link_name(HOST, port), optional=True),

@@ -32,7 +32,7 @@ _ROUTE = struct.Struct("=BBBBBBBBI")
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER = 1, 3, 4, 10
 _IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_AF_SPEC, _IFLA_NET_NS_FD = 18, 20, 26, 28
-_IFLA_EXT_MASK = 29
+_IFLA_EXT_MASK, _IFLA_NUM_TX_QUEUES, _IFLA_NUM_RX_QUEUES = 29, 31, 32
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_INFO_SLAVE_KIND, _IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
 _IFLA_INET6_ADDR_GEN_MODE = 8
 _ADDR_GEN_MODE_NONE = 1
@@ -107,12 +107,15 @@ def add_bridge(name: str, *, mac: str, mtu: int = 0) -> Message:
     return Message(_NEWLINK, _NEW, _link_body(text(_IFLA_IFNAME, name), _mac(mac), _mtu(mtu), info))
 
 
-def add_veth(name: str, peer: str, *, peer_fd: int = -1, mac: str = "", peer_mac: str = "", mtu: int = 0) -> Message:
+def add_veth(
+    name: str, peer: str, *, peer_fd: int = -1, mac: str = "", peer_mac: str = "", mtu: int = 0, queues: int = 0
+) -> Message:
     """`ip link add NAME type veth peer name PEER`, the peer put in the namespace of a descriptor (-1: here)."""
+    each = u32(_IFLA_NUM_TX_QUEUES, queues) + u32(_IFLA_NUM_RX_QUEUES, queues) if queues else b""
 
     def end(name: str, mac: str, fd: int) -> bytes:
         place = u32(_IFLA_NET_NS_FD, fd) if fd >= 0 else b""
-        return text(_IFLA_IFNAME, name) + _mac(mac) + _mtu(mtu) + place
+        return text(_IFLA_IFNAME, name) + _mac(mac) + _mtu(mtu) + each + place
 
     other = attribute(_VETH_INFO_PEER, _link_body(end(peer, peer_mac, peer_fd)))
     info = nested(_IFLA_LINKINFO, text(_IFLA_INFO_KIND, "veth"), nested(_IFLA_INFO_DATA, other))

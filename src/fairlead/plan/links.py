@@ -63,7 +63,12 @@ class AddBridge(NetlinkStep):
 
 @dataclass(frozen=True, slots=True)
 class AddVeth(NetlinkStep):
-    """A veth pair with its ends in two namespaces.  An empty MAC is left to the kernel."""
+    """A veth pair with its ends in two namespaces.  An empty MAC is left to the kernel.
+
+    So is a number of queues of 0: then it makes one queue for each processor and uses the first, but for turning off
+    the others it waits until every processor has passed through its scheduler (veth_init_queues, drivers/net/veth.c),
+    twice.  On a busy machine those are milliseconds.
+    """
 
     namespace: str
     name: str
@@ -73,6 +78,7 @@ class AddVeth(NetlinkStep):
     mac: str = ""
     peer_mac: str = ""
     mtu: int = 0
+    queues: int = 0
 
     def make(self, batch: Batch) -> None:
         message = rtnetlink.add_veth(
@@ -82,6 +88,7 @@ class AddVeth(NetlinkStep):
             mac=self.mac,
             peer_mac=self.peer_mac,
             mtu=self.mtu,
+            queues=self.queues,
         )
         batch.add(message, f"cannot make the veth pair {self.name}, {self.peer}")
         batch.flush()
@@ -107,8 +114,11 @@ class AddVeth(NetlinkStep):
         return fact.kind if fact else ""
 
     def shell(self) -> tuple[str, ...]:
+        more = f" mtu {self.mtu}" if self.mtu else ""
+        more += f" numtxqueues {self.queues} numrxqueues {self.queues}" if self.queues else ""
+
         def end(name: str, mac: str) -> str:
-            return name + (f" address {mac}" if mac else "") + (f" mtu {self.mtu}" if self.mtu else "")
+            return name + (f" address {mac}" if mac else "") + more
 
         netns = f" netns {netns_word(self.peer_namespace)}" if self.peer_namespace != self.namespace else ""
         one, other = end(self.name, self.mac), end(self.peer, self.peer_mac)
