@@ -48,7 +48,9 @@ def kernel_state(host: Host) -> dict[str, Any]:
                     if not a["local"].startswith("fe80")
                 ),
             }
-        found[name] = (links, sorted(json.dumps(r, sort_keys=True) for r in host.json("ip", *where, "-j", "route")))
+        # Whether a route is ``linkdown`` the kernel notices in its own time (linkwatch), also after a command ended.
+        routes = [route | {"flags": []} for route in host.json("ip", *where, "-j", "route")]
+        found[name] = (links, sorted(json.dumps(route, sort_keys=True) for route in routes))
     found["rules"] = host.sh("nft list ruleset")
     found["forward"] = host.sh("cat /proc/sys/net/ipv4/ip_forward")
     return found
