@@ -37,7 +37,7 @@ class AddBridge(NetlinkStep):
         batch.add(rtnetlink.set_link(self.name, alias=self.alias), f"cannot mark the bridge {self.name}")
 
     def unmake(self, batch: Batch) -> None:
-        _delete_ours(batch, self.name, self.alias, mac=self.mac)
+        delete_ours(batch, self.name, self.alias, mac=self.mac)
 
     def check(self, kernel: Kernel) -> State:
         with kernel.socket(self.namespace) as socket:
@@ -95,7 +95,7 @@ class AddVeth(NetlinkStep):
         batch.add(rtnetlink.set_link(self.name, alias=self.alias), f"cannot mark the interface {self.name}")
 
     def unmake(self, batch: Batch) -> None:
-        _delete_ours(batch, self.name, self.alias)
+        delete_ours(batch, self.name, self.alias)
 
     def check(self, kernel: Kernel) -> State:
         ends = ((self.namespace, self.name), (self.peer_namespace, self.peer))
@@ -134,7 +134,7 @@ class AddVeth(NetlinkStep):
         return (link_name(self.namespace, self.name), link_name(self.peer_namespace, self.peer))
 
 
-def _delete_ours(batch: Batch, name: str, alias: str, *, mac: str = "") -> None:
+def delete_ours(batch: Batch, name: str, alias: str, *, mac: str = "") -> None:
     """Delete a link that carries our mark; anybody else's of that name stays.
 
     If we died right after making it, it has no mark yet; then our MAC, or a veth of that name, will do.
@@ -152,7 +152,8 @@ class SetLink(NetlinkStep):
     """A link is up and has a master, as given (empty: left alone).
 
     A port of a bridge is in hairpin mode: where br_netfilter is on, a container's packet to its own published port is
-    redirected inside the bridge and has to leave by the port that it came in by.
+    redirected inside the bridge and has to leave by the port that it came in by.  An isolated port reaches the bridge
+    itself, but no other isolated port.
     """
 
     namespace: str
@@ -160,6 +161,7 @@ class SetLink(NetlinkStep):
     master: str = ""
     up: bool = True
     link_local: bool = True
+    isolated: bool = False
 
     def make(self, batch: Batch) -> None:
         what = f"cannot set up the interface {self.name}"
@@ -171,7 +173,7 @@ class SetLink(NetlinkStep):
         if self.master:
             # Up last: each change to a link that is up makes the kernel go through all IPv6 routes of the host.
             batch.add(rtnetlink.set_link(self.name, master=master), what)
-            batch.add(rtnetlink.set_port(self.name, hairpin=True, up=up), what)
+            batch.add(rtnetlink.set_port(self.name, hairpin=True, isolated=self.isolated, up=up), what)
         else:
             batch.add(rtnetlink.set_link(self.name, up=up), what)
 
@@ -185,7 +187,7 @@ class SetLink(NetlinkStep):
             if fact is None:
                 return State.MISSING
             master = rtnetlink.get_link(socket, self.master) if self.master else None
-        if self.master and (master is None or fact.master != master.index):
+        if self.master and (master is None or fact.master != master.index or fact.isolated != self.isolated):
             return State.MISSING
         return State.HOLDS if fact.up or not self.up else State.MISSING
 
@@ -195,8 +197,9 @@ class SetLink(NetlinkStep):
             lines.append(ip(self.namespace, f"link set {self.name} addrgenmode none"))
         up = " up" if self.up else ""
         if self.master:
+            isolated = " isolated on" if self.isolated else ""
             lines.append(ip(self.namespace, f"link set {self.name} master {self.master}"))
-            lines.append(ip(self.namespace, f"link set {self.name}{up} type bridge_slave hairpin on"))
+            lines.append(ip(self.namespace, f"link set {self.name}{up} type bridge_slave hairpin on{isolated}"))
         elif up:
             lines.append(ip(self.namespace, f"link set {self.name}{up}"))
         return tuple(lines)

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class SetSysctl(Step):
     """A setting of the host, written with slashes (``net/ipv4/ip_forward``); `before` is what revert restores.
 
-    With `link` the setting belongs to that interface (``link:…``) and goes with it.  With `optional` a kernel without
-    the setting needs nothing set: one without IPv6, for instance.
+    With `link` the setting belongs to that interface (``link:…``) and goes with it.  With `optional` a kernel that has
+    no such setting (one without IPv6) is no error.
     """
 
     name: str
@@ -34,11 +34,11 @@ class SetSysctl(Step):
             sysctl.write(self.name, self.before)
 
     def check(self, kernel: Kernel) -> State:
-        found = sysctl.read(self.name)
-        return State.HOLDS if found == self.value or (self.optional and found is None) else State.MISSING
+        value = sysctl.read(self.name)
+        return State.HOLDS if value == self.value or (self.optional and value is None) else State.MISSING
 
     def shell(self) -> tuple[str, ...]:
-        return (f"sysctl {'-e ' if self.optional else ''}-qw {self.name}={self.value}",)
+        return (f"sysctl -{'e' * self.optional}qw {self.name}={self.value}",)
 
     def unshell(self) -> tuple[str, ...]:
         return (f"sysctl -qw {self.name}={self.before}",) if self.before else ()
