@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from fairlead.model import Address, Endpoint, PublishedPort
+from fairlead.model import Address, Endpoint, PublishedPort, text_of
 from fairlead.plan import Step
 from fairlead.plan.firewall import AddElement, AddTable
 from fairlead.plan.ports import HoldPort
@@ -181,7 +181,7 @@ def target_of(port: PublishedPort, addresses: Iterable[Address]) -> Address:
 
 def _redirected(port: PublishedPort, target: Address) -> AddElement:
     name = f"ports{port.host_ip.version}"
-    value = f"{target} . {port.port}"
+    value = f"{text_of(target)} . {port.port}"
     if port.host_ip.is_unspecified:
         return AddElement(f"{name}_any", f"{port.protocol} . {port.host_port}", value)
     return AddElement(name, f"{port.protocol} . {port.host_ip} . {port.host_port}", value)

@@ -10,7 +10,7 @@ import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import IPv6Network, ip_interface
+from ipaddress import IPv6Network
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
@@ -43,6 +43,7 @@ from fairlead.model import (
     Sandbox,
     check_ifname,
     check_name,
+    interface_of,
     new_id,
 )
 from fairlead.plan import Plan, Step
@@ -420,7 +421,7 @@ class Planner:
                 self._check_address_is_free(network, address)
             else:
                 pool, address = self._free_address(network, pools)
-            found.append(ip_interface(f"{address}/{pool.subnet.prefixlen}"))
+            found.append(interface_of(address, pool.subnet.prefixlen))
         for address in wanted.values():
             raise Invalid(f"address {address}: network {network.name} has no IPv{address.version} subnet")
         return tuple(found)
@@ -441,7 +442,7 @@ class Planner:
             if not address.is_link_local:
                 raise Invalid(f"address {address} is not link-local: 169.254.0.0/16 and fe80::/64 are")
             self._check_address_is_free(network, address)
-        return tuple(ip_interface(f"{address}/{16 if address.version == 4 else 64}") for address in spec.link_local_ips)
+        return tuple(interface_of(address, 16 if address.version == 4 else 64) for address in spec.link_local_ips)
 
     def _check_address_is_free(self, network: Network, address: Address) -> None:
         if isinstance(holder := self._store.owner(f"address:{network.id}:{address}"), Endpoint):

@@ -207,15 +207,16 @@ def test_an_endpoint_with_a_port(world: World) -> None:
     ports = (PortSpec(port=80, host_port=8081),)
     change = world.planner.attach("ns0", EndpointSpec(network="br0", ports=ports))
     assert lines(change) == [
-        "ip link add veth<id7> type veth peer name eth0 address 02:42:0a:00:00:02 netns ns0",
+        "ip link add veth<id7> numtxqueues 1 numrxqueues 1 type veth"
+        " peer name eth0 address 02:42:0a:00:00:02 numtxqueues 1 numrxqueues 1 netns ns0",
         "ip link set veth<id7> alias fairlead:<id>",
-        "ip link set veth<id7> addrgenmode none",
-        "ip link set veth<id7> master br0 up",
-        "ip link set veth<id7> type bridge_slave hairpin on",
+        "sysctl -eqw net/ipv6/conf/veth<id7>/disable_ipv6=1",
         "ip -n ns0 addr add 10.0.0.2/24 brd + dev eth0",
         "ip -n ns0 link set eth0 addrgenmode none",
         "ip -n ns0 link set eth0 up",
         "ip -n ns0 route add default via 10.0.0.1 dev eth0",
+        "ip link set veth<id7> master br0",
+        "ip link set veth<id7> up type bridge_slave hairpin on",
         "nft add element inet fairlead ports4_any '{ tcp . 8081 : 10.0.0.2 . 80 }'",
         "nft add element inet fairlead relayed_any '{ ipv6 . tcp . 8081 }'",
     ]
@@ -248,7 +249,7 @@ def test_a_network_of_higher_priority_takes_the_default_route_at_once(world: Wor
     world.do(world.planner.attach("ns0", EndpointSpec(network="br0")))
     change = world.planner.attach("ns0", EndpointSpec(network="br1", priority=1))
     assert change.undo.unshell() == ["ip -n ns0 route del default via 10.0.0.1 dev eth0"]
-    assert change.plan.shell()[-1] == "ip -n ns0 route add default via 10.0.1.1 dev eth1"
+    assert "ip -n ns0 route add default via 10.0.1.1 dev eth1" in change.plan.shell()
     world.do(change)
     change = world.planner.detach("ns0", "br1")
     assert change.plan.shell() == ["ip -n ns0 route add default via 10.0.0.1 dev eth0"]

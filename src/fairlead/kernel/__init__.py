@@ -13,6 +13,7 @@ from fairlead.kernel.namespaces import Namespaces, open_namespace
 from fairlead.kernel.netlink import Message, NetlinkError, Socket
 from fairlead.kernel.nftables import Nftables
 from fairlead.kernel.ports import Ports
+from fairlead.model import HOST
 
 __all__ = ["Batch", "Kernel", "NetlinkError"]
 
@@ -50,10 +51,11 @@ class Batch:
     def find(self, link: str) -> int | None:
         """The index of a link, or None if there is no such link."""
         if link not in self._indices:
-            fact = self.link(link)
-            if fact is None:
+            self.flush()
+            index = rtnetlink.link_index(self.socket, link)
+            if index is None:
                 return None
-            self._indices[link] = fact.index
+            self._indices[link] = index
         return self._indices[link]
 
     def index(self, link: str) -> int:
@@ -91,16 +93,28 @@ class Kernel:
         self.nft = Nftables()
         self.firewalls = Firewalls(self.nft)
         self.ports = Ports()
+        self._idle: list[Socket] = []
 
     @contextlib.contextmanager
     def socket(self, namespace: str) -> Iterator[Socket]:
-        """A route netlink socket in the namespace at this path (empty: the host's)."""
-        with self.namespaces.entered(namespace):
-            socket = Socket()
+        """A route netlink socket in the namespace at this path (empty: the host's).
+
+        The host's are used again, unless an error may have left an answer unread.
+        """
+        socket = self._idle.pop() if namespace == HOST and self._idle else self._open(namespace)
+        good = False
         try:
             yield socket
+            good = True
         finally:
-            socket.close()
+            if good and namespace == HOST:
+                self._idle.append(socket)
+            else:
+                socket.close()
+
+    def _open(self, namespace: str) -> Socket:
+        with self.namespaces.entered(namespace):
+            return Socket()
 
     @contextlib.contextmanager
     def batch(self, namespace: str) -> Iterator[Batch]:

@@ -28,7 +28,7 @@ class AddTable(Step):
         kernel.nft.run(f"add table {FAMILY_TABLE}\ndelete table {FAMILY_TABLE}\n")
 
     def check(self, kernel: Kernel) -> State:
-        return State.HOLDS if kernel.nft.list(f"table {FAMILY_TABLE}") else State.MISSING
+        return State.HOLDS if kernel.nft.has_table(FAMILY_TABLE) else State.MISSING
 
     def transaction(self, elements: Sequence[AddElement] = ()) -> str:
         """The commands that exchange whatever table is there for ours with these elements, in one moment."""

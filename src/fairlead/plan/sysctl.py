@@ -27,8 +27,7 @@ class SetSysctl(Step):
     optional: bool = False
 
     def apply(self, kernel: Kernel) -> None:
-        if not self.optional or sysctl.read(self.name) is not None:
-            sysctl.write(self.name, self.value)
+        sysctl.write(self.name, self.value, optional=self.optional)
 
     def revert(self, kernel: Kernel) -> None:
         if self.before and sysctl.read(self.name) == self.value:
