@@ -34,7 +34,7 @@ def open_here(directory: Path, fault: Callable[[str], None] = lambda point: None
     paths = Paths(state=directory / "state", run=directory / "run")
     store = Store(paths.store, KINDS)
     store.fault = fault
-    engine = Engine(store, Executor(Kernel(), fault), paths)
+    engine = Engine(store, Executor(Kernel(paths.run), fault), paths)
     engine.recover()
     return engine
 

@@ -19,6 +19,7 @@ from fairlead.paths import Paths
 from fairlead.plan import Plan
 from fairlead.plan.executor import Executor
 from fairlead.plan.firewall import AddElement
+from fairlead.plan.ports import HoldPort
 from fairlead.plan.sysctl import SetSysctl
 from fairlead.planner import Change, Planner
 from fairlead.publishing import Publisher
@@ -59,7 +60,7 @@ class Engine:
         facts = KernelFacts(executor.kernel)
         self.store = store
         self.catalog = Catalog(store)
-        publisher = Publisher(store, free_port=facts.free_port, is_free=facts.port_is_free, ipv6=facts.has_ipv6())
+        publisher = Publisher(store, pick=facts.pick_port, ipv6=facts.has_ipv6())
         self.planner = Planner(store, self.catalog, facts, publisher, paths.namespaces)
         self._executor = executor
         self._namespaces = paths.namespaces
@@ -68,8 +69,12 @@ class Engine:
 
     def perform(self, make: Callable[P, Change[R]], *args: P.args, **kwargs: P.kwargs) -> R:
         """Make the change and carry it out: ``engine.perform(engine.planner.attach, "ns0", spec)``."""
+        with self._executor.kernel.ports.picks():
+            return self._perform(lambda: make(*args, **kwargs))
+
+    def _perform(self, make: Callable[[], Change[R]]) -> R:
         with self._lock:
-            change = make(*args, **kwargs)
+            change = make()
             busy = {record.id for record in (*change.add, *change.replace, *change.remove)}
             if busy & self._busy:
                 raise Conflict("another request is changing the same object right now: try again")
@@ -104,7 +109,7 @@ class Engine:
 
     def explain(self, make: Callable[P, Change[R]], *args: P.args, **kwargs: P.kwargs) -> list[str]:
         """The shell lines that the same call to `perform` would amount to; nothing is changed."""
-        with self._lock:
+        with self._executor.kernel.ports.picks(), self._lock:
             change = make(*args, **kwargs)
         return [*change.undo.unshell(), *change.plan.shell()]
 
@@ -115,6 +120,7 @@ class Engine:
 
         What cannot be repaired is logged and does not keep the daemon from starting.
         """
+        self._executor.kernel.ports.find()
         self._finish_half_done()
         self._executor.apply(self.base())
         self._close_dead_sandboxes()
@@ -123,6 +129,11 @@ class Engine:
             self._repair(record)
         self._remove_orphans()
         self._make_predefined()
+
+    def close(self) -> None:
+        """Let go of the store and of the keeper of the ports, which goes on holding them."""
+        self.store.close()
+        self._executor.kernel.ports.close()
 
     def base(self) -> Plan:
         """What all networks stand on: forwarding, and the firewall's table."""
@@ -149,6 +160,7 @@ class Engine:
         for network in self._all(Network):
             self.perform(self.planner.remove_network, network.id, predefined=True)
         self._executor.revert(self.base() + Plan((TABLE,)))
+        self._executor.kernel.ports.end()
         self.store.keep(IP_FORWARD, None)
 
     def explain_reset(self) -> list[str]:
@@ -236,6 +248,8 @@ class Engine:
             if str(path) not in paths:
                 log.warning("removing the orphaned network namespace %s", path)
                 kernel.namespaces.remove(str(path))
+        plans = map(self.planner.plan_of, self._all(Endpoint))
+        kernel.ports.keep_only(step.key() for plan in plans for step in plan if isinstance(step, HoldPort))
         bridges = {network.ifname for network in self._all(Network)}
         for bridge in kernel.firewalls.bridges() - bridges:
             for chain in kernel.firewalls.marked(bridge):

@@ -123,7 +123,7 @@ def test_killed_at_every_boundary(world: None, name: str, tmp_path: Path) -> Non
         outcomes.add(" ".join(sorted(one.name for one in engine.catalog.networks() + engine.catalog.sandboxes())))
         assert_usable(engine)
         assert_nothing_left(engine)
-        engine.store.close()
+        engine.close()
         if passed >= 0:
             break
         point += 1

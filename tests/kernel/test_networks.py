@@ -313,8 +313,8 @@ def test_what_others_take_away_comes_back(engine: Engine, serve: object) -> None
 def test_recovery_mends_what_was_broken_by_hand_and_clears_orphans(engine: Engine, tmp_path: Path) -> None:
     make_network(engine, "a", "10.0.1.0/24")
     join(engine, "one", "a", PortSpec(port=80, host_port=8081))
-    engine.store.close()
     engine._executor.kernel.ports.release([("tcp", ip_address(one), 8081) for one in ("0.0.0.0", "::")])
+    engine.close()
     sh("ip link del dev a; nft delete table inet fairlead; ip netns del one")
     sh("ip link add stray type bridge; ip link set stray alias fairlead:0123456789")
     sh(f"mkdir -p {tmp_path}/run/netns; touch {tmp_path}/run/netns/gone")

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 from fairlead.kernel import rtnetlink
 from fairlead.kernel.firewalls import Firewalls
@@ -84,13 +85,16 @@ class Batch:
 
 
 class Kernel:
-    """Handed to every step; opens what the steps need.  Safe to use from several threads."""
+    """Handed to every step; opens what the steps need.  `run` is the instance's run directory.
 
-    def __init__(self) -> None:
+    Safe to use from several threads.
+    """
+
+    def __init__(self, run: Path) -> None:
         self.namespaces = Namespaces()
         self.nft = Nftables()
         self.firewalls = Firewalls(self.nft)
-        self.ports = Ports()
+        self.ports = Ports(run)
 
     @contextlib.contextmanager
     def socket(self, namespace: str) -> Iterator[Socket]:

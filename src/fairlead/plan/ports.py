@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class HoldPort(Step):
-    """A socket in the daemon that keeps a port from other programs; see `fairlead.kernel.ports`.
+    """A socket in the keeper that keeps a port from other programs; see `fairlead.kernel.ports`.
 
     No line can be typed for it: a shell holds no sockets.
     """
@@ -29,20 +29,23 @@ class HoldPort(Step):
 
     @staticmethod
     def apply_together(kernel: Kernel, steps: Sequence[Step]) -> None:
-        kernel.ports.hold({step._key(): step._target() for step in steps if isinstance(step, HoldPort)})
+        kernel.ports.hold({step.key(): step._target() for step in steps if isinstance(step, HoldPort)})
 
     @staticmethod
     def revert_together(kernel: Kernel, steps: Sequence[Step]) -> None:
-        kernel.ports.release([step._key() for step in steps if isinstance(step, HoldPort)])
+        kernel.ports.release([step.key() for step in steps if isinstance(step, HoldPort)])
 
-    def _key(self) -> Key:
+    def key(self) -> Key:
+        """What names the port among those held."""
         return (self.port.protocol, self.port.host_ip, self.port.host_port)
 
     def _target(self) -> Target | None:
         return (self.relay_to, self.port.port) if self.relay_to else None
 
     def check(self, kernel: Kernel) -> State:
-        return State.HOLDS if kernel.ports.held(self._key()) else State.MISSING
+        if not kernel.ports.holds(self.key()):
+            return State.MISSING
+        return State.HOLDS if kernel.ports.target(self.key()) == self._target() else State.DIFFERS
 
     def shell(self) -> tuple[str, ...]:
         return ()

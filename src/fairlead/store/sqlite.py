@@ -37,7 +37,7 @@ class Store:
         """Open or make the file at `path`; raises `FairleadError` when it cannot be used."""
         self._lock = threading.RLock()
         self._records: dict[type[Record], dict[str, Record]] = {kind: {} for kind in kinds}
-        self._claims: dict[str, tuple[type[Record], str]] = {}
+        self._claims = _Claims()
         self._undo: list[Callable[[], None]] | None = None
         self.fault: Callable[[str], None] = lambda point: None
         """Called after each commit, so that tests can kill the process there."""
@@ -59,7 +59,7 @@ class Store:
                 self._records[kind][id_] = decode(kind, body)
         for claim, name, id_ in self._db.execute("select name, kind, id from claim"):
             if kind := kinds.get(name):
-                self._claims[claim] = (kind, id_)
+                self._claims.take(claim, (kind, id_))
 
     # Reading
 
@@ -75,6 +75,14 @@ class Store:
         """The record that holds `claim` (see `Record.claims`)."""
         held = self._claims.get(claim)
         return self._records[held[0]][held[1]] if held else None
+
+    def owners(self, stem: str) -> list[tuple[str, Record]]:
+        """The claims ``STEM@REST``, as REST with the record that holds it."""
+        found = []
+        for claim in self._claims.stems.get(stem, ()):
+            kind, id_ = self._claims[claim]
+            found.append((claim.partition("@")[2], self._records[kind][id_]))
+        return found
 
     def setting(self, name: str) -> str | None:
         """A single value that belongs to no record, such as a sysctl's value before we changed it."""
@@ -161,21 +169,43 @@ class Store:
         self._db.executemany("delete from claim where name = ?", [(claim,) for claim in drop])
         self._db.executemany("insert into claim values (?, ?, ?)", [(claim, kind.__name__, id_) for claim in add])
         for claim in drop:
-            del self._claims[claim]
+            self._claims.free(claim)
         for claim in add:
-            self._claims[claim] = (kind, id_)
+            self._claims.take(claim, (kind, id_))
 
         def undo() -> None:
             for claim in add:
-                del self._claims[claim]
+                self._claims.free(claim)
             for claim in drop:
-                self._claims[claim] = (kind, id_)
+                self._claims.take(claim, (kind, id_))
 
         self._on_rollback(undo)
 
     def _on_rollback(self, undo: Callable[[], None]) -> None:
         assert self._undo is not None, "written outside a transaction"
         self._undo.append(undo)
+
+
+class _Claims(dict[str, tuple[type[Record], str]]):
+    """Claims and who holds them; `stems` are those of the form ``STEM@REST``, by their stem."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stems: dict[str, set[str]] = {}
+
+    def take(self, claim: str, owner: tuple[type[Record], str]) -> None:
+        self[claim] = owner
+        stem, at, _ = claim.partition("@")
+        if at:
+            self.stems.setdefault(stem, set()).add(claim)
+
+    def free(self, claim: str) -> None:
+        del self[claim]
+        stem, at, _ = claim.partition("@")
+        if at:
+            self.stems[stem].discard(claim)
+            if not self.stems[stem]:
+                del self.stems[stem]
 
 
 def _restore(held: dict[str, Record], id_: str, old: Record | None) -> None:
