@@ -19,7 +19,7 @@ from fairlead.paths import Paths
 from fairlead.plan import Plan
 from fairlead.plan.executor import Executor
 from fairlead.plan.firewall import AddElement
-from fairlead.plan.ports import HoldPort
+from fairlead.plan.ports import HoldPort, RedirectFlows
 from fairlead.plan.sysctl import SetSysctl
 from fairlead.planner import Change, Planner
 from fairlead.publishing import Publisher
@@ -225,6 +225,7 @@ class Engine:
             if isinstance(step, AddElement)
         ]
         self._executor.kernel.nft.run(TABLE.transaction(elements))
+        RedirectFlows.forget_stale(self._executor.kernel, elements)
 
     def _repair(self, record: Record) -> None:
         try:

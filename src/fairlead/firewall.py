@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from fairlead.model import Address, Endpoint, Network, PublishedPort
 from fairlead.plan import Step
 from fairlead.plan.firewall import AddElement, AddTable
-from fairlead.plan.ports import HoldPort
+from fairlead.plan.ports import HoldPort, RedirectFlows
 
 TABLE = AddTable(
     """\
@@ -32,8 +32,9 @@ TABLE = AddTable(
 	map ports6_any { type inet_proto . inet_service : ipv6_addr . inet_service; }
 	chain protect {
 		type filter hook prerouting priority raw; policy accept;
-		# Our bridges route 127.0.0.0/8, so that published ports answer there; sandboxes must not reach it.
-		iifname @bridges ip daddr 127.0.0.0/8 drop
+		# Our bridges route 127.0.0.0/8, so that published ports answer there.  Sandboxes must not reach it, nor may a
+		# machine of the local network: its packet would be redirected before the kernel finds it impossible.
+		iifname != "lo" ip daddr 127.0.0.0/8 drop
 	}
 	chain prerouting {
 		type nat hook prerouting priority dstnat; policy accept;
@@ -106,7 +107,8 @@ def target_of(port: PublishedPort, addresses: Iterable[Address]) -> Address:
 
 def _element(port: PublishedPort, target: Address) -> AddElement:
     name = f"ports{port.host_ip.version}"
+    key = f"{port.protocol} . {port.host_ip} . {port.host_port}"
     value = f"{target} . {port.port}"
     if port.host_ip.is_unspecified:
-        return AddElement(f"{name}_any", f"{port.protocol} . {port.host_port}", value)
-    return AddElement(name, f"{port.protocol} . {port.host_ip} . {port.host_port}", value)
+        name, key = f"{name}_any", f"{port.protocol} . {port.host_port}"
+    return AddElement(name, key, value) if port.protocol == "tcp" else RedirectFlows(name, key, value, port, target)

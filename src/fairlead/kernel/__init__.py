@@ -11,7 +11,7 @@ from pathlib import Path
 from fairlead.kernel import rtnetlink
 from fairlead.kernel.firewalls import Firewalls
 from fairlead.kernel.namespaces import Namespaces, open_namespace
-from fairlead.kernel.netlink import Message, NetlinkError, Socket
+from fairlead.kernel.netlink import NETLINK_ROUTE, Message, NetlinkError, Socket
 from fairlead.kernel.nftables import Nftables
 from fairlead.kernel.ports import Ports
 
@@ -97,10 +97,10 @@ class Kernel:
         self.ports = Ports(run)
 
     @contextlib.contextmanager
-    def socket(self, namespace: str) -> Iterator[Socket]:
-        """A route netlink socket in the namespace at this path (empty: the host's)."""
+    def socket(self, namespace: str, protocol: int = NETLINK_ROUTE) -> Iterator[Socket]:
+        """A netlink socket in the namespace at this path (empty: the host's)."""
         with self.namespaces.entered(namespace):
-            socket = Socket()
+            socket = Socket(protocol)
         try:
             yield socket
         finally:

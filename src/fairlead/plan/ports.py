@@ -1,4 +1,4 @@
-"""The step that holds a published port on the host."""
+"""The steps of a published port: hold it on the host, and redirect it to an endpoint."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fairlead.kernel import conntrack, rtnetlink
+from fairlead.kernel.netlink import NETLINK_NETFILTER
 from fairlead.kernel.ports import Key, Target
-from fairlead.model import Address, PublishedPort
+from fairlead.model import HOST, Address, Protocol, PublishedPort
+from fairlead.plan.firewall import AddElement
 from fairlead.plan.step import State, Step
 
 if TYPE_CHECKING:
@@ -52,3 +55,81 @@ class HoldPort(Step):
 
     def unshell(self) -> tuple[str, ...]:
         return ()
+
+
+@dataclass(frozen=True, slots=True)
+class RedirectFlows(AddElement):
+    """The map element of a published port whose flows do not end by themselves: UDP and SCTP.
+
+    The kernel asks the map at a flow's first packet only.  A client that goes on sending from one port would for ever
+    be answered by whom it found at first: a container that is gone, or, before the port was published, nobody.  So
+    with the element its old flows go: those to the published address and port whose answers come from elsewhere.
+    """
+
+    port: PublishedPort | None = None
+    target: Address | None = None
+
+    def channel(self) -> object:
+        return "nft and flows"
+
+    @staticmethod
+    def apply_together(kernel: Kernel, steps: Sequence[Step]) -> None:
+        AddElement.apply_together(kernel, steps)
+        RedirectFlows.forget_stale(kernel, steps)
+
+    @staticmethod
+    def revert_together(kernel: Kernel, steps: Sequence[Step]) -> None:
+        AddElement.revert_together(kernel, steps)
+        RedirectFlows.forget_stale(kernel, steps, redirected=False)
+
+    @staticmethod
+    def forget_stale(kernel: Kernel, steps: Sequence[Step], *, redirected: bool = True) -> None:
+        """Delete the flows that lead elsewhere than these steps say, or than (if not `redirected`) without them."""
+        wanted: dict[tuple[int, Protocol], dict[int, list[RedirectFlows]]] = {}
+        for step in steps:
+            if isinstance(step, RedirectFlows) and step.port:
+                ports = wanted.setdefault((step.port.host_ip.version, step.port.protocol), {})
+                ports.setdefault(step.port.host_port, []).append(step)
+        if not wanted:
+            return
+        with kernel.socket(HOST, NETLINK_NETFILTER) as netfilter, kernel.socket(HOST) as route:
+            for (version, protocol), ports in wanted.items():
+                # The kernel goes through all flows for each question, so many ports are one question.
+                only = next(iter(ports)) if len(ports) == 1 else 0
+                found = conntrack.flows(netfilter, version, protocol, only)
+                found = [flow for flow in found if flow.destination[1] in ports]
+                local = {address.interface.ip for address in rtnetlink.addresses(route)} if found else set()
+                conntrack.forget(
+                    netfilter,
+                    [
+                        flow
+                        for flow in found
+                        for step in ports[flow.destination[1]]
+                        if step._is_for(flow, local) and flow.answers != step._answers(flow, redirected)
+                    ],
+                )
+
+    def _is_for(self, flow: conntrack.Flow, local: set[Address]) -> bool:
+        assert self.port is not None
+        address = flow.destination[0]
+        if self.port.host_ip.is_unspecified:
+            return address in local or address.is_loopback
+        return address == self.port.host_ip
+
+    def _answers(self, flow: conntrack.Flow, redirected: bool) -> Target:
+        assert self.port is not None
+        assert self.target is not None
+        return (self.target, self.port.port) if redirected else flow.destination
+
+    def shell(self) -> tuple[str, ...]:
+        return (*AddElement.shell(self), f"{self._forget_line()} || true")
+
+    def unshell(self) -> tuple[str, ...]:
+        return (*AddElement.unshell(self), f"{self._forget_line()} --dst-nat {self.target} || true")
+
+    def _forget_line(self) -> str:
+        """Without a match the program fails, which is no error here."""
+        assert self.port is not None
+        family = "" if self.port.host_ip.version == 4 else " -f ipv6"
+        where = "" if self.port.host_ip.is_unspecified else f" --orig-dst {self.port.host_ip}"
+        return f"conntrack -D{family} -p {self.port.protocol}{where} --orig-port-dst {self.port.host_port}"
