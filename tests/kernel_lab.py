@@ -74,8 +74,15 @@ def assert_consistent(engine: Engine) -> None:
     assert on_disk - {"/run/netns/internet"} == paths
     ports = [port for endpoint in engine.store.all(Endpoint) for port in endpoint.ports if port.host_ip.version == 4]
     assert sum(len(elements().get(name, ())) for name in ("ports4", "ports4_any")) == len(ports)
+    assert held_ports() == {str(port) for endpoint in engine.store.all(Endpoint) for port in endpoint.ports}
     bridges = {network.ifname for network in engine.store.all(Network) if network.ifname}
     assert set(elements().get("bridges", ())) == bridges
+
+
+def held_ports() -> set[str]:
+    """The ports of this host that a socket waits on, as `PublishedPort` writes them."""
+    lines = [line.split() for line in sh("ss -Hlntu").splitlines()]
+    return {f"{words[4]}/{words[0]}" for words in lines}
 
 
 def namespaces() -> list[str]:

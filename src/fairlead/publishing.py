@@ -70,7 +70,7 @@ class Publisher:
                 return picked
         if not spec.host_port:
             raise Conflict(f"no free {spec.protocol} port is left on this host")
-        raise Conflict(f"all {spec.protocol} ports from {spec.host_port} to {last} are already allocated")
+        raise Conflict(f"all {spec.protocol} ports from {spec.host_port} to {last} are already allocated or in use")
 
     def _name(self, endpoint: Endpoint) -> str:
         sandbox = self._store.get(Sandbox, endpoint.sandbox)
