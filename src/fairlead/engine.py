@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable
+from ipaddress import IPv6Network
 from typing import ParamSpec, TypeVar
 
 from msgspec.structs import replace
 
+from fairlead import ipam
 from fairlead.catalog import Catalog
 from fairlead.errors import Conflict, FairleadError
 from fairlead.firewall import IP_FORWARD, TABLE
@@ -33,6 +35,9 @@ R = TypeVar("R")
 
 KINDS: tuple[type[Record], ...] = (Network, Sandbox, Endpoint, Link)
 """The records that the engine owns."""
+
+UNIQUE_LOCAL = "ipv6-unique-local"
+"""The setting that keeps the instance's IPv6 block."""
 
 DEFAULT_BRIDGE = "fairlead0"
 _PREDEFINED = (
@@ -61,7 +66,7 @@ class Engine:
         self.store = store
         self.catalog = Catalog(store)
         publisher = Publisher(store, pick=facts.pick_port, ipv6=facts.has_ipv6())
-        self.planner = Planner(store, self.catalog, facts, publisher, paths.namespaces)
+        self.planner = Planner(store, self.catalog, facts, publisher, paths.namespaces, self._unique_local())
         self._executor = executor
         self._namespaces = paths.namespaces
         self._lock = threading.Condition(threading.RLock())
@@ -95,9 +100,16 @@ class Engine:
         try:
             self._executor.apply(change.plan)
         except Exception:
+            self._put_back(change)
             self._commit(remove=change.add)
             raise
         self._commit(put=(*change.add, *change.replace), remove=change.remove)
+
+    def _put_back(self, change: Change[R]) -> None:
+        """Make again what was undone of records that stay, such as a default route that was to move."""
+        for record in change.replace:
+            if kept := self.store.get(type(record), record.id):
+                self._repair(kept)
 
     def _commit(self, *, put: Iterable[Record] = (), remove: Iterable[Record] = ()) -> None:
         with self._lock:
@@ -182,6 +194,14 @@ class Engine:
             self._mend_firewall()
             for network in self._all(Network):
                 self._repair(network)
+
+    def _unique_local(self) -> IPv6Network:
+        """This instance's own block, from which networks without an IPv6 subnet of their own get one."""
+        block = self.store.setting(UNIQUE_LOCAL)
+        if block is None:
+            block = str(ipam.unique_local())
+            self.store.keep(UNIQUE_LOCAL, block)
+        return IPv6Network(block)
 
     def _all(self, *kinds: type[R]) -> list[R]:
         return [record for kind in kinds for record in self.store.all(kind)]  # type: ignore[type-var]

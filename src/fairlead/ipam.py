@@ -6,7 +6,8 @@ That nobody else has an address is guaranteed by the store's claims, not here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from ipaddress import IPv4Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from secrets import randbits
 
 from fairlead.errors import Conflict, Invalid
 from fairlead.model import Address, IPNetwork, Pool
@@ -18,10 +19,15 @@ DEFAULT_POOLS: tuple[tuple[IPNetwork, int], ...] = (
 """Docker's: (block, prefix length of the subnets cut from it) (dockerd, default-address-pools)."""
 
 
-def choose_subnet(used: Iterable[IPNetwork]) -> IPNetwork:
-    """The first subnet of the default pools that overlaps nothing in `used`; raises `Conflict` when there is none."""
-    taken = [network for network in used if network.version == 4]
-    for block, length in DEFAULT_POOLS:
+def unique_local() -> IPv6Network:
+    """A block of IPv6 addresses that no other site has: fd00::/8 with 40 random bits (RFC 4193 3.2.2)."""
+    return IPv6Network((0xFD << 120 | randbits(40) << 80, 48))
+
+
+def choose_subnet(used: Iterable[IPNetwork], pools: Iterable[tuple[IPNetwork, int]] = DEFAULT_POOLS) -> IPNetwork:
+    """The first subnet of the pools that overlaps nothing in `used`; raises `Conflict` when there is none."""
+    taken = list(used)
+    for block, length in pools:
         for subnet in block.subnets(new_prefix=length):
             if not any(_overlap(subnet, other) for other in taken):
                 return subnet
@@ -53,6 +59,8 @@ def check_pool(pool: Pool) -> None:
 
 
 def _check_reserved(pool: Pool, address: Address, what: str) -> None:
+    if what == "gateway" and address.version == pool.subnet.version == 6 and address.is_link_local:
+        return  # The usual gateway of an IPv6 network: fe80::1.
     if address not in pool.subnet:
         raise Invalid(f"the {what} {address} is not in the subnet {pool.subnet}")
     if address in unusable(pool.subnet):
@@ -104,15 +112,17 @@ class Hints:
 
     def allocate(self, network_id: str, pool: Pool, taken: Callable[[Address], bool]) -> Address:
         """`first_free` from the hint on."""
-        address = first_free(pool, taken, self._low.get(network_id, 0))
-        self._low[network_id] = self._offset(pool, address)
+        key = f"{network_id}/{pool.subnet.version}"
+        address = first_free(pool, taken, self._low.get(key, 0))
+        self._low[key] = self._offset(pool, address)
         return address
 
     def released(self, network_id: str, pool: Pool, address: Address) -> None:
         """An address is free again."""
+        key = f"{network_id}/{pool.subnet.version}"
         offset = self._offset(pool, address)
-        if 0 <= offset < self._low.get(network_id, 0):
-            self._low[network_id] = offset
+        if 0 <= offset < self._low.get(key, 0):
+            self._low[key] = offset
 
     @staticmethod
     def _offset(pool: Pool, address: Address) -> int:

@@ -109,6 +109,8 @@ class Network(Record, frozen=True, kw_only=True):
     predefined: bool = False
     ifname: str = ""
     """The host interface that carries the network (a bridge), empty where the driver needs none."""
+    adopted: bool = False
+    """The interface was there before the network: its addresses and settings are the network's, it itself is not."""
     phase: Phase = Phase.READY
 
     def claims(self) -> tuple[str, ...]:
@@ -158,10 +160,19 @@ class Endpoint(Record, frozen=True, kw_only=True):
     ifname: str = ""
     host_ifname: str = ""
     addresses: tuple[Interface, ...] = ()
+    """At most one per family."""
+    link_local: tuple[Interface, ...] = ()
+    """Further addresses, of link-local blocks, that the user asked for."""
     gateways: tuple[Address, ...] = ()
-    """Default routes to set in the sandbox, at most one per family; empty where another endpoint has them."""
+    """Default routes to set in the sandbox, at most one per family; empty where another endpoint has them.
+
+    An unspecified address (``0.0.0.0``, ``::``) stands for a default route straight into the interface (ipvlan l3)."""
+    priority: int = 0
+    """Of several endpoints the one with the highest gives the default routes (`fairlead.gateways`)."""
     mac: str = ""
     aliases: tuple[str, ...] = ()
+    links: dict[str, str] = {}
+    """Names that this endpoint alone knows others by: alias → container name or id."""
     ports: tuple[PublishedPort, ...] = ()
     options: dict[str, str] = {}
     phase: Phase = Phase.READY
@@ -170,7 +181,7 @@ class Endpoint(Record, frozen=True, kw_only=True):
         return (
             f"endpoint:{self.network}:{self.sandbox}",
             *((f"link:{self.sandbox}:{self.ifname}",) if self.ifname else ()),
-            *(f"address:{self.network}:{interface.ip}" for interface in self.addresses),
+            *(f"address:{self.network}:{interface.ip}" for interface in (*self.addresses, *self.link_local)),
             *(port.claim() for port in self.ports),
         )
 

@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import ip_interface
+from ipaddress import IPv6Network, ip_interface
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from msgspec.structs import replace
 
-from fairlead import ipam
+from fairlead import gateways, ipam
 from fairlead.catalog import Catalog
 from fairlead.drivers import DRIVERS, driver_named
-from fairlead.drivers.bridge import HOST_BINDING, PREFIX, mac_for
+from fairlead.drivers.bridge import HOST_BINDING, PREFIX
 from fairlead.errors import Conflict, Forbidden, Invalid
+from fairlead.gateways import Candidate
 from fairlead.kernel.firewalls import OtherChain
 from fairlead.kernel.namespaces import NAMED
 from fairlead.kernel.rtnetlink import LinkFact
@@ -100,12 +101,21 @@ class Facts(Protocol):
 class Planner:
     """Each method returns the change that a request amounts to, or raises the one sentence that says why not."""
 
-    def __init__(self, store: Store, catalog: Catalog, facts: Facts, publisher: Publisher, namespaces: Path) -> None:
+    def __init__(
+        self,
+        store: Store,
+        catalog: Catalog,
+        facts: Facts,
+        publisher: Publisher,
+        namespaces: Path,
+        unique_local: IPv6Network,
+    ) -> None:
         self._store = store
         self._catalog = catalog
         self._facts = facts
         self._publisher = publisher
         self._namespaces = namespaces
+        self._default_pools = {4: ipam.DEFAULT_POOLS, 6: ((unique_local, 64),)}
         self._hints = ipam.Hints()
 
     # Plans of records: the same for making, removing, repairing and explaining
@@ -148,10 +158,7 @@ class Planner:
         driver = driver_named(spec.driver)
         if not driver.has_links and not predefined:
             raise Forbidden(f'only one instance of "{spec.driver}" network is allowed, and it exists already')
-        for option in spec.options:
-            if option not in driver.options:
-                known = ", ".join(sorted(driver.options)) or "it has none"
-                raise Invalid(f"option {option!r} is unknown to the driver {spec.driver}; known are: {known}")
+        _check_options(spec.options, driver.options, f"the driver {spec.driver}")
         network = driver.complete(
             Network(
                 id=new_id(),
@@ -164,9 +171,10 @@ class Planner:
                 labels=spec.labels,
                 created=time.time(),
                 predefined=predefined,
-            )
+            ),
+            self._facts,
         )
-        if network.ifname:
+        if network.ifname and not network.adopted:
             self._check_host_link_is_free(network.ifname, "bridge name")
         return Change(result=network, add=(network,), plan=self.plan_of(network))
 
@@ -178,23 +186,29 @@ class Planner:
             raise Conflict(f"{what} {name} is taken by an interface of this host that Fairlead did not make")
 
     def _pools(self, spec: NetworkSpec) -> tuple[Pool, ...]:
+        if not spec.ipv4 and not spec.ipv6:
+            raise Invalid("a network needs IPv4 or IPv6: both are switched off")
         ours = {pool.subnet: network.name for network in self._catalog.networks() for pool in network.pools}
-        if not spec.pools:
-            subnet = ipam.choose_subnet([*ours, *self._facts.networks()])
-            return (self._with_gateway(Pool(subnet=subnet), spec),)
-        if len({pool.subnet.version for pool in spec.pools}) < len(spec.pools):
-            raise Invalid("a bridge network takes one subnet per address family")
+        wanted = {4: spec.ipv4, 6: spec.ipv6}
         for pool in spec.pools:
-            if pool.subnet.version == 6:
-                raise Invalid(f"subnet {pool.subnet}: only IPv4 subnets are supported so far")
-            ipam.check_pool(pool)
-            if overlap := ipam.find_overlap(pool.subnet, ours):
-                raise Forbidden(
-                    f"subnet {pool.subnet} overlaps with {overlap} of network {ours[overlap]}: choose another"
-                )
-            if not spec.no_gateway and (overlap := ipam.find_overlap(pool.subnet, self._facts.networks())):
-                raise Forbidden(f"subnet {pool.subnet} overlaps with {overlap}, which this host has a route to")
-        return tuple(self._with_gateway(pool, spec) for pool in spec.pools)
+            self._check_pool(pool, spec, ours)
+        versions = [pool.subnet.version for pool in spec.pools]
+        if len(set(versions)) < len(versions):
+            raise Invalid("a network takes one subnet per address family")
+        pools = [pool for pool in spec.pools if wanted[pool.subnet.version]]
+        for version in (4, 6):
+            if wanted[version] and version not in versions:
+                used = [*ours, *self._facts.networks()]
+                pools.append(Pool(subnet=ipam.choose_subnet(used, self._default_pools[version])))
+        pools.sort(key=lambda pool: pool.subnet.version)
+        return tuple(self._with_gateway(pool, spec) for pool in pools)
+
+    def _check_pool(self, pool: Pool, spec: NetworkSpec, ours: Mapping[IPNetwork, str]) -> None:
+        ipam.check_pool(pool)
+        if overlap := ipam.find_overlap(pool.subnet, ours):
+            raise Forbidden(f"subnet {pool.subnet} overlaps with {overlap} of network {ours[overlap]}: choose another")
+        if not spec.no_gateway and (overlap := ipam.find_overlap(pool.subnet, self._facts.networks())):
+            raise Forbidden(f"subnet {pool.subnet} overlaps with {overlap}, which this host has a route to")
 
     def _with_gateway(self, pool: Pool, spec: NetworkSpec) -> Pool:
         if pool.gateway or spec.no_gateway:
@@ -235,10 +249,14 @@ class Planner:
         sandbox = Sandbox(id=new_id(), name=name, path=path, container=container, created=time.time())
         plan = self.plan_of(sandbox)
         made: list[Endpoint] = []
+        networks: dict[str, Network] = {}
         for spec in endpoints:
             network = self._network_to_join(spec.network)
-            endpoint = self._endpoint(sandbox, network, spec, made)
-            made.append(endpoint)
+            networks[network.id] = network
+            made.append(self._endpoint(sandbox, network, spec, made))
+        made = self._routed(made)
+        for endpoint in made:
+            network = networks[endpoint.network]
             plan += DRIVERS[network.driver].endpoint_plan(network, sandbox, endpoint)
         return Change(result=sandbox, add=(sandbox, *made), plan=plan)
 
@@ -260,9 +278,32 @@ class Planner:
         if owner.phase is not Phase.READY:
             raise Conflict(f"network namespace {owner.name} is being changed: try again")
         network = self._network_to_join(spec.network)
-        endpoint = self._endpoint(owner, network, spec, self._catalog.endpoints(sandbox=owner.id))
-        plan = DRIVERS[network.driver].endpoint_plan(network, owner, endpoint)
-        return Change(result=endpoint, add=(endpoint,), plan=plan)
+        siblings = self._catalog.endpoints(sandbox=owner.id)
+        endpoint = self._endpoint(owner, network, spec, siblings)
+        *others, endpoint = self._routed([*siblings, endpoint])
+        moved = self._moved(owner, siblings, others)
+        plan = DRIVERS[network.driver].endpoint_plan(network, owner, endpoint) + moved.plan
+        return Change(result=endpoint, add=(endpoint,), replace=moved.replace, undo=moved.undo, plan=plan)
+
+    def _routed(self, endpoints: Sequence[Endpoint]) -> list[Endpoint]:
+        """All endpoints of one sandbox, each with the default routes that it is to give."""
+        candidates = [
+            Candidate(endpoint, network, DRIVERS[network.driver].gateways(network))
+            for endpoint in endpoints
+            if endpoint.phase is Phase.READY and (network := self._store.get(Network, endpoint.network))
+        ]
+        chosen = gateways.choose(candidates)
+        return [replace(endpoint, gateways=chosen.get(endpoint.id, ())) for endpoint in endpoints]
+
+    def _moved(self, sandbox: Sandbox, before: Sequence[Endpoint], after: Sequence[Endpoint]) -> Change[None]:
+        """What changes for endpoints that gain or lose a default route."""
+        pairs = [(old, new) for old, new in zip(before, after, strict=True) if old != new]
+        undo, plan = Plan(), Plan()
+        for old, new in pairs:
+            old_steps, new_steps = self.plan_of(old).steps, self.plan_of(new).steps
+            undo += Plan(tuple(step for step in old_steps if step not in new_steps))
+            plan += Plan(tuple(step for step in new_steps if step not in old_steps))
+        return Change(result=None, replace=tuple(new for _, new in pairs), undo=undo, plan=plan)
 
     def _network_to_join(self, ref: str) -> Network:
         network = self._catalog.network(ref)
@@ -275,28 +316,28 @@ class Planner:
     def _endpoint(
         self, sandbox: Sandbox, network: Network, spec: EndpointSpec, siblings: Sequence[Endpoint]
     ) -> Endpoint:
+        driver = DRIVERS[network.driver]
         if any(sibling.network == network.id for sibling in siblings):
             raise Forbidden(f"{sandbox.name} is already connected to network {network.name}")
-        if spec.options:
-            raise Invalid(f"endpoint option {next(iter(spec.options))!r} is unknown: there are none so far")
-        if not DRIVERS[network.driver].has_links:
+        _check_options(spec.options, driver.endpoint_options, f"endpoints of the driver {network.driver}")
+        if not driver.has_links:
             return Endpoint(id=new_id(), network=network.id, sandbox=sandbox.id)
-        endpoint_id = new_id()
-        addresses = self._addresses(network, spec)
-        v4 = next((int(interface.ip) for interface in addresses if interface.version == 4), None)
-        has_default = any(sibling.gateways for sibling in siblings)
-        return Endpoint(
-            id=endpoint_id,
-            network=network.id,
-            sandbox=sandbox.id,
-            ifname=self._ifname(sandbox, network, spec, siblings),
-            host_ifname=f"veth{endpoint_id[:7]}",
-            addresses=addresses,
-            gateways=() if has_default else _gateways(network),
-            mac=_mac(spec.mac) or mac_for(endpoint_id, v4),
-            aliases=spec.aliases,
-            ports=self._ports(network, spec),
-            options=spec.options,
+        return driver.complete_endpoint(
+            network,
+            Endpoint(
+                id=new_id(),
+                network=network.id,
+                sandbox=sandbox.id,
+                ifname=self._ifname(sandbox, network, spec, siblings),
+                addresses=self._addresses(network, spec),
+                link_local=self._link_local(network, spec),
+                priority=spec.priority,
+                mac=_mac(spec.mac),
+                aliases=spec.aliases,
+                links=spec.links,
+                ports=self._ports(network, spec),
+                options=spec.options,
+            ),
         )
 
     def _ports(self, network: Network, spec: EndpointSpec) -> tuple[PublishedPort, ...]:
@@ -304,29 +345,40 @@ class Planner:
             return ()
         if network.internal:
             raise Invalid(f"network {network.name} is internal: ports cannot be published in it")
-        if not _gateways(network):
+        if not DRIVERS[network.driver].gateways(network):
             raise Invalid(f"network {network.name} has no gateway: ports cannot be published in it")
         return self._publisher.choose(spec.ports, network.options.get(HOST_BINDING, ""))
 
     def _addresses(self, network: Network, spec: EndpointSpec) -> tuple[Interface, ...]:
         found: list[Interface] = []
-        wanted = spec.ip
+        wanted = {address.version: address for address in spec.ips}
+        if len(wanted) < len(spec.ips):
+            raise Invalid("an endpoint takes one address per family")
         for pool in network.pools:
 
             def taken(address: Address) -> bool:
                 return self._store.owner(f"address:{network.id}:{address}") is not None
 
-            if wanted and wanted.version == pool.subnet.version:
-                ipam.check_address(pool, wanted, network.name)
-                if isinstance(holder := self._store.owner(f"address:{network.id}:{wanted}"), Endpoint):
-                    raise Conflict(f"address {wanted} is already in use by {self._owner_name(holder)}")
-                address = wanted
+            if address := wanted.pop(pool.subnet.version, None):
+                ipam.check_address(pool, address, network.name)
+                self._check_address_is_free(network, address)
             else:
                 address = self._hints.allocate(network.id, pool, taken)
             found.append(ip_interface(f"{address}/{pool.subnet.prefixlen}"))
-        if wanted and all(wanted != interface.ip for interface in found):
-            raise Invalid(f"address {wanted}: network {network.name} has no IPv{wanted.version} subnet")
+        for address in wanted.values():
+            raise Invalid(f"address {address}: network {network.name} has no IPv{address.version} subnet")
         return tuple(found)
+
+    def _link_local(self, network: Network, spec: EndpointSpec) -> tuple[Interface, ...]:
+        for address in spec.link_local_ips:
+            if not address.is_link_local:
+                raise Invalid(f"address {address} is not link-local: 169.254.0.0/16 and fe80::/64 are")
+            self._check_address_is_free(network, address)
+        return tuple(ip_interface(f"{address}/{16 if address.version == 4 else 64}") for address in spec.link_local_ips)
+
+    def _check_address_is_free(self, network: Network, address: Address) -> None:
+        if isinstance(holder := self._store.owner(f"address:{network.id}:{address}"), Endpoint):
+            raise Conflict(f"address {address} is already in use by {self._owner_name(holder)}")
 
     def _ifname(self, sandbox: Sandbox, network: Network, spec: EndpointSpec, siblings: Sequence[Endpoint]) -> str:
         names = {sibling.ifname for sibling in siblings}
@@ -346,18 +398,10 @@ class Planner:
         endpoint = next((sibling for sibling in siblings if sibling.network == joined.id), None)
         if endpoint is None:
             raise Forbidden(f"{owner.name} is not connected to network {joined.name}")
-        plan = Plan()
-        heirs: tuple[Endpoint, ...] = ()
-        if endpoint.gateways:
-            for sibling in siblings:
-                other = self._store.get(Network, sibling.network)
-                if sibling is not endpoint and sibling.phase is Phase.READY and other and _gateways(other):
-                    heir = replace(sibling, gateways=_gateways(other))
-                    before = DRIVERS[other.driver].endpoint_plan(other, owner, sibling).steps
-                    after = DRIVERS[other.driver].endpoint_plan(other, owner, heir).steps
-                    plan, heirs = Plan(tuple(step for step in after if step not in before)), (heir,)
-                    break
-        return Change(result=endpoint, remove=(endpoint,), replace=heirs, undo=self.plan_of(endpoint), plan=plan)
+        left = [sibling for sibling in siblings if sibling is not endpoint]
+        moved = self._moved(owner, left, self._routed(left))
+        undo = self.plan_of(endpoint) + moved.undo
+        return Change(result=endpoint, remove=(endpoint,), replace=moved.replace, undo=undo, plan=moved.plan)
 
     def released(self, record: Record) -> None:
         """Told by the engine that a record is gone: its addresses are free again."""
@@ -392,11 +436,11 @@ class Planner:
         return Change(result=link, remove=(link,), undo=self._link_plan(link))
 
 
-def _gateways(network: Network) -> tuple[Address, ...]:
-    """The default routes an endpoint may give; an internal network leads nowhere."""
-    if network.internal:
-        return ()
-    return tuple(pool.gateway for pool in network.pools if pool.gateway)
+def _check_options(options: Mapping[str, str], known: Iterable[str], owner: str) -> None:
+    for option in options:
+        if option not in known:
+            words = ", ".join(sorted(known)) or "there are none"
+            raise Invalid(f"option {option!r} is unknown to {owner}; known are: {words}")
 
 
 def _mac(mac: str) -> str:

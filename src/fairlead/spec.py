@@ -12,8 +12,11 @@ class NetworkSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     driver: str = "bridge"
+    ipv4: bool = True
+    ipv6: bool = False
+    """The address families.  One that has no pool in `pools` gets one from the default pools."""
     pools: tuple[Pool, ...] = ()
-    """Empty: one from the default pools.  A pool without a gateway gets the first free address as one…"""
+    """A pool without a gateway gets the first free address as one…"""
     no_gateway: bool = False
     """…unless this is set (``--gateway none``): the bridge gets no address, the sandboxes no default route."""
     internal: bool = False
@@ -39,9 +42,13 @@ class EndpointSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What a user asks of ``network connect`` or of a container's place in a network.  `network`: name or id prefix."""
 
     network: str
-    ip: Address | None = None
+    ips: tuple[Address, ...] = ()
+    """At most one per family; a family without one gets a free address of the network."""
+    link_local_ips: tuple[Address, ...] = ()
     mac: str = ""
     ifname: str = ""
+    priority: int = 0
     aliases: tuple[str, ...] = ()
+    links: dict[str, str] = {}
     ports: tuple[PortSpec, ...] = ()
     options: dict[str, str] = {}

@@ -116,7 +116,7 @@ def make_network(engine: Engine, name: str, subnet: str, **words: object) -> Net
 
 
 def join(engine: Engine, sandbox: str, network: str, *ports: PortSpec, ip: str = "") -> Endpoint:
-    spec = EndpointSpec(network=network, ports=ports, ip=ip_address(ip) if ip else None)
+    spec = EndpointSpec(network=network, ports=ports, ips=(ip_address(ip),) if ip else ())
     if not any(one.name == sandbox for one in engine.catalog.sandboxes()):
         engine.perform(engine.planner.open_sandbox, sandbox)
     return engine.perform(engine.planner.attach, sandbox, spec)

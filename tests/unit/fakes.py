@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_network
+from ipaddress import IPv6Network, ip_network
 
 from fairlead.kernel.firewalls import OtherChain
 from fairlead.kernel.rtnetlink import LinkFact
@@ -35,3 +35,6 @@ class FakeFacts:
 
     def marked_chains(self, bridge: str) -> list[OtherChain]:
         return self.chains
+
+
+UNIQUE_LOCAL = IPv6Network("fd00:1:2::/48")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient, TestServer
-from fakes import FakeFacts
+from fakes import UNIQUE_LOCAL, FakeFacts
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -41,7 +41,7 @@ class FakeEngine:
         self.store = Store(directory / "store.db", (*KINDS, Container))
         self.catalog = Catalog(self.store)
         publisher = Publisher(self.store, pick=lambda _protocol, _addresses, number: number or 40000, ipv6=True)
-        self.planner = Planner(self.store, self.catalog, FakeFacts(), publisher, directory / "netns")
+        self.planner = Planner(self.store, self.catalog, FakeFacts(), publisher, directory / "netns", UNIQUE_LOCAL)
         self.was_reset = False
 
     def perform(self, make: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -391,8 +391,8 @@ BAD: list[tuple[str, Any, str]] = [
     (CREATE, [], "JSON object"),
     ("POST /networks/bridge/connect", {}, "Container is missing"),
     ("POST /networks/bridge/connect", {"Container": 1}, "Container"),
-    ("POST /networks/bridge/connect", {"Container": "web", "EndpointConfig": {"GwPriority": 1}}, "GwPriority"),
-    ("POST /networks/bridge/connect", {"Container": "web", "EndpointConfig": {"Links": ["a"]}}, "links"),
+    ("POST /networks/bridge/connect", {"Container": "web", "EndpointConfig": {"GwPriority": "high"}}, "GwPriority"),
+    ("POST /networks/bridge/connect", {"Container": "web", "EndpointConfig": {"Links": [":a"]}}, "link"),
     (
         "POST /networks/bridge/connect",
         {"Container": "web", "EndpointConfig": {"IPAMConfig": {"IPv4Address": "10.0.0"}}},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,7 @@ def test_networks() -> None:
         },
     )
     assert [e.network for e in one.endpoints] == ["front", "back"]
-    assert (str(one.endpoints[0].ip), one.endpoints[0].aliases) == ("10.0.0.9", ("web",))
+    assert (one.endpoints[0].ips, one.endpoints[0].aliases) == ((ip_address("10.0.0.9"),), ("web",))
     assert spec(HostConfig={"NetworkMode": "host"}).endpoints == ()
     dropped, warnings = parse({"HostConfig": {"NetworkMode": "host", "PortBindings": {"1/tcp": []}}}, IMAGE)
     assert dropped.ports == ()

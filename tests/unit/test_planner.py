@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import FakeFacts
+from fakes import UNIQUE_LOCAL, FakeFacts
 from msgspec.structs import replace
 
 from fairlead.catalog import Catalog
@@ -30,7 +30,9 @@ class World:
         self.facts = FakeFacts()
         self.store = Store(path / "store.db", KINDS)
         publisher = Publisher(self.store, pick=lambda _protocol, _addresses, number: number or 40000, ipv6=True)
-        self.planner = Planner(self.store, Catalog(self.store), self.facts, publisher, Path("/run/fairlead/netns"))
+        self.planner = Planner(
+            self.store, Catalog(self.store), self.facts, publisher, Path("/run/fairlead/netns"), UNIQUE_LOCAL
+        )
 
     def do(self, change: Change[Any]) -> Any:
         self.store.put(*change.add, *change.replace)
@@ -170,6 +172,30 @@ def test_the_default_route_passes_to_another_network(world: World) -> None:
     assert world.store.all(type(second))[0].gateways == (ip_address("10.0.1.1"),)
 
 
+def test_a_network_of_higher_priority_takes_the_default_route_at_once(world: World) -> None:
+    world.network("br0", "10.0.0.0/24")
+    world.network("br1", "10.0.1.0/24")
+    world.do(world.planner.open_sandbox("ns0"))
+    world.do(world.planner.attach("ns0", EndpointSpec(network="br0")))
+    change = world.planner.attach("ns0", EndpointSpec(network="br1", priority=1))
+    assert change.undo.unshell() == ["ip -n ns0 route del default via 10.0.0.1 dev eth0"]
+    assert change.plan.shell()[-1] == "ip -n ns0 route add default via 10.0.1.1 dev eth1"
+    world.do(change)
+    change = world.planner.detach("ns0", "br1")
+    assert change.plan.shell() == ["ip -n ns0 route add default via 10.0.0.1 dev eth0"]
+
+
+def test_each_family_has_its_own_default_route(world: World) -> None:
+    world.network("four", "10.0.0.0/24")
+    world.do(world.planner.create_network(NetworkSpec(name="six", ipv4=False, ipv6=True, options={BRIDGE: "br6"})))
+    specs = (EndpointSpec(network="four"), EndpointSpec(network="six"))
+    made = world.planner.open_sandbox("ns0", endpoints=specs)
+    assert [line for line in made.plan.shell() if "default" in line] == [
+        "ip -n ns0 route add default via 10.0.0.1 dev eth0",
+        "ip -n ns0 -6 route add default via fd00:1:2::1 dev eth1",
+    ]
+
+
 def test_the_lowest_free_address_is_given_again(world: World) -> None:
     world.network()
     for name in ("a", "b", "c"):
@@ -224,15 +250,15 @@ def test_networks_that_are_refused(
 def wrong_endpoints() -> list[tuple[dict[str, Any], type[FairleadError], str]]:
     return [
         ({"network": "nope"}, NotFound, "No such network: nope"),
-        ({"network": "br0", "ip": ip_address("10.0.1.1")}, Invalid, "not in the subnet 10.0.0.0/24 of network br0"),
-        ({"network": "br0", "ip": ip_address("10.0.0.1")}, Conflict, "is the gateway of network br0"),
-        ({"network": "br0", "ip": ip_address("10.0.0.2")}, Conflict, "address 10.0.0.2 is already in use by first"),
-        ({"network": "br0", "ip": ip_address("fd00::1")}, Invalid, "network br0 has no IPv6 subnet"),
+        ({"network": "br0", "ips": (ip_address("10.0.1.1"),)}, Invalid, "not in the subnet 10.0.0.0/24 of network br0"),
+        ({"network": "br0", "ips": (ip_address("10.0.0.1"),)}, Conflict, "is the gateway of network br0"),
+        ({"network": "br0", "ips": (ip_address("10.0.0.2"),)}, Conflict, "address 10.0.0.2 is already in use by first"),
+        ({"network": "br0", "ips": (ip_address("fd00::1"),)}, Invalid, "network br0 has no IPv6 subnet"),
         ({"network": "br0", "mac": "xx"}, Invalid, "is not of the form"),
         ({"network": "br0", "mac": "01:00:5e:00:00:01"}, Invalid, "multicast"),
         ({"network": "br0", "ifname": "much-too-long-name"}, Invalid, "has 18 bytes"),
         ({"network": "br0", "ports": (PortSpec(port=80, host_port=8081),)}, Conflict, "port is already allocated"),
-        ({"network": "br0", "options": {"x": "y"}}, Invalid, "endpoint option 'x' is unknown"),
+        ({"network": "br0", "options": {"x": "y"}}, Invalid, "option 'x' is unknown to endpoints of the driver bridge"),
         (
             {"network": "br0", "ports": (PortSpec(port=80, host_port=8081, host_ip=ip_address("127.0.0.1")),)},
             Conflict,

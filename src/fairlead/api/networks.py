@@ -195,8 +195,6 @@ def network_spec(wanted: CreateNetwork) -> NetworkSpec:
         raise Invalid("Ingress, ConfigOnly and ConfigFrom belong to swarm networks, which are not supported")
     if wanted.scope not in (None, "", "local"):
         raise Invalid(f"invalid scope {wanted.scope!r}: only 'local' is supported")
-    if wanted.enable_ipv4 is False:
-        raise Invalid("EnableIPv4 cannot be false: networks without IPv4 are not supported yet")
     ipam = wanted.ipam or Ipam()
     if ipam.driver not in (None, "", "default"):
         raise Invalid(f"invalid IPAM driver {ipam.driver!r}: only 'default' is supported")
@@ -214,11 +212,12 @@ def network_spec(wanted: CreateNetwork) -> NetworkSpec:
             or config.gateway not in (None, "", "none")
         ):
             raise Invalid("invalid IPAM config: an IP range, gateway or auxiliary address needs a subnet")
-    if wanted.enable_ipv6 and not any(pool.subnet.version == 6 for pool in pools):
-        raise Invalid("EnableIPv6 needs an IPv6 subnet: there are no default pools for IPv6 yet")
     return NetworkSpec(
         name=wanted.name,
         driver=wanted.driver or "bridge",
+        ipv4=wanted.enable_ipv4 is not False,
+        ipv6=bool(wanted.enable_ipv6)
+        or (wanted.enable_ipv6 is None and any(pool.subnet.version == 6 for pool in pools)),
         pools=tuple(pools),
         no_gateway=no_gateway,
         internal=bool(wanted.internal),

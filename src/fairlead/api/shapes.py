@@ -111,25 +111,36 @@ def endpoint_spec(network: str, settings: EndpointSettings | None) -> EndpointSp
     """Docker's EndpointSettings as the engine's spec; raises `Invalid` for what is not served."""
     settings = settings or EndpointSettings()
     ipam = settings.ipam or IpamOfEndpoint()
-    if settings.links:
-        raise Invalid("links between containers are not supported: on a network of your own containers know each other")
-    if ipam.link_local_ips:
-        raise Invalid("link-local addresses cannot be chosen: leave LinkLocalIPs empty")
-    if settings.gateway_priority:
-        raise Invalid("a gateway priority (GwPriority) other than 0 is not supported")
-    if ipam.ipv4_address and ipam.ipv6_address:
-        raise Invalid("an IPv4 and an IPv6 address at once are not supported: give one of them")
     options = dict(settings.driver_options or {})
     ifname = options.pop(IFNAME_OPTION, "")
-    wanted = ipam.ipv4_address or ipam.ipv6_address
     return EndpointSpec(
         network=network,
-        ip=parse_address(wanted) if wanted else None,
+        ips=tuple(
+            _of_family(text, version) for text, version in ((ipam.ipv4_address, 4), (ipam.ipv6_address, 6)) if text
+        ),
+        link_local_ips=tuple(parse_address(text) for text in ipam.link_local_ips or ()),
         mac=settings.mac or "",
         ifname=ifname,
+        priority=settings.gateway_priority or 0,
         aliases=tuple(settings.aliases or ()),
+        links=dict(_link(text) for text in settings.links or ()),
         options=options,
     )
+
+
+def _of_family(text: str, version: int) -> Address:
+    address = parse_address(text)
+    if address.version != version:
+        raise Invalid(f"invalid IPv{version} address {text!r}: it is an IPv{address.version} address")
+    return address
+
+
+def _link(text: str) -> tuple[str, str]:
+    """``CONTAINER:ALIAS`` (or ``CONTAINER``) as alias and container."""
+    container, _, alias = text.partition(":")
+    if not container:
+        raise Invalid(f"invalid link {text!r}: CONTAINER or CONTAINER:ALIAS is needed")
+    return alias or container, container
 
 
 def parse_address(text: str) -> Address:

@@ -10,7 +10,7 @@ from typing import Any
 
 from fairlead.containers.plans import log_path
 from fairlead.containers.record import Container, ContainerSpec, Status
-from fairlead.engine import PortSpec
+from fairlead.engine import EndpointSpec, PortSpec
 from fairlead.model import Endpoint, Network
 from fairlead.paths import Paths
 
@@ -315,15 +315,15 @@ def _networks(
                 container,
                 network,
                 by_network.pop(network.id, None),
-                list(spec.aliases),
-                {f"IPv{spec.ip.version}Address": str(spec.ip)} if spec.ip else None,
+                spec,
             )
     for endpoint in by_network.values():
         if network := networks.get(endpoint.network):
-            found[network.name] = _endpoint(container, network, endpoint, list(endpoint.aliases), None)
+            spec = EndpointSpec(network=network.id, aliases=endpoint.aliases, links=endpoint.links)
+            found[network.name] = _endpoint(container, network, endpoint, spec)
     mode = container.spec.network_mode
     if not found and mode in ("host", "none") and mode in by_name:
-        found[mode] = _endpoint(container, by_name[mode], None, [], None)
+        found[mode] = _endpoint(container, by_name[mode], None, EndpointSpec(network=mode))
     return found
 
 
@@ -331,23 +331,25 @@ def _endpoint(
     container: Container,
     network: Network,
     endpoint: Endpoint | None,
-    aliases: list[str],
-    ipam: dict[str, str] | None,
+    spec: EndpointSpec,
 ) -> dict[str, Any]:
     addresses = {interface.version: interface for interface in endpoint.addresses} if endpoint else {}
     gateways = {p.gateway.version: str(p.gateway) for p in network.pools if p.gateway} if endpoint else {}
     v4, v6 = addresses.get(4), addresses.get(6)
-    names = [container.name, *aliases, container.id[:12]]
+    names = [container.name, *spec.aliases, container.id[:12]]
+    ipam: dict[str, Any] = {f"IPv{address.version}Address": str(address) for address in spec.ips}
+    if spec.link_local_ips:
+        ipam["LinkLocalIPs"] = [str(address) for address in spec.link_local_ips]
     if container.spec.hostname not in names:
         names.append(container.spec.hostname)
     user_network = not network.predefined
     return {
-        "IPAMConfig": ipam,
-        "Links": None,
-        "Aliases": aliases or None,
+        "IPAMConfig": ipam or None,
+        "Links": [f"{target}:{alias}" for alias, target in spec.links.items()] or None,
+        "Aliases": list(spec.aliases) or None,
         "MacAddress": endpoint.mac if endpoint else "",
-        "DriverOpts": None,
-        "GwPriority": 0,
+        "DriverOpts": spec.options or None,
+        "GwPriority": spec.priority,
         "NetworkID": network.id if endpoint or not container.is_running else "",
         "EndpointID": endpoint.id if endpoint else "",
         "Gateway": gateways.get(4, "") if v4 else "",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from fairlead.catalog import Catalog
 from fairlead.containers import files
 from fairlead.containers.bundle import make_config
@@ -60,15 +62,7 @@ def endpoint_specs(container: Container, catalog: Catalog) -> tuple[EndpointSpec
     outward = (i for i, e in enumerate(endpoints) if not catalog.network(e.network).internal)
     carrier = next(outward, 0)
     chosen = endpoints[carrier]
-    endpoints[carrier] = EndpointSpec(
-        network=chosen.network,
-        ip=chosen.ip,
-        mac=chosen.mac,
-        ifname=chosen.ifname,
-        aliases=chosen.aliases,
-        ports=ports,
-        options=chosen.options,
-    )
+    endpoints[carrier] = replace(chosen, ports=ports)
     return tuple(endpoints)
 
 

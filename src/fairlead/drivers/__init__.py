@@ -6,13 +6,22 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from fairlead.drivers.bridge import Bridge
-from fairlead.drivers.simple import Host, Null
+from fairlead.drivers.simple import Null, Shared
 from fairlead.errors import Invalid
 from fairlead.kernel.firewalls import OtherChain
-from fairlead.model import Endpoint, Network, Sandbox
+from fairlead.kernel.rtnetlink import LinkFact
+from fairlead.model import Address, Endpoint, Network, Sandbox
 from fairlead.plan import Plan
 
-__all__ = ["DRIVERS", "Driver", "driver_named"]
+__all__ = ["DRIVERS", "Driver", "Host", "driver_named"]
+
+
+class Host(Protocol):
+    """What a driver may ask of the host while it decides; the answers are facts of this moment."""
+
+    def link(self, name: str) -> LinkFact | None:
+        """A link of the host."""
+        ...
 
 
 class Driver(Protocol):
@@ -20,11 +29,21 @@ class Driver(Protocol):
 
     options: frozenset[str]
     """The network options that the driver knows."""
+    endpoint_options: frozenset[str]
+    """The endpoint options that it knows."""
     has_links: bool
     """Whether endpoints are interfaces with addresses, so that the network needs a subnet."""
 
-    def complete(self, network: Network) -> Network:
+    def complete(self, network: Network, host: Host) -> Network:
         """The record with what the driver decides filled in (the bridge's name); raises `Invalid` on bad options."""
+        ...
+
+    def complete_endpoint(self, network: Network, endpoint: Endpoint) -> Endpoint:
+        """The record with what the driver decides filled in: the host's interface, the MAC unless it was given."""
+        ...
+
+    def gateways(self, network: Network) -> tuple[Address, ...]:
+        """The default routes that an endpoint of this network may give, at most one per family."""
         ...
 
     def network_plan(self, network: Network, others: Sequence[OtherChain]) -> Plan:
@@ -36,7 +55,7 @@ class Driver(Protocol):
         ...
 
 
-DRIVERS: Mapping[str, Driver] = {"bridge": Bridge(), "host": Host(), "null": Null()}
+DRIVERS: Mapping[str, Driver] = {"bridge": Bridge(), "host": Shared(), "null": Null()}
 
 
 def driver_named(name: str) -> Driver:

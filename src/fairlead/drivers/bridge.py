@@ -5,19 +5,23 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from ipaddress import ip_interface, ip_network
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from fairlead.errors import Invalid
 from fairlead.firewall import network_elements, port_steps
 from fairlead.kernel.firewalls import OtherChain
-from fairlead.model import HOST, Endpoint, Network, Sandbox, check_ifname
+from fairlead.model import HOST, Address, Endpoint, Network, Sandbox, check_ifname
 from fairlead.plan import Plan, Step
 from fairlead.plan.addresses import AddAddress, AddRoute
 from fairlead.plan.firewall import AcceptIn
 from fairlead.plan.links import AddBridge, AddVeth, SetLink
 from fairlead.plan.netlink import link_name, owner_mark
 from fairlead.plan.sysctl import SetSysctl
+
+if TYPE_CHECKING:
+    from fairlead.drivers import Host
 
 NAME = "com.docker.network.bridge.name"
 MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"
@@ -34,14 +38,25 @@ class Bridge:
     """See the module's text."""
 
     options = frozenset({NAME, MASQUERADE, DEFAULT_BRIDGE, HOST_BINDING, MTU, PREFIX})
+    endpoint_options: frozenset[str] = frozenset()
     has_links = True
 
-    def complete(self, network: Network) -> Network:
+    def complete(self, network: Network, host: Host) -> Network:
         """Name the bridge, and check the options' values."""
         mtu(network)
         _boolean(network, MASQUERADE)
         name = check_ifname(network.options.get(NAME) or f"br-{network.id[:12]}")
         return msgspec.structs.replace(network, ifname=name)
+
+    def complete_endpoint(self, network: Network, endpoint: Endpoint) -> Endpoint:
+        """Name the host's end of the pair, and choose the MAC."""
+        return msgspec.structs.replace(
+            endpoint, host_ifname=f"veth{endpoint.id[:7]}", mac=endpoint.mac or mac_of(endpoint)
+        )
+
+    def gateways(self, network: Network) -> tuple[Address, ...]:
+        """The bridge's addresses; an internal network leads nowhere."""
+        return () if network.internal else tuple(pool.gateway for pool in network.pools if pool.gateway)
 
     def network_plan(self, network: Network, others: Sequence[OtherChain]) -> Plan:
         """The bridge with its addresses, its elements of the firewall, and its pass through other firewalls."""
@@ -78,7 +93,7 @@ class Bridge:
                 mtu=mtu(network),
             ),
             SetLink(HOST, endpoint.host_ifname, master=network.ifname, link_local=False),
-            *(AddAddress(inside, name, interface) for interface in endpoint.addresses),
+            *(AddAddress(inside, name, interface) for interface in (*endpoint.addresses, *endpoint.link_local)),
             SetLink(inside, name, link_local=any(i.version == 6 for i in endpoint.addresses)),
         ]
         for gateway in endpoint.gateways:
@@ -95,11 +110,12 @@ def mtu(network: Network) -> int:
     return int(value)
 
 
-def mac_for(endpoint_id: str, address: int | None) -> str:
+def mac_of(endpoint: Endpoint) -> str:
     """A MAC that follows from the IPv4 address, as Docker's: an address used again needs no new neighbour entry."""
-    if address is None:
-        return _hash_mac(endpoint_id)
-    return "02:42:" + address.to_bytes(4, "big").hex(":")
+    for interface in endpoint.addresses:
+        if interface.version == 4:
+            return "02:42:" + interface.packed.hex(":")
+    return _hash_mac(endpoint.id)
 
 
 def _hash_mac(record_id: str) -> str:
