@@ -82,7 +82,9 @@ def assert_consistent(engine: Engine) -> None:
 def held_ports() -> set[str]:
     """The ports of this host that a socket waits on, as `PublishedPort` writes them."""
     lines = [line.split() for line in sh("ss -Hlntu").splitlines()]
-    return {f"{words[4]}/{words[0]}" for words in lines}
+    held = {f"{words[4]}/{words[0]}" for words in lines}
+    # A socket of both families is written with a star.
+    return {port.replace("*", family) for port in held for family in ("0.0.0.0", "[::]")}
 
 
 def namespaces() -> list[str]:

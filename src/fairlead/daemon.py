@@ -255,7 +255,7 @@ def detach() -> None:
 
 
 def raise_limits() -> None:
-    """As many open files as allowed (each held port is one), and at most two malloc arenas.
+    """As many open files as allowed (ports are bound many at a time), and at most two malloc arenas.
 
     glibc gives each thread an arena of its own, so sixteen idle workers would hold megabytes (mallopt(3)).
     """

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from fairlead.kernel.ports import Target
 from fairlead.model import Address, Endpoint, Network, PublishedPort
 from fairlead.plan import Step
 from fairlead.plan.firewall import AddElement, AddTable
@@ -88,16 +89,15 @@ def port_steps(endpoint: Endpoint) -> list[Step]:
 
     Between families the kernel has no redirection: the holder relays (see `fairlead.kernel.ports`).
     """
-    holds: list[Step] = []
     elements: list[Step] = []
+    relays: dict[PublishedPort, Target] = {}
     for port in endpoint.ports:
         target = target_of(port, (interface.ip for interface in endpoint.addresses))
         if target.version == port.host_ip.version:
-            holds.append(HoldPort(port))
             elements.append(_element(port, target))
         else:
-            holds.append(HoldPort(port, relay_to=target))
-    return holds + elements
+            relays[port] = (target, port.port)
+    return [*HoldPort.steps(endpoint.ports, relays), *elements]
 
 
 def target_of(port: PublishedPort, addresses: Iterable[Address]) -> Address:

@@ -12,8 +12,8 @@ There it takes one connection, the daemon's; a new one displaces the old.  A mes
     list                                             answered with "keeper PID", such lines, and "end"
     end                                              answered with the end of the connection
 
-With nothing to hold it ends by itself after `LINGER` seconds.  It runs as a file of its own under ``python -I -S`` and
-imports nothing of Fairlead and little else: it is there for long, and small.
+The address ``*`` is all of both families.  With nothing to hold it ends by itself after `LINGER` seconds.  It runs as a
+file of its own under ``python -I -S`` and imports nothing of Fairlead and little else: it is there for long, and small.
 """
 
 from __future__ import annotations

@@ -171,7 +171,8 @@ def flows_to(port: int, protocol: Protocol = "udp") -> list[str]:
 
 def test_flows_that_went_astray_during_a_flush_come_back(engine: Engine) -> None:
     client = Client("198.51.100.2", 5353, "internet")
-    join(engine, "one", "bridge", UDP)
+    here = PortSpec(port=53, host_port=5353, protocol="udp", host_ip=ip_address("198.51.100.2"))
+    join(engine, "one", "bridge", here)
     with named_echo("one", 53, "one"):
         sh("nft flush ruleset; conntrack -F 2>/dev/null")
         assert client.ask() == ""

@@ -37,7 +37,8 @@ _ANSWER_SECONDS = 10.0
 _OTHER_FILES = 64
 """Open files of the keeper that hold no port, and of relayed connections: a little room."""
 
-Key = tuple[Protocol, Address, int]
+Key = tuple[Protocol, Address | None, int]
+"""A held port; no address: all of both families, which one socket holds."""
 Target = tuple[Address, int]
 T = TypeVar("T")
 
@@ -85,8 +86,6 @@ class Ports:
         with self._lock, contextlib.ExitStack() as bound:
             # Ours are closed once the keeper has them, or if one is refused.
             missing = [key for key in wanted if key not in self._held]
-            if len(self._held) + len(missing) > resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _OTHER_FILES:
-                raise FairleadError(f"{len(missing)} more ports cannot be held: too many open files")
             taken = {key: (bound.enter_context(self._picked.take(key) or bind(*key)), wanted[key]) for key in missing}
             if taken:
                 self._pass_on(taken)
@@ -132,8 +131,9 @@ class Ports:
         The sockets that found it free are the ones that `hold` will take, so nobody can come in between.
         """
         bound: dict[Key, socket.socket] = {}
+        everywhere = {address.version for address in addresses if address.is_unspecified} == {4, 6}
         try:
-            for address in addresses:
+            for address in (None,) if everywhere else addresses:
                 held = bind(protocol, address, number)
                 number = held.getsockname()[1]
                 bound[protocol, address, number] = held
@@ -151,6 +151,8 @@ class Ports:
         if connection is None:
             connection = self._keeper = _start(self._path)
             self._listen(connection)
+        if len(self._held) + len(taken) > connection.most():
+            raise FairleadError(f"{len(taken)} more ports cannot be held: too many open files")
         self._held |= {key: target for key, (_, target) in taken.items()}
         connection.hold(taken)
 
@@ -207,6 +209,13 @@ class _Connection:
         self._pid = process.pid if process else 0
         self._answers: queue.SimpleQueue[bytes] = queue.SimpleQueue()
 
+    def most(self) -> int:
+        """How many sockets it may hold."""
+        try:
+            return resource.prlimit(self._pid, resource.RLIMIT_NOFILE)[0] - _OTHER_FILES
+        except ProcessLookupError:
+            return sys.maxsize  # It just died: the next one will say.
+
     def hold(self, taken: Mapping[Key, tuple[socket.socket, Target | None]]) -> None:
         """Pass sockets on."""
         for some in _parts(list(taken.items())):
@@ -231,7 +240,7 @@ class _Connection:
             while (message := self._socket.recv(keeper.MESSAGE)) not in (b"end", b""):
                 for line in message.decode().splitlines():
                     protocol, address, port, *target = line.split()
-                    key = (cast(Protocol, protocol), ip_address(address), int(port))
+                    key = (cast(Protocol, protocol), None if address == "*" else ip_address(address), int(port))
                     found[key] = (ip_address(target[0]), int(target[1])) if target else None
             self._socket.settimeout(None)
         except OSError as error:
@@ -294,9 +303,17 @@ def _start(path: Path) -> _Connection:
             process = subprocess.Popen(
                 command, stdin=listener.fileno(), stdout=subprocess.DEVNULL, start_new_session=True
             )
+            _raise_limit(process.pid)
     except OSError as error:
         raise FairleadError(f"the keeper of the published ports cannot be started: {error}") from None
     return _Connection(sock, process)
+
+
+def _raise_limit(pid: int) -> None:
+    """As many open files as there can be: each held port is one.  Not for ourselves, as containers inherit that."""
+    most = int(Path("/proc/sys/fs/nr_open").read_text())
+    with contextlib.suppress(OSError, ValueError):  # Without CAP_SYS_RESOURCE it stays with our own limit.
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (most, most))
 
 
 def _connect(path: Path) -> socket.socket:
@@ -327,11 +344,26 @@ def _parts(things: list[T]) -> Iterator[list[T]]:
 
 
 def _line(key: Key, target: Target | None) -> str:
-    return " ".join(map(str, (*key, *(target or ()))))
+    protocol, address, port = key
+    return " ".join(map(str, (protocol, address or "*", port, *(target or ()))))
 
 
-def bind(protocol: Protocol, address: Address, port: int) -> socket.socket:
+def bind(protocol: Protocol, address: Address | None, port: int) -> socket.socket:
     """A socket that keeps everyone else from `port` (0: any free one); raises `Conflict`, `Invalid`."""
+    if address:
+        return _bind(protocol, address, port, both=False)
+    try:
+        return _bind(protocol, _EVERYWHERE[1], port, both=True)
+    except Conflict:
+        for one in _EVERYWHERE:
+            _bind(protocol, one, port, both=False).close()  # In which family is it?
+        raise
+
+
+_EVERYWHERE = (ip_address("0.0.0.0"), ip_address("::"))
+
+
+def _bind(protocol: Protocol, address: Address, port: int, *, both: bool) -> socket.socket:
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     where = f"{address}:{port}/{protocol}" if address.version == 4 else f"[{address}]:{port}/{protocol}"
     try:
@@ -344,7 +376,7 @@ def bind(protocol: Protocol, address: Address, port: int) -> socket.socket:
         raise Invalid(f"port {where} cannot be published: {error.strerror}") from None
     try:
         if family == socket.AF_INET6:
-            held.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            held.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not both)
         if protocol != "udp" and port:
             # Closed connections may linger on the port.  With this set only a listening socket keeps others out, so
             # the holder listens even where nothing will ever reach it.

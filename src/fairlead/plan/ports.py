@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,15 +25,30 @@ class HoldPort(Step):
     No line can be typed for it: a shell holds no sockets.
     """
 
-    port: PublishedPort
-    relay_to: Address | None = None
+    protocol: Protocol
+    host_ip: Address | None
+    """None: every address of both families."""
+    host_port: int
+    relay_to: Target | None = None
+    """Where to relay what the kernel does not redirect, as it comes over the other family."""
+
+    @staticmethod
+    def steps(ports: Sequence[PublishedPort], relays: Mapping[PublishedPort, Target]) -> list[HoldPort]:
+        """One step for each socket that holds ports: one on all addresses of both families is one socket."""
+        wild = Counter((port.protocol, port.host_port) for port in ports if port.host_ip.is_unspecified)
+        sockets: dict[Key, Target | None] = {}
+        for port in ports:
+            both = port.host_ip.is_unspecified and wild[port.protocol, port.host_port] == 2
+            key = (port.protocol, None if both else port.host_ip, port.host_port)
+            sockets[key] = sockets.get(key) or relays.get(port)
+        return [HoldPort(*key, target) for key, target in sockets.items()]
 
     def channel(self) -> object:
         return "ports"
 
     @staticmethod
     def apply_together(kernel: Kernel, steps: Sequence[Step]) -> None:
-        kernel.ports.hold({step.key(): step._target() for step in steps if isinstance(step, HoldPort)})
+        kernel.ports.hold({step.key(): step.relay_to for step in steps if isinstance(step, HoldPort)})
 
     @staticmethod
     def revert_together(kernel: Kernel, steps: Sequence[Step]) -> None:
@@ -40,15 +56,12 @@ class HoldPort(Step):
 
     def key(self) -> Key:
         """What names the port among those held."""
-        return (self.port.protocol, self.port.host_ip, self.port.host_port)
-
-    def _target(self) -> Target | None:
-        return (self.relay_to, self.port.port) if self.relay_to else None
+        return (self.protocol, self.host_ip, self.host_port)
 
     def check(self, kernel: Kernel) -> State:
         if not kernel.ports.holds(self.key()):
             return State.MISSING
-        return State.HOLDS if kernel.ports.target(self.key()) == self._target() else State.DIFFERS
+        return State.HOLDS if kernel.ports.target(self.key()) == self.relay_to else State.DIFFERS
 
     def shell(self) -> tuple[str, ...]:
         return ()
