@@ -109,7 +109,7 @@ class Engine:
         """Make again what was undone of records that stay, such as a default route that was to move."""
         for record in change.replace:
             if kept := self.store.get(type(record), record.id):
-                self._repair(kept)
+                self._repair(kept, self.planner.plan_of(kept))
 
     def _commit(self, *, put: Iterable[Record] = (), remove: Iterable[Record] = ()) -> None:
         with self._lock:
@@ -138,7 +138,7 @@ class Engine:
         self._close_dead_sandboxes()
         self._mend_firewall()
         for record in self._all(Network, Sandbox, Link, Endpoint):
-            self._repair(record)
+            self._repair(record, self._beside_firewall(record))
         self._remove_orphans()
         self._make_predefined()
 
@@ -193,7 +193,7 @@ class Engine:
                 return  # After a reset nothing is ours to put back.
             self._mend_firewall()
             for network in self._all(Network):
-                self._repair(network)
+                self._repair(network, self._beside_firewall(network))
 
     def _unique_local(self) -> IPv6Network:
         """This instance's own block, from which networks without an IPv6 subnet of their own get one."""
@@ -247,9 +247,13 @@ class Engine:
         self._executor.kernel.nft.run(TABLE.transaction(elements))
         RedirectFlows.forget_stale(self._executor.kernel, elements)
 
-    def _repair(self, record: Record) -> None:
+    def _beside_firewall(self, record: Record) -> Plan:
+        """A record's plan without what `_mend_firewall` has just made, whole and new."""
+        return Plan(tuple(step for step in self.planner.plan_of(record) if not isinstance(step, AddElement)))
+
+    def _repair(self, record: Record, plan: Plan) -> None:
         try:
-            repaired = self._executor.repair(self.planner.plan_of(record))
+            repaired = self._executor.repair(plan)
         except FairleadError as error:
             log.error("cannot repair %s %s: %s", type(record).__name__, record.id[:12], error)
             return
