@@ -14,6 +14,7 @@ from fairlead.model import Endpoint, Link, Network, Phase, Sandbox
 from fairlead.paths import Paths
 from fairlead.plan import State
 from fairlead.plan.executor import Executor
+from fairlead.plan.firewall import AddElement
 from fairlead.store import Store
 
 
@@ -72,8 +73,9 @@ def assert_consistent(engine: Engine) -> None:
     run = engine._namespaces
     on_disk = {str(path) for path in run.glob("*")} | {f"/run/netns/{name}" for name in namespaces()}
     assert on_disk - {"/run/netns/internet"} == paths
-    ports = [port for endpoint in engine.store.all(Endpoint) for port in endpoint.ports if port.host_ip.version == 4]
-    assert sum(len(elements().get(name, ())) for name in ("ports4", "ports4_any")) == len(ports)
+    plans = [engine.planner.plan_of(record) for record in records]
+    redirected = [step for plan in plans for step in plan if isinstance(step, AddElement) and "ports" in step.set]
+    assert sum(len(found) for name, found in elements().items() if "ports" in name) == len(redirected)
     assert held_ports() == {str(port) for endpoint in engine.store.all(Endpoint) for port in endpoint.ports}
     bridges = {network.ifname for network in engine.store.all(Network) if network.ifname}
     assert set(elements().get("bridges", ())) == bridges

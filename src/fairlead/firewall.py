@@ -49,7 +49,7 @@ TABLE = AddTable(
 		dnat ip to meta l4proto . ip daddr . th dport map @ports4
 		dnat ip6 to meta l4proto . ip6 daddr . th dport map @ports6
 		meta nfproto ipv4 dnat ip to meta l4proto . th dport map @ports4_any
-		meta nfproto ipv6 dnat ip6 to meta l4proto . th dport map @ports6_any
+		ip6 daddr != ::1 dnat ip6 to meta l4proto . th dport map @ports6_any
 	}
 	chain forward {
 		type filter hook forward priority filter; policy accept;
@@ -85,17 +85,20 @@ def network_elements(network: Network, *, masquerade: bool) -> list[Step]:
 
 
 def port_steps(endpoint: Endpoint) -> list[Step]:
-    """Hold each published port, and redirect it to the endpoint where both are of one family.
+    """Hold each published port, and redirect it to the endpoint where the kernel can: from family to the same family.
 
-    Between families the kernel has no redirection: the holder relays (see `fairlead.kernel.ports`).
+    Nor can it redirect what is sent to ``::1``, which never leaves the loopback (RFC 4291, 2.5.3; IPv6 has no
+    route_localnet).  There the holder relays (see `fairlead.kernel.ports`).
     """
     elements: list[Step] = []
     relays: dict[PublishedPort, Target] = {}
     for port in endpoint.ports:
         target = target_of(port, (interface.ip for interface in endpoint.addresses))
-        if target.version == port.host_ip.version:
+        inet6 = port.host_ip.version == 6
+        redirected = target.version == port.host_ip.version and not (inet6 and port.host_ip.is_loopback)
+        if redirected:
             elements.append(_element(port, target))
-        else:
+        if not redirected or (inet6 and port.host_ip.is_unspecified):
             relays[port] = (target, port.port)
     return [*HoldPort.steps(endpoint.ports, relays), *elements]
 

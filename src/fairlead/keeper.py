@@ -1,8 +1,8 @@
 """The keeper: a small process that holds the sockets of an instance's published ports, all of them.
 
 It outlives the daemon, so that ports stay held while no daemon runs.  The daemon binds (`fairlead.kernel.ports`) and
-passes the sockets here; a socket held for a container of the other family accepts, and its traffic is relayed, as the
-kernel redirects within one family only.
+passes the sockets here.  Where the kernel cannot redirect to the container, because that has an address of the other
+family only, or because ``::1`` was asked, the socket accepts and its traffic is relayed.
 
 It is started with one argument, the path of its unix socket, and with that socket, listening, as its standard input.
 There it takes one connection, the daemon's; a new one displaces the old.  A message is a word and lines:

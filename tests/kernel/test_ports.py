@@ -27,7 +27,7 @@ from fairlead.kernel.netlink import NETLINK_NETFILTER, Socket
 from fairlead.kernel.ports import bind
 from fairlead.model import Protocol, PublishedPort
 from fairlead.plan import Plan
-from fairlead.spec import EndpointSpec, PortSpec
+from fairlead.spec import EndpointSpec, NetworkSpec, PortSpec
 
 ANYWHERE = ip_address("0.0.0.0")
 LOOPBACK = ip_address("127.0.0.1")
@@ -508,3 +508,44 @@ def test_a_port_that_a_connection_uses(engine: Engine) -> None:
         with pytest.raises(Conflict, match=f"{number}/tcp is in use by another program on this host"):
             join(engine, "web", "bridge", PortSpec(port=80, host_port=number))
         server.close()
+
+
+ECHO_6 = ECHO.replace("socket.AF_INET,", "socket.AF_INET6,").replace(
+    'socket.create_server(("", port))', 'socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)'
+)
+"""The echo server in both families."""
+
+FAMILIES = {
+    "both": (True, True),
+    "IPv4 alone": (True, False),
+    "IPv6 alone": (False, True),
+}
+ADDRESSES = ["127.0.0.1", "::1", "198.51.100.2", "2001:db8::2"]
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+@pytest.mark.parametrize("families", FAMILIES)
+def test_a_port_answers_in_both_families_whatever_the_container_has(
+    engine: Engine, families: str, protocol: Protocol
+) -> None:
+    sh("""ip addr add 2001:db8::2/64 dev eth0 nodad; ip -n internet addr add 2001:db8::9/64 dev eth0 nodad
+        sysctl -qw net.ipv6.conf.all.forwarding=1""")
+    ipv4, ipv6 = FAMILIES[families]
+    engine.perform(engine.planner.create_network, NetworkSpec(name="n", ipv4=ipv4, ipv6=ipv6))
+    join(engine, "web", "n", PortSpec(port=80, host_port=8081, protocol=protocol))
+    eventually(lambda: "tentative" not in sh("ip -n web addr"))
+    with running("web", ECHO_6, "80"):
+        answers = {address: ask(address, 8081, protocol=protocol) for address in ADDRESSES}
+        assert all(answers.values()), answers
+        for host, client, kept in (
+            ("198.51.100.2", "::ffff:198.51.100.1", ipv4),
+            ("2001:db8::2", "2001:db8::9", ipv6),
+        ):
+            seen = ask(host, 8081, namespace="internet", protocol=protocol)
+            assert seen
+            assert (seen == client) is kept, seen
+        hairpin = {host: ask(host, 8081, namespace="web", protocol=protocol) for host in ADDRESSES[2:]}
+        # With one family it has no way to an address of the other.
+        assert {host: bool(answer) for host, answer in hairpin.items()} == dict(
+            zip(ADDRESSES[2:], (ipv4, ipv6), strict=True)
+        )

@@ -2,8 +2,7 @@
 
 They are bound here and held by the keeper (`fairlead.keeper`), a process that outlives the daemon, so that a port stays
 ours while no daemon runs.  Packets to a published port are redirected by nftables before they reach these sockets; what
-the kernel cannot redirect, a connection between families (to ``[::1]:8081`` when the container has only an IPv4
-address), the keeper relays.
+the kernel cannot redirect (to the other family, and from ``::1``), the keeper relays.
 """
 
 from __future__ import annotations
