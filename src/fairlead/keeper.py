@@ -81,6 +81,8 @@ class Stream:
     def __init__(self, loop: Loop, client: socket.socket, target: tuple[str, int]) -> None:
         client.setblocking(False)
         far = socket.socket(_family(target), socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        for end in (client, far):
+            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # What comes small is to go on small, at once.
         self._loop = loop
         self._other = {client: far, far: client}
         self._waiting = {client: b"", far: b""}

@@ -135,6 +135,9 @@ def test_what_is_exposed_and_asked_for_is_shown(web: Host) -> None:
     listed = web.run("docker", "ps", "--format", "{{.Ports}}").stdout
     assert listed.split(", ")[0] == "81/tcp"
     assert listed.strip() in web.fairlead("ps").stdout
+    for number, names in (("8000", "web\n"), ("8000/udp", ""), ("8005", "")):
+        only = web.fairlead("ps", "-f", f"publish={number}", "--format", "{{.Names}}").stdout
+        assert only == names, "the port that it has counts, not the range that was asked for"
     assert web.fairlead("port", "web", "80").stdout == "0.0.0.0:8000\n[::]:8000\n"
     refused = web.fairlead("port", "web", "81", check=False)
     assert (refused.returncode, refused.stderr) == (1, "fairlead: no public port '81/tcp' published for web\n")

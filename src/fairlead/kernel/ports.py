@@ -67,11 +67,16 @@ class Ports:
         with self._lock:
             if self._keeper is not None:
                 return
-            with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
+            try:
                 connection = _Connection(_connect(self._path))
                 self._held = connection.list()
-                self._keeper = connection
-                self._listen(connection)
+            except (FileNotFoundError, ConnectionRefusedError):
+                return
+            except OSError as error:
+                log.error("the keeper of the published ports gives no answer: %s", error)
+                return
+            self._keeper = connection
+            self._listen(connection)
 
     def keep_only(self, keys: Iterable[Key]) -> None:
         """Give back every port but these."""
@@ -230,20 +235,17 @@ class _Connection:
                 self._answers.get(timeout=_ANSWER_SECONDS)
 
     def list(self) -> dict[Key, Target | None]:
-        """All that it holds.  To be asked before anybody listens."""
+        """All that it holds.  To be asked before anybody listens; raises `OSError`."""
         found: dict[Key, Target | None] = {}
-        try:
-            self._socket.settimeout(_ANSWER_SECONDS)
-            self._socket.send(b"list")
-            self._pid = int(self._socket.recv(keeper.MESSAGE).split()[1])
-            while (message := self._socket.recv(keeper.MESSAGE)) not in (b"end", b""):
-                for line in message.decode().splitlines():
-                    protocol, address, port, *target = line.split()
-                    key = (cast(Protocol, protocol), None if address == "*" else ip_address(address), int(port))
-                    found[key] = (ip_address(target[0]), int(target[1])) if target else None
-            self._socket.settimeout(None)
-        except OSError as error:
-            raise FairleadError(f"the keeper of the published ports gives no answer: {error}") from None
+        self._socket.settimeout(_ANSWER_SECONDS)
+        self._socket.send(b"list")
+        self._pid = int(self._socket.recv(keeper.MESSAGE).split()[1])
+        while (message := self._socket.recv(keeper.MESSAGE)) not in (b"end", b""):
+            for line in message.decode().splitlines():
+                protocol, address, port, *target = line.split()
+                key = (cast(Protocol, protocol), None if address == "*" else ip_address(address), int(port))
+                found[key] = (ip_address(target[0]), int(target[1])) if target else None
+        self._socket.settimeout(None)
         return found
 
     def listen(self) -> bool:
