@@ -16,7 +16,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
-from kernel_lab import assert_consistent, assert_nothing_left, open_here, sh
+from kernel_lab import assert_consistent, assert_nothing_left, held_ports, open_here, sh
 from lab import INTERNET
 from test_networks import ECHO, ask, join, make_network
 
@@ -371,6 +371,55 @@ def test_a_killed_keeper_heals_and_redirected_connections_do_not_notice(
     eventually(lambda: is_held(8380, "::"))
     assert all(is_held(port, address) for port in range(8081, 8381) for address in ("0.0.0.0", "::"))
     assert ask("::1", 8081)
+
+
+def test_a_keeper_that_died_without_a_daemon(engine: Engine, tmp_path: Path) -> None:
+    join(engine, "web", "bridge", PortSpec(port=80, host_port=8081), PortSpec(port=80))
+    engine.close()
+    (keeper,) = keepers(tmp_path)
+    os.kill(keeper, signal.SIGKILL)
+    eventually(lambda: not held_ports())
+    engine.__dict__.update(open_here(tmp_path).__dict__)
+    assert is_held(8081)
+    assert keepers(tmp_path) != [keeper]
+
+
+def test_a_keeper_that_dies_at_any_moment(engine: Engine, tmp_path: Path) -> None:
+    """Operations go on, and what is held in the end is what the store says (`assert_consistent`)."""
+    over = threading.Event()
+    killed: set[int] = set()
+
+    def kill() -> None:
+        while not over.wait(0.03):
+            for keeper in keepers(tmp_path):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(keeper, signal.SIGKILL)
+                    killed.add(keeper)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        for turn in range(12):
+            join(engine, f"ns{turn}", "bridge", PortSpec(port=80), PortSpec(port=53, host_port=9000 + turn))
+            if turn % 3:
+                engine.perform(engine.planner.close_sandbox, f"ns{turn - 1}")
+    finally:
+        over.set()
+        killer.join()
+    assert len(killed) > 3
+    recorded = {str(port) for endpoint in engine.catalog.endpoints() for port in endpoint.ports}
+    eventually(lambda: held_ports() == recorded)
+
+
+def test_a_keeper_that_is_stuck(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fairlead.kernel.ports._ANSWER_SECONDS", 0.3)
+    join(engine, "one", "bridge", PortSpec(port=80, host_port=8081))
+    join(engine, "two", "bridge", PortSpec(port=80, host_port=8082))
+    (keeper,) = keepers(tmp_path)
+    os.kill(keeper, signal.SIGSTOP)
+    engine.perform(engine.planner.close_sandbox, "one")
+    eventually(lambda: held_ports() == {"0.0.0.0:8082/tcp", "[::]:8082/tcp"})
+    assert keepers(tmp_path) != [keeper]
 
 
 CONVERSATION = """

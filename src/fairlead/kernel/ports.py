@@ -56,11 +56,13 @@ class Ports:
 
     def holds(self, key: Key) -> bool:
         """Whether we hold this port."""
-        return key in self._held
+        with self._lock:
+            return key in self._held
 
     def target(self, key: Key) -> Target | None:
         """Where a held port is relayed to, if it is."""
-        return self._held.get(key)
+        with self._lock:
+            return self._held.get(key)
 
     def find(self) -> None:
         """After a start: take over what an earlier daemon's keeper holds, if there is one."""
@@ -80,7 +82,8 @@ class Ports:
 
     def keep_only(self, keys: Iterable[Key]) -> None:
         """Give back every port but these."""
-        self.release(self._held.keys() - set(keys))
+        with self._lock:
+            self.release(self._held.keys() - set(keys))
 
     def hold(self, wanted: Mapping[Key, Target | None]) -> None:
         """Take these ports, all or none, and relay what arrives at one with a target, which is of the other family.
