@@ -16,7 +16,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
-from kernel_lab import assert_consistent, assert_nothing_left, held_ports, open_here, sh
+from kernel_lab import assert_consistent, assert_nothing_left, held_ports, open_here, recorded_ports, sh
 from lab import INTERNET
 from test_networks import ECHO, ask, join, make_network
 
@@ -407,8 +407,7 @@ def test_a_keeper_that_dies_at_any_moment(engine: Engine, tmp_path: Path) -> Non
         over.set()
         killer.join()
     assert len(killed) > 3
-    recorded = {str(port) for endpoint in engine.catalog.endpoints() for port in endpoint.ports}
-    eventually(lambda: held_ports() == recorded)
+    eventually(lambda: held_ports() == recorded_ports(engine))
 
 
 def test_a_keeper_that_is_stuck(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
