@@ -33,6 +33,15 @@ def port_numbers(count: int) -> range:
     return range(20000, 20000 + 2 * count, 2)
 
 
+def answers(port: int) -> bool:
+    """Whether a server is there yet."""
+    try:
+        create_connection((GATEWAY, port), 10).close()
+    except ConnectionError:
+        return False
+    return True
+
+
 def connect(*ports: int) -> list[float]:
     """How long a TCP connection to each of these published ports takes: the median of many, in turn."""
 
@@ -40,6 +49,8 @@ def connect(*ports: int) -> list[float]:
         with create_connection((GATEWAY, port), 10):
             pass
 
+    for port in ports:
+        await_(partial(answers, port), f"the server at port {port}")
     rounds = [[seconds(partial(once, port)) for port in ports] for _ in range(CONNECTIONS)]
     return [median(values) for values in zip(*rounds, strict=True)]
 

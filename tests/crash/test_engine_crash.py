@@ -7,7 +7,7 @@ from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 
 import pytest
-from kernel_lab import assert_consistent, assert_nothing_left, die_at, open_here, sh
+from kernel_lab import assert_consistent, assert_nothing_left, die_at, held_ports, open_here, recorded_ports, sh
 from lab import INTERNET
 
 from fairlead.engine import Engine
