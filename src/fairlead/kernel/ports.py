@@ -296,17 +296,16 @@ def _start(path: Path) -> _Connection:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
-            old_mask = os.umask(0o177)
-            try:
-                with _short(path) as name:
-                    listener.bind(name)
-            finally:
-                os.umask(old_mask)
+            with _short(path) as name:
+                listener.bind(name)
+            path.chmod(0o600)  # Nobody could connect yet.  A mask would be that of other threads' files as well.
             listener.listen(1)
             sock = _connect(path)
-            process = subprocess.Popen(
-                command, stdin=listener.fileno(), stdout=subprocess.DEVNULL, start_new_session=True
-            )
+            # Not our own standard error: whoever waits for its end waits for the daemon's end.
+            with open(path.with_suffix(".log"), "wb") as errors:
+                process = subprocess.Popen(
+                    command, stdin=listener.fileno(), stdout=errors, stderr=errors, start_new_session=True
+                )
             _raise_limit(process.pid)
     except OSError as error:
         raise FairleadError(f"the keeper of the published ports cannot be started: {error}") from None
