@@ -302,7 +302,7 @@ class Keeper:
 
     def _hear(self, daemon: socket.socket) -> None:
         try:
-            data, descriptors, _, _ = socket.recv_fds(daemon, MESSAGE, SOCKETS)
+            data, descriptors, _, _ = socket.recv_fds(daemon, MESSAGE, SOCKETS, socket.MSG_DONTWAIT)
             word, *lines = data.decode().splitlines() or [""]
             if word == "hold":
                 for line, descriptor in zip(lines, descriptors, strict=False):
@@ -317,6 +317,8 @@ class Keeper:
                 self._ended = True
             else:
                 self._drop()
+        except BlockingIOError:
+            return  # The event was for a socket that had this number before.
         except OSError:
             self._drop()  # The daemon died; the next one will ask for the list.
 
