@@ -16,6 +16,7 @@ from fairlead.model import Endpoint, Link, Network, Phase, Sandbox
 from fairlead.paths import Paths
 from fairlead.plan import State
 from fairlead.plan.executor import Executor
+from fairlead.plan.firewall import AddElement
 from fairlead.store import Store
 
 
@@ -36,7 +37,7 @@ def open_here(directory: Path, fault: Callable[[str], None] = lambda point: None
     paths = Paths(state=directory / "state", run=directory / "run")
     store = Store(paths.store, KINDS)
     store.fault = fault
-    engine = Engine(store, Executor(Kernel(), fault), paths)
+    engine = Engine(store, Executor(Kernel(paths.run), fault), paths)
     engine.recover()
     return engine
 
@@ -79,11 +80,29 @@ def assert_consistent(engine: Engine) -> None:
     run = engine._namespaces
     on_disk = {str(path) for path in run.glob("*")} | {f"/run/netns/{name}" for name in namespaces()}
     assert on_disk - {"/run/netns/internet"} == paths
-    ports = [port for one in engine.store.all(Endpoint) for port in one.ports if port.host_port]
-    made = ("ports4", "ports4_any", "ports6", "ports6_any", "relayed4", "relayed6", "relayed_any")
-    assert sum(len(elements().get(name, ())) for name in made) == len(ports)
+    plans = [engine.planner.plan_of(record) for record in records]
+    recorded = [step for plan in plans for step in plan if isinstance(step, AddElement) and _of_ports(step.set)]
+    assert sum(len(found) for name, found in elements().items() if _of_ports(name)) == len(recorded)
+    assert recorded_ports(engine) <= held_ports()
     bridges = {network.ifname for network in engine.store.all(Network) if network.ifname}
     assert set(elements().get("bridges", ())) == bridges
+
+
+def _of_ports(name: str) -> bool:
+    return name.startswith(("ports", "relayed", "homeward", "direct"))
+
+
+def recorded_ports(engine: Engine) -> set[str]:
+    """The ports of this host that the store says are ours."""
+    return {str(port) for endpoint in engine.store.all(Endpoint) for port in endpoint.ports if port.host_port}
+
+
+def held_ports() -> set[str]:
+    """The ports of this host that a socket waits on, as `PublishedPort` writes them."""
+    lines = [line.split() for line in sh("ss -Hlntu").splitlines()]
+    held = {f"{words[4]}/{words[0]}" for words in lines}
+    # A socket of both families is written with a star.
+    return {port.replace("*", family) for port in held for family in ("0.0.0.0", "[::]")}
 
 
 def namespaces() -> list[str]:

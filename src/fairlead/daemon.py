@@ -65,7 +65,7 @@ def build(paths: Paths, fault: Fault) -> Daemon:
     """Wire the parts together; nothing is recovered or served yet."""
     store = Store(paths.store, (*KINDS, Image, Container))
     store.fault = fault
-    executor = Executor(Kernel(), fault)
+    executor = Executor(Kernel(paths.run), fault)
     engine = Engine(store, executor, paths)
     images = Images(store, paths)
     return Daemon(
@@ -146,7 +146,7 @@ async def serve(paths: Paths, fault: Fault, ready: Ready) -> int:
         await runner.cleanup()
         await mender.close()
         await daemon.containers.close()
-        daemon.engine.store.close()
+        daemon.engine.close()
     log.info("stopped")
     return 0
 
@@ -255,7 +255,7 @@ def detach() -> None:
 
 
 def raise_limits() -> None:
-    """As many open files as allowed (each held port is one), and at most two malloc arenas.
+    """As many open files as allowed (ports are bound many at a time), and at most two malloc arenas.
 
     glibc gives each thread an arena of its own, so sixteen idle workers would hold megabytes (mallopt(3)).
     """

@@ -23,6 +23,7 @@ from fairlead.paths import Paths
 from fairlead.plan import Plan
 from fairlead.plan.executor import Executor
 from fairlead.plan.firewall import AddElement
+from fairlead.plan.ports import HoldPort, RedirectFlows
 from fairlead.plan.sysctl import SetSysctl
 from fairlead.planner import Change, Planner
 from fairlead.publishing import Publisher
@@ -66,7 +67,7 @@ class Engine:
         facts = KernelFacts(executor.kernel)
         self.store = store
         self.catalog = Catalog(store)
-        publisher = Publisher(store, free_port=facts.free_port, is_free=facts.port_is_free, ipv6=facts.has_ipv6())
+        publisher = Publisher(store, pick=facts.pick_port, ipv6=facts.has_ipv6())
         self.planner = Planner(store, self.catalog, facts, publisher, paths.namespaces, self._unique_local())
         self._executor = executor
         self._namespaces = paths.namespaces
@@ -75,8 +76,12 @@ class Engine:
 
     def perform(self, make: Callable[P, Change[R]], *args: P.args, **kwargs: P.kwargs) -> R:
         """Make the change and carry it out: ``engine.perform(engine.planner.attach, "ns0", spec)``."""
+        with self._executor.kernel.ports.picks():
+            return self._perform(lambda: make(*args, **kwargs))
+
+    def _perform(self, make: Callable[[], Change[R]]) -> R:
         with self._lock:
-            change = make(*args, **kwargs)
+            change = make()
             busy = {record.id for record in (*change.add, *change.replace, *change.remove)}
             if busy & self._busy:
                 raise Conflict("another request is changing the same object right now: try again")
@@ -108,7 +113,7 @@ class Engine:
         """Make again what was undone of records that stay, such as a default route that was to move."""
         for record in change.replace:
             if kept := self.store.get(type(record), record.id):
-                self._repair(kept)
+                self._repair(kept, self.planner.plan_of(kept))
 
     def _commit(self, *, put: Iterable[Record] = (), remove: Iterable[Record] = ()) -> None:
         with self._lock:
@@ -120,7 +125,7 @@ class Engine:
 
     def explain(self, make: Callable[P, Change[R]], *args: P.args, **kwargs: P.kwargs) -> list[str]:
         """The shell lines that the same call to `perform` would amount to; nothing is changed."""
-        with self._lock:
+        with self._executor.kernel.ports.picks(), self._lock:
             change = make(*args, **kwargs)
         return [*change.undo.unshell(), *change.plan.shell()]
 
@@ -131,14 +136,20 @@ class Engine:
 
         What cannot be repaired is logged and does not keep the daemon from starting.
         """
+        self._executor.kernel.ports.find()
         self._finish_half_done()
         self._executor.apply(self.base())
         self._close_dead_sandboxes()
         self._mend_firewall()
         for record in self._all(Network, Sandbox, Link, Endpoint):
-            self._repair(record)
+            self._repair(record, self._beside_firewall(record))
         self._remove_orphans()
         self._make_predefined()
+
+    def close(self) -> None:
+        """Let go of the store and of the keeper of the ports, which goes on holding them."""
+        self.store.close()
+        self._executor.kernel.ports.close()
 
     def base(self) -> Plan:
         """What all networks stand on: forwarding, and the firewall's table."""
@@ -179,6 +190,7 @@ class Engine:
         for network in self._all(Network):
             self.perform(self.planner.remove_network, network.id, predefined=True)
         self._executor.revert(self._ipv6_forwarding_of_ours() + self.base() + Plan((TABLE,)))
+        self._executor.kernel.ports.end()
         self.store.keep(IP_FORWARD, None)
         self.store.keep(IPV6_FORWARD, None)
 
@@ -201,7 +213,7 @@ class Engine:
                 return  # After a reset nothing is ours to put back.
             self._mend_firewall()
             for network in self._all(Network):
-                self._repair(network)
+                self._repair(network, self._beside_firewall(network))
 
     def _unique_local(self) -> IPv6Network:
         """This instance's own block, from which networks without an IPv6 subnet of their own get one."""
@@ -253,10 +265,15 @@ class Engine:
             if isinstance(step, AddElement)
         ]
         self._executor.kernel.nft.run(TABLE.transaction(elements))
+        RedirectFlows.forget_stale(self._executor.kernel, elements)
 
-    def _repair(self, record: Record) -> None:
+    def _beside_firewall(self, record: Record) -> Plan:
+        """A record's plan without what `_mend_firewall` has just made, whole and new."""
+        return Plan(tuple(step for step in self.planner.plan_of(record) if not isinstance(step, AddElement)))
+
+    def _repair(self, record: Record, plan: Plan) -> None:
         try:
-            repaired = self._executor.repair(self.planner.plan_of(record))
+            repaired = self._executor.repair(plan)
         except FairleadError as error:
             log.error("cannot repair %s %s: %s", type(record).__name__, record.id[:12], error)
             return
@@ -278,6 +295,8 @@ class Engine:
             if str(path) not in paths:
                 log.warning("removing the orphaned network namespace %s", path)
                 kernel.namespaces.remove(str(path))
+        plans = map(self.planner.plan_of, self._all(Endpoint))
+        kernel.ports.keep_only(step.key() for plan in plans for step in plan if isinstance(step, HoldPort))
         bridges = {network.ifname for network in self._all(Network)}
         for bridge in kernel.firewalls.bridges() - bridges:
             for chain in kernel.firewalls.marked(bridge):

@@ -26,10 +26,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
+from fairlead.kernel.ports import Target
 from fairlead.model import Address, Endpoint, PublishedPort, text_of
 from fairlead.plan import Step
 from fairlead.plan.firewall import AddElement, AddTable
-from fairlead.plan.ports import HoldPort
+from fairlead.plan.ports import HoldPort, RedirectFlows
 
 TABLE = AddTable(
     """\
@@ -88,7 +89,7 @@ TABLE = AddTable(
 		dnat ip to meta l4proto . ip daddr . th dport map @ports4
 		dnat ip6 to meta l4proto . ip6 daddr . th dport map @ports6
 		meta nfproto ipv4 dnat ip to meta l4proto . th dport map @ports4_any
-		meta nfproto ipv6 dnat ip6 to meta l4proto . th dport map @ports6_any
+		ip6 daddr != ::1 dnat ip6 to meta l4proto . th dport map @ports6_any
 	}
 	chain forward {
 		type filter hook forward priority filter; policy accept;
@@ -154,7 +155,7 @@ def port_steps(endpoint: Endpoint, *, direct: Collection[int] = (), silent: str 
     ``::1``, and what comes from within a silent bridge.  A port without a host port (of a routed network) is reached
     directly alone.
     """
-    holds: list[Step] = []
+    relays: dict[PublishedPort, Target] = {}
     elements: dict[Step, None] = {}
     for port in endpoint.ports:
         target = target_of(port, (interface.ip for interface in endpoint.addresses))
@@ -163,15 +164,18 @@ def port_steps(endpoint: Endpoint, *, direct: Collection[int] = (), silent: str 
         if not port.host_port:
             continue
         if target.version != port.host_ip.version:
-            holds.append(HoldPort(port, relay_to=target))
+            relays[port] = (target, port.port)
             elements[_relayed(port)] = None
         else:
             six_loopback = port.host_ip.version == 6 and (port.host_ip.is_unspecified or port.host_ip.is_loopback)
-            holds.append(HoldPort(port, relay_to=target if six_loopback or silent else None))
+            if six_loopback or silent:
+                relays[port] = (target, port.port)
             elements[_redirected(port, target)] = None
         if silent:
             elements[AddElement("homeward", f'"{silent}" . {port.protocol} . {port.host_port}')] = None
-    return [*holds, *elements]
+    holds = HoldPort.steps([port for port in endpoint.ports if port.host_port], relays)
+    # Those of one kind together, as neighbours are sent together.
+    return [*holds, *sorted(elements, key=lambda step: isinstance(step, RedirectFlows))]
 
 
 def target_of(port: PublishedPort, addresses: Iterable[Address]) -> Address:
@@ -181,10 +185,11 @@ def target_of(port: PublishedPort, addresses: Iterable[Address]) -> Address:
 
 def _redirected(port: PublishedPort, target: Address) -> AddElement:
     name = f"ports{port.host_ip.version}"
+    key = f"{port.protocol} . {port.host_ip} . {port.host_port}"
     value = f"{text_of(target)} . {port.port}"
     if port.host_ip.is_unspecified:
-        return AddElement(f"{name}_any", f"{port.protocol} . {port.host_port}", value)
-    return AddElement(name, f"{port.protocol} . {port.host_ip} . {port.host_port}", value)
+        name, key = f"{name}_any", f"{port.protocol} . {port.host_port}"
+    return AddElement(name, key, value) if port.protocol == "tcp" else RedirectFlows(name, key, value, port, target)
 
 
 def _relayed(port: PublishedPort) -> AddElement:

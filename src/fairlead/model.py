@@ -72,7 +72,10 @@ class Phase(enum.Enum):
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """Something the store keeps.  `claims` are the words that no two records may hold at once."""
+    """Something the store keeps.  `claims` are the words that no two records may hold at once.
+
+    A claim ``STEM@REST`` can also be looked up by its stem (`Store.owners`).
+    """
 
     id: str
 
@@ -151,6 +154,15 @@ class PublishedPort(msgspec.Struct, frozen=True, kw_only=True):
         host = f"[{text_of(self.host_ip)}]" if self.host_ip.version == 6 else text_of(self.host_ip)
         return f"{host}:{self.host_port}/{self.protocol}"
 
+    def claim(self) -> str:
+        """What the port is claimed by, found by its number whatever the address."""
+        return f"{port_stem(self.protocol, self.host_port)}@{self.host_ip}"
+
+
+def port_stem(protocol: Protocol, number: int) -> str:
+    """What the claims of a host port begin with, whatever the address."""
+    return f"port:{protocol}/{number}"
+
 
 class Endpoint(Record, frozen=True, kw_only=True):
     """A sandbox's place in a network."""
@@ -182,7 +194,7 @@ class Endpoint(Record, frozen=True, kw_only=True):
             f"endpoint:{self.network}:{self.sandbox}",
             *((f"link:{self.sandbox}:{self.ifname}",) if self.ifname else ()),
             *(f"address:{self.network}:{interface.ip}" for interface in (*self.addresses, *self.link_local)),
-            *(f"port:{port}" for port in self.ports if port.host_port),
+            *(port.claim() for port in self.ports if port.host_port),
         )
 
 

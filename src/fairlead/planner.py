@@ -351,7 +351,7 @@ class Planner:
         pairs = [(old, new) for old, new in zip(before, after, strict=True) if old != new]
         undo, plan = Plan(), Plan()
         for old, new in pairs:
-            old_steps, new_steps = self.plan_of(old).steps, self.plan_of(new).steps
+            old_steps, new_steps = (dict.fromkeys(self.plan_of(record)) for record in (old, new))
             undo += Plan(tuple(step for step in old_steps if step not in new_steps))
             plan += Plan(tuple(step for step in new_steps if step not in old_steps))
         return Change(result=None, replace=tuple(new for _, new in pairs), undo=undo, plan=plan)

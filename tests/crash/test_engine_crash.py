@@ -7,7 +7,7 @@ from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 
 import pytest
-from kernel_lab import assert_consistent, assert_nothing_left, die_at, open_here, sh
+from kernel_lab import assert_consistent, assert_nothing_left, die_at, held_ports, open_here, recorded_ports, sh
 from lab import INTERNET
 
 from fairlead.engine import Engine
@@ -84,10 +84,11 @@ def test_killed_at_every_boundary(world: None, name: str, tmp_path: Path) -> Non
         passed = die_at(directory, setup, act, point)
         engine = open_here(directory)
         assert_consistent(engine)
+        assert held_ports() == recorded_ports(engine), "no port is held for nobody"
         outcomes.add(" ".join(sorted(one.name for one in engine.catalog.networks() + engine.catalog.sandboxes())))
         assert_usable(engine)
         assert_nothing_left(engine)
-        engine.store.close()
+        engine.close()
         if passed >= 0:
             break
         point += 1

@@ -41,7 +41,7 @@ class FakeEngine:
     def __init__(self, directory: Path) -> None:
         self.store = Store(directory / "store.db", (*KINDS, Container))
         self.catalog = Catalog(self.store)
-        publisher = Publisher(self.store, free_port=lambda *_: 40000, is_free=lambda _: True, ipv6=True)
+        publisher = Publisher(self.store, pick=lambda _protocol, _addresses, number: number or 40000, ipv6=True)
         self.planner = Planner(self.store, self.catalog, FakeFacts(), publisher, directory / "netns", UNIQUE_LOCAL)
         self.was_reset = False
 

@@ -30,7 +30,7 @@ class World:
     def __init__(self, path: Path) -> None:
         self.facts = FakeFacts()
         self.store = Store(path / "store.db", KINDS)
-        publisher = Publisher(self.store, free_port=lambda *_: 40000, is_free=lambda _: True, ipv6=True)
+        publisher = Publisher(self.store, pick=lambda _protocol, _addresses, number: number or 40000, ipv6=True)
         self.planner = Planner(
             self.store, Catalog(self.store), self.facts, publisher, Path("/run/fairlead/netns"), UNIQUE_LOCAL
         )

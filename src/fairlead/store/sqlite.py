@@ -39,6 +39,7 @@ class Store:
         self._records: dict[type[Record], dict[str, Record]] = {kind: {} for kind in kinds}
         self._owners: dict[str, Record] = {}
         self._claims: dict[tuple[type[Record], str], frozenset[str]] = {}
+        self._stems: dict[str, dict[str, Record]] = {}
         self._undo: list[Callable[[], None]] | None = None
         self.fault: Callable[[str], None] = lambda point: None
         """Called after each commit, so that tests can kill the process there."""
@@ -72,6 +73,10 @@ class Store:
     def owner(self, claim: str) -> Record | None:
         """The record that holds `claim` (see `Record.claims`)."""
         return self._owners.get(claim)
+
+    def owners(self, stem: str) -> list[tuple[str, Record]]:
+        """The claims ``STEM@REST``, as REST with the record that holds it."""
+        return list(self._stems.get(stem, {}).items())
 
     def setting(self, name: str) -> str | None:
         """A single value that belongs to no record, such as a sysctl's value before we changed it."""
@@ -152,7 +157,7 @@ class Store:
             if owner := self._owners.get(claim):
                 raise Conflict(f"{claim} is taken by {type(owner).__name__.lower()} {owner.id[:12]}")
         for claim in before - claims:
-            del self._owners[claim]
+            self._free(claim)
         if record is None:
             self._records[kind].pop(id_, None)
             self._claims.pop((kind, id_), None)
@@ -160,6 +165,18 @@ class Store:
         self._records[kind][id_] = record
         self._claims[kind, id_] = claims
         self._owners.update(dict.fromkeys(claims, record))
+        for claim in claims:
+            stem, at, rest = claim.partition("@")
+            if at:
+                self._stems.setdefault(stem, {})[rest] = record
+
+    def _free(self, claim: str) -> None:
+        del self._owners[claim]
+        stem, at, rest = claim.partition("@")
+        if at:
+            del self._stems[stem][rest]
+            if not self._stems[stem]:
+                del self._stems[stem]
 
     def _on_rollback(self, undo: Callable[[], None]) -> None:
         assert self._undo is not None, "written outside a transaction"
