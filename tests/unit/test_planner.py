@@ -15,6 +15,7 @@ from fairlead.engine import KINDS
 from fairlead.errors import Conflict, FairleadError, Forbidden, Invalid, NotFound
 from fairlead.kernel.firewalls import OtherChain
 from fairlead.model import LinkEnd, Network, Phase, Pool, Record
+from fairlead.plan.names import RedirectNames
 from fairlead.planner import Change, Planner
 from fairlead.publishing import Publisher
 from fairlead.spec import EndpointSpec, NetworkSpec, PortSpec
@@ -150,6 +151,7 @@ def test_an_endpoint_with_a_port(world: World) -> None:
         "ip -n ns0 link set eth0 up",
         "ip -n ns0 route add default via 10.0.0.1 dev eth0",
         "nft add element inet fairlead ports4_any '{ tcp . 8081 : 10.0.0.2 . 80 }'",
+        *RedirectNames("/run/netns/ns0").shell(),
     ]
     world.do(change)
     assert lines(world.planner.detach("ns0", "br0")) == [

@@ -173,6 +173,7 @@ async def take_away(daemon: Daemon) -> dict[str, int]:
     if errors:
         raise FairleadError(f"not everything could be removed: {'; '.join(errors)}")
     await asyncio.to_thread(engine.reset)
+    await asyncio.to_thread(daemon.names.end)
     return counts
 
 
