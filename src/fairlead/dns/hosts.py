@@ -43,6 +43,14 @@ def servers(text: str) -> tuple[str, ...]:
     return tuple(found)
 
 
+def led_to(resolver: str, text: str) -> str:
+    """A resolv.conf that asks `resolver` alone, otherwise as the host's: what it searches, its options."""
+    kept = [line for line in text.splitlines() if line.split()[:1] in (["search"], ["domain"], ["options"])]
+    if not any(word.startswith("ndots:") for line in kept for word in line.split()):
+        kept.append("options ndots:0")
+    return "\n".join((f"nameserver {resolver}", *kept)) + "\n"
+
+
 def is_address(word: str) -> bool:
     """Whether it is an IPv4 or IPv6 address, perhaps with ``%INTERFACE``."""
     try:

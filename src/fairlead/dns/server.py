@@ -107,10 +107,12 @@ class Sandbox:
             return
         answers = self._own_answers(query, query.limit)
         if answers:
-            if len(self._ready) >= _MOST_READY:
-                self._ready.clear()
-            turns = self._ready[data[2:]] = itertools.cycle(answers)
+            turns = itertools.cycle(answers)
             self._datagrams.sendto(data[:2] + next(turns), client)
+            if query.plain:
+                if len(self._ready) >= _MOST_READY:
+                    self._ready.clear()
+                self._ready[data[2:]] = turns
             return
 
         def reply(answer: bytes) -> None:

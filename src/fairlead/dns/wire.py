@@ -39,7 +39,7 @@ _OWN_OPT = b"\0" + _RECORD.pack(OPT, OWN_UDP, 0, 0)
 class Query:
     """A request with one question.  `name` is lower-case without the last dot; dots inside a label are escaped."""
 
-    __slots__ = ("asked", "class_", "flags", "id", "kind", "limit", "name", "opt", "question")
+    __slots__ = ("asked", "class_", "flags", "id", "kind", "limit", "name", "opt", "plain", "question")
 
     def __init__(self, id_: int, flags: int, name: str, kind: int, class_: int, question: bytes) -> None:
         self.id = id_
@@ -52,6 +52,8 @@ class Query:
         self.limit = LEAST_UDP
         """Bytes that the client takes over UDP."""
         self.opt = False
+        self.plain = True
+        """Without EDNS options, such as a cookie, which differ from one request to the next."""
         self.asked = flags & (_RD | _CD)
         """What else an answer depends on: recursion, checking, and whether DNSSEC's records are wanted."""
 
@@ -84,9 +86,10 @@ def parse_query(data: bytes) -> Query | None:
         record = _record(data, end)
         if record is None:
             return None
-        kind, class_, extended, _, end = record
+        kind, class_, extended, start, end = record
         if kind == OPT:
             query.opt = True
+            query.plain = end == start
             query.asked |= extended & _DO
             query.limit = max(LEAST_UDP, class_)
     return query
