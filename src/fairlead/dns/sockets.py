@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     Server = tuple[str, int]
 
 _CLONE_NEWNET = 0x40000000  # linux/sched.h
+_SO_RCVBUFFORCE = 33  # asm-generic/socket.h
 _BACKLOG = 64
 _BUFFER = 1 << 20
 """Bytes of requests that may wait in a sandbox, some thousands."""
@@ -49,7 +50,7 @@ def listen_in(namespace: str) -> tuple[socket.socket, socket.socket]:
     """The resolver's UDP and TCP sockets of a sandbox; raises `OSError` with neither left."""
     datagrams = open_in(namespace, socket.AF_INET, socket.SOCK_DGRAM)
     try:
-        datagrams.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
+        datagrams.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
         datagrams.bind((ADDRESS, LISTEN_PORT))
         streams = open_in(namespace, socket.AF_INET, socket.SOCK_STREAM)
     except OSError:
