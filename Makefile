@@ -7,7 +7,7 @@ IMAGES := build/images
 # Programs that Fairlead runs, then what its images and tests are made of and tested with.
 PACKAGES := crun conmon skopeo nftables libnftables1 iproute2 iptables procps
 PACKAGES += busybox-static nginx-light
-TEST_PACKAGES := python3 python3-venv curl iputils-ping docker-registry util-linux
+TEST_PACKAGES := python3 python3-venv curl iputils-ping docker-registry util-linux bind9-dnsutils dnsperf
 
 .PHONY: help setup packages images lint test bench demo demo-clean clean
 

@@ -55,6 +55,8 @@ TARGETS = (
     Target("remove, 500 ports", 1 / 100, Docker.name),
     Target("ps", 2, Docker.name),
     Target("network ls", 2, Docker.name),
+    Target("1000 lookups", 1, Docker.name),
+    Target("lookup, p99 latency", 1, Docker.name),
     Limit("memory, daemon idle", 60e6),
 )
 
@@ -79,6 +81,7 @@ def measurements(stage: Stage) -> list[Measurement]:
             )
             for count, rounds in ((1, 5), (MOST_PORTS, 3), (100, 3), (500, 2))
         ),
+        Measurement("names", 5, [(peer, peer.names) for peer in (fairlead, docker)]),
         # Last, and growing: what is present stays until the stage goes.
         *(
             Measurement(

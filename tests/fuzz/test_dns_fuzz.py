@@ -82,7 +82,10 @@ class Target:
         query = dns.message.make_query("web", "A")
         with self.socket(socket.SOCK_DGRAM) as client:
             client.sendto(query.to_wire(), ADDRESS)
-            over_udp = dns.message.from_wire(client.recv(65535))
+            data = client.recv(65535)
+            while data[:2] != query.to_wire()[:2]:  # an answer to who had this port before
+                data = client.recv(65535)
+            over_udp = dns.message.from_wire(data)
         with self.connected() as client:
             client.sendall(framed(query.to_wire()))
             over_tcp = dns.message.from_wire(receive(client))

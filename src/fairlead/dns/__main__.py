@@ -5,6 +5,7 @@ The first process returns as soon as the socket listens; what serves is its chil
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import gc
 import os
@@ -17,6 +18,8 @@ import time
 from fairlead.dns.resolver import Resolver
 
 SOCKET, LOCK = "dns.sock", "dns.pid"
+
+_PR_SET_NAME = 15  # linux/prctl.h
 
 _PATIENCE = 5.0
 """Seconds to wait for another resolver that is just ending."""
@@ -38,6 +41,7 @@ def main(run: str) -> int:
     if os.fork():
         return 0
     os.setsid()
+    ctypes.CDLL(None).prctl(_PR_SET_NAME, b"fairlead-names")
     os.chdir("/")
     os.ftruncate(lock, 0)
     os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)

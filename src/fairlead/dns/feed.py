@@ -7,7 +7,6 @@ again.  A resolver that dies is started again at once.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import select
@@ -20,6 +19,8 @@ import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from fairlead.containers.record import Container
 from fairlead.dns import names
@@ -214,14 +215,14 @@ class _Connection:
 
     def ask(self, message: dict[str, Any]) -> dict[str, Any]:
         """Send a line and return the answer."""
-        self._socket.sendall(json.dumps(message).encode() + b"\n")
+        self._socket.sendall(msgspec.json.encode(message) + b"\n")
         return self._line()
 
     def _line(self) -> dict[str, Any]:
         line = self._lines.readline()
         if not line:
             raise ConnectionResetError("the resolver ended")
-        answer: dict[str, Any] = json.loads(line)
+        answer: dict[str, Any] = msgspec.json.decode(line)
         return answer
 
     def await_end(self) -> None:

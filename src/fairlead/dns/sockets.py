@@ -25,44 +25,55 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 
 
-def _enter(fd: int) -> None:
+class _Entered:
+    """The body of a ``with`` runs in the namespace at this path (empty: our own)."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        if self._path:
+            fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                _set(fd)
+            finally:
+                os.close(fd)
+
+    def __exit__(self, *_: object) -> None:
+        if self._path:
+            _set(_home)
+
+
+def _set(fd: int) -> None:
     if _libc.setns(fd, _CLONE_NEWNET):
         raise OSError(ctypes.get_errno(), "setns")
 
 
+def _open(family: int, kind: int) -> socket.socket:
+    return socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+
+
 def open_in(namespace: str, family: int, kind: int) -> socket.socket:
     """A socket that does not block, in the namespace at this path (empty: our own); raises `OSError`."""
-    kind |= socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
-    if not namespace:
-        return socket.socket(family, kind)
-    fd = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        _enter(fd)
-        try:
-            return socket.socket(family, kind)
-        finally:
-            _enter(_home)
-    finally:
-        os.close(fd)
+    with _Entered(namespace):
+        return _open(family, kind)
 
 
 def listen_in(namespace: str) -> tuple[socket.socket, socket.socket]:
     """The resolver's UDP and TCP sockets of a sandbox; raises `OSError` with neither left."""
-    datagrams = open_in(namespace, socket.AF_INET, socket.SOCK_DGRAM)
+    opened: list[socket.socket] = []
     try:
+        with _Entered(namespace):
+            opened += [_open(socket.AF_INET, kind) for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM)]
+        datagrams, streams = opened
         datagrams.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
         datagrams.bind((ADDRESS, LISTEN_PORT))
-        streams = open_in(namespace, socket.AF_INET, socket.SOCK_STREAM)
-    except OSError:
-        datagrams.close()
-        raise
-    try:
         streams.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         streams.bind((ADDRESS, LISTEN_PORT))
         streams.listen(_BACKLOG)
     except OSError:
-        datagrams.close()
-        streams.close()
+        for one in opened:
+            one.close()
         raise
     return datagrams, streams
 
