@@ -34,7 +34,7 @@ def main(run: str) -> int:
     path = os.path.join(run, SOCKET)
     if os.path.exists(path):
         os.unlink(path)  # we hold the lock, so it is a dead resolver's
-    listener = socket.socket(socket.AF_UNIX)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     os.umask(0o177)
     listener.bind(path)
     listener.listen(8)

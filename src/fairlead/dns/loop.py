@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import json
 import select
 import sys
 import time
@@ -89,11 +90,16 @@ _MOST_COMPLAINTS = 100
 
 
 def _guarded(call: Handler) -> None:
+    """A line in the daemon's log, as the daemon writes its own."""
     global _complaints
     try:
         call()
     except Exception as error:
         if _complaints < _MOST_COMPLAINTS:
             _complaints += 1
-            line = error.__traceback__.tb_next.tb_lineno if error.__traceback__ and error.__traceback__.tb_next else 0
-            print(f"fairlead.dns: {call!r}: {error!r} (line {line})", file=sys.stderr, flush=True)
+            trace = error.__traceback__
+            while trace and trace.tb_next:
+                trace = trace.tb_next
+            where = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else ""
+            entry = {"level": "error", "logger": "fairlead.dns", "message": repr(error), "where": where}
+            print(json.dumps(entry), file=sys.stderr, flush=True)

@@ -32,7 +32,11 @@ LINGER = 60.0
 """Seconds that the process stays when it serves no sandbox."""
 
 LOOK_ROUND = 10.0
-"""Seconds between looks whether sandboxes were taken away while no daemon was there to tell."""
+"""Seconds between looks whether somebody else took a namespace away, which our sockets would keep alive."""
+
+
+_FEED_PATIENCE = 1.0
+"""Seconds for the daemon to take an answer, for which it waits."""
 
 
 class Resolver:
@@ -97,11 +101,10 @@ class Resolver:
 
     def _look_round(self) -> None:
         """Let go of namespaces that are gone, and end when there was nothing to do for a while."""
-        if not self._feeds:
-            for id_, sandbox in list(self._sandboxes.items()):
-                if not is_namespace(sandbox.path, sandbox.inode):
-                    del self._sandboxes[id_]
-                    sandbox.close()
+        for id_, sandbox in list(self._sandboxes.items()):
+            if not is_namespace(sandbox.path, sandbox.inode):
+                del self._sandboxes[id_]
+                sandbox.close()
         self._idle = 0.0 if self._sandboxes else self._idle + LOOK_ROUND
         if self._idle >= LINGER:
             self.loop.stop()
@@ -116,13 +119,15 @@ class _Feed:
         self._client = client
         self._closed = closed
         self._input = bytearray()
-        client.setblocking(True)  # answers are short, and it waits for them
+        client.settimeout(_FEED_PATIENCE)
         resolver.loop.watch(client.fileno(), self._read)
         self._say({"version": VERSION, "pid": os.getpid()})
 
     def _read(self) -> None:
         try:
-            data = self._client.recv(1 << 18)
+            data = self._client.recv(1 << 18, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
         except OSError:
             data = b""
         if not data:

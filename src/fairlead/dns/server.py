@@ -7,7 +7,6 @@ read, answered and put there; what is none of ours goes to an upstream, and noth
 from __future__ import annotations
 
 import itertools
-import random
 import socket
 
 from fairlead.dns import wire
@@ -30,10 +29,10 @@ if TYPE_CHECKING:
 _BURST = 64
 """Requests answered before another sandbox has its turn."""
 
-_MOST_READY = 1000
+_MOST_READY = 256
 """Ready-made answers of one sandbox.  Clients that vary the letters' case make many; then all are made anew."""
 
-_MOST_TURNS = 16
+_MOST_TURNS = 8
 """In how many orders several addresses are given in turn."""
 
 _MOST_EXCHANGES = 256
@@ -61,7 +60,10 @@ class Sandbox:
         self._hosts = hosts
         self._grudges = grudges
         self._ready: dict[bytes, Iterator[bytes]] = {}
+        self._turn = itertools.count()
         self._kept = Kept()
+        self._kept_from: Sequence[str] = ()
+        """The servers whose answers are kept: others may know other things."""
         self._exchanges: set[Exchange] = set()
         self._streams: set[Stream] = set()
         self.inode = namespace_of(path)
@@ -127,9 +129,10 @@ class Sandbox:
         records = self._own_records(query)
         if records is None:
             return []
-        random.shuffle(records)
-        turns = (records[turn:] + records[:turn] for turn in range(min(len(records), _MOST_TURNS) or 1))
-        return [wire.answer(query, turn, limit=limit) for turn in turns]
+        count = len(records)
+        first = next(self._turn) % count if count else 0
+        turns = [(first + turn) % count for turn in range(min(count, _MOST_TURNS))] or [0]
+        return [wire.answer(query, records[turn:] + records[:turn], limit=limit) for turn in turns]
 
     def _own_records(self, query: Query) -> list[bytes] | None:
         if query.class_ != wire.IN:
@@ -162,6 +165,9 @@ class Sandbox:
         if not self._table.leads_outside(self.id) or len(self._exchanges) >= _MOST_EXCHANGES:
             reply(wire.answer(query, code=wire.SERVFAIL))
             return
+        addresses = self.upstreams or self._hosts()
+        if addresses != self._kept_from:
+            self._kept, self._kept_from = Kept(), addresses
         kept = self._kept.find(query)
         if kept is not None:
             reply(kept)
@@ -175,14 +181,10 @@ class Sandbox:
                 self._kept.keep(query, response)
                 reply(response.data[2:])
 
-        exchange = Exchange(self._loop, self._grudges, self._servers(), query, data, done, stream=stream)
+        servers = [Upstream(address, self.path, ours=not self.upstreams) for address in addresses]
+        exchange = Exchange(self._loop, self._grudges, servers, query, data, done, stream=stream)
         if not exchange.is_over:
             self._exchanges.add(exchange)
-
-    def _servers(self) -> Sequence[Upstream]:
-        if self.upstreams:
-            return [Upstream(address, self.path, ours=False) for address in self.upstreams]
-        return [Upstream(address, self.path, ours=True) for address in self._hosts()]
 
     def _accept(self) -> None:
         try:
