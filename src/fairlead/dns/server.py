@@ -95,8 +95,8 @@ class Sandbox:
                 answers = ready(data[2:])
                 if answers is None:
                     self._first_time(data, client)
-                else:
-                    send(data[:2] + next(answers), client)
+                    return  # That took as long as a burst: the others' turn.
+                send(data[:2] + next(answers), client)
         except OSError:
             return  # Nothing more there; or an answer that cannot be sent, and its client asks again.
 

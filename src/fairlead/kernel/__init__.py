@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from fairlead.kernel import rtnetlink
 from fairlead.kernel.firewalls import Firewalls
 from fairlead.kernel.namespaces import Namespaces, open_namespace
-from fairlead.kernel.netlink import NETLINK_ROUTE, Message, NetlinkError, Socket
+from fairlead.kernel.netlink import NETLINK_NETFILTER, Message, NetlinkError, Socket
 from fairlead.kernel.nftables import Nftables
 from fairlead.kernel.ports import Ports
 
@@ -93,10 +93,10 @@ class Kernel:
         self.ports = Ports()
 
     @contextlib.contextmanager
-    def socket(self, namespace: str, protocol: int = NETLINK_ROUTE) -> Iterator[Socket]:
-        """A netlink socket in the namespace at this path (empty: the host's)."""
+    def socket(self, namespace: str) -> Iterator[Socket]:
+        """A route netlink socket in the namespace at this path (empty: the host's)."""
         with self.namespaces.entered(namespace):
-            socket = Socket(protocol)
+            socket = Socket()
         try:
             yield socket
         finally:
@@ -112,3 +112,13 @@ class Kernel:
                 batch.flush()
             finally:
                 batch.close()
+
+    @contextlib.contextmanager
+    def netfilter(self, namespace: str) -> Iterator[Socket]:
+        """A netfilter netlink socket in the namespace at this path."""
+        with self.namespaces.entered(namespace):
+            socket = Socket(NETLINK_NETFILTER)
+        try:
+            yield socket
+        finally:
+            socket.close()

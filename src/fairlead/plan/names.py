@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from fairlead.dns import ADDRESS, LISTEN_PORT
 from fairlead.kernel import loopback
-from fairlead.kernel.netlink import NETLINK_NETFILTER, Message, NetlinkError, Socket
+from fairlead.kernel.netlink import Message, NetlinkError, Socket
 from fairlead.plan.netlink import in_namespace
 from fairlead.plan.step import State, Step
 
@@ -31,7 +31,7 @@ class RedirectNames(Step):
     namespace: str
 
     def apply(self, kernel: Kernel) -> None:
-        with kernel.socket(self.namespace, NETLINK_NETFILTER) as socket:
+        with kernel.netfilter(self.namespace) as socket:
             rules = loopback.redirect(IPv4Address(ADDRESS), _PORT, LISTEN_PORT)
             try:
                 _replacing(socket, rules)
@@ -41,7 +41,7 @@ class RedirectNames(Step):
     def revert(self, kernel: Kernel) -> None:
         if not kernel.namespaces.exists(self.namespace):
             return
-        with kernel.socket(self.namespace, NETLINK_NETFILTER) as socket:
+        with kernel.netfilter(self.namespace) as socket:
             try:
                 socket.transact(loopback.forget())
             except NetlinkError as error:
@@ -49,7 +49,7 @@ class RedirectNames(Step):
                     raise
 
     def check(self, kernel: Kernel) -> State:
-        with kernel.socket(self.namespace, NETLINK_NETFILTER) as socket:
+        with kernel.netfilter(self.namespace) as socket:
             rules = loopback.count_rules(socket)
         if rules is None:
             return State.MISSING

@@ -87,7 +87,9 @@ def ip(namespace: str, words: str) -> str:
 
 
 def in_namespace(namespace: str, words: str) -> str:
-    """The line that runs a program in a namespace other than the host's."""
+    """A command's line for a namespace."""
+    if namespace == HOST:
+        return words
     if namespace.startswith("/run/netns/"):
         return f"ip netns exec {namespace.removeprefix('/run/netns/')} {words}"
     return f"nsenter --net={namespace} {words}"
