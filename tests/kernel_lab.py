@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -40,9 +42,9 @@ def open_here(directory: Path, fault: Callable[[str], None] = lambda point: None
 
 
 def links(namespace: str = "") -> dict[str, Any]:
-    """The links of the host, or of a named namespace, by name."""
-    where = ["-n", namespace] if namespace else []
-    found = json.loads(subprocess.run(["ip", *where, "-j", "link"], capture_output=True, check=True).stdout)
+    """The links of the host, or of a namespace (its name or path), by name."""
+    where = ["nsenter", f"--net={Path('/run/netns', namespace)}"] if namespace else []
+    found = json.loads(subprocess.run([*where, "ip", "-d", "-j", "link"], capture_output=True, check=True).stdout)
     return {link["ifname"]: link for link in found}
 
 
@@ -65,9 +67,14 @@ def assert_consistent(engine: Engine) -> None:
         for step, state in engine._executor.check(engine.planner.plan_of(record)):
             assert state is State.HOLDS, (record, step)
     known = {f"fairlead:{record.id}" for record in records}
+    known |= {f"fairlead:{network.parent}" for network in engine.store.all(Network) if network.parent}
     for name, link in links().items():
         if name not in ("lo", "eth0"):
             assert link.get("ifalias") in known, f"{name} is orphaned"
+    for sandbox in engine.store.all(Sandbox):
+        for name, link in links(sandbox.path).items():
+            made_here = link.get("linkinfo", {}).get("info_kind", "veth") != "veth"  # A pair's mark is on its host end.
+            assert not made_here or link.get("ifalias") in known, f"{name} is orphaned"
     paths = {sandbox.path for sandbox in engine.store.all(Sandbox)}
     run = engine._namespaces
     on_disk = {str(path) for path in run.glob("*")} | {f"/run/netns/{name}" for name in namespaces()}
@@ -91,3 +98,37 @@ def assert_nothing_left(engine: Engine) -> None:
     assert not list(engine._namespaces.glob("*"))
     assert "fairlead" not in sh("nft list ruleset")
     assert sh("cat /proc/sys/net/ipv4/ip_forward") == "0\n"
+
+
+def die_at(directory: Path, setup: Callable[[Engine], object], act: Callable[[Engine], object], point: int) -> int:
+    """Act in a process that dies at the given fault point; the number of points passed (or -1: it died)."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        passed = -1
+        armed = False
+
+        def fault(name: str) -> None:
+            nonlocal passed
+            if armed:
+                passed += 1
+                if passed == point:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        try:
+            engine = open_here(directory, fault)
+            setup(engine)
+            armed = True
+            act(engine)
+            os.write(writer, b"%d" % (passed + 1))
+        finally:
+            os._exit(0)
+    os.close(writer)
+    _, status = os.waitpid(child, 0)
+    said = os.read(reader, 20)
+    os.close(reader)
+    if os.WIFSIGNALED(status):
+        assert os.WTERMSIG(status) == signal.SIGKILL
+        return -1
+    assert said, "the operation failed"
+    return int(said)

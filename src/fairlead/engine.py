@@ -14,8 +14,10 @@ from fairlead import ipam
 from fairlead.catalog import Catalog
 from fairlead.errors import Conflict, FairleadError
 from fairlead.firewall import IP_FORWARD, TABLE
+from fairlead.forwarding import ipv6_forwarding
 from fairlead.kernel import rtnetlink, sysctl
 from fairlead.kernel.facts import KernelFacts
+from fairlead.kernel.sysctl import IPV6_FORWARD
 from fairlead.model import HOST, Endpoint, Link, Network, Phase, Record, Sandbox
 from fairlead.paths import Paths
 from fairlead.plan import Plan
@@ -83,6 +85,8 @@ class Engine:
             with self.store.transaction():
                 self.store.put(*(_in_phase(record, Phase.ADDING) for record in change.add))
                 self.store.put(*(_in_phase(record, Phase.REMOVING) for record in change.remove))
+                for name, value in change.settings.items():
+                    self.store.keep(name, value)
             self._busy |= busy
         self._tell(change.remove)
         try:
@@ -155,7 +159,21 @@ class Engine:
         if before is None:
             before = sysctl.read(IP_FORWARD) or "0"
             self.store.keep(IP_FORWARD, before)
-        return Plan((SetSysctl(IP_FORWARD, "1", before=before),))
+        plan = Plan((SetSysctl(IP_FORWARD, "1", before=before),))
+        if any(pool.subnet.version == 6 for network in self._all(Network) for pool in network.pools):
+            plan = self._ipv6_forwarding() + plan  # A reboot has switched it off.
+        return plan
+
+    def _ipv6_forwarding(self) -> Plan:
+        change = self.planner.ipv6_forwarding()
+        for name, value in change.settings.items():
+            self.store.keep(name, value)
+        return change.plan
+
+    def _ipv6_forwarding_of_ours(self) -> Plan:
+        """What we did to the host for IPv6 forwarding, to be taken back; nothing if it forwarded before."""
+        listeners = self.store.setting(IPV6_FORWARD)
+        return Plan() if listeners is None else ipv6_forwarding(listeners.split())
 
     def explain_base(self) -> list[str]:
         """The lines that make what the daemon makes at its start: forwarding, the table, the predefined networks."""
@@ -173,12 +191,14 @@ class Engine:
             self.perform(self.planner.close_sandbox, sandbox.id)
         for network in self._all(Network):
             self.perform(self.planner.remove_network, network.id, predefined=True)
-        self._executor.revert(self.base() + Plan((TABLE,)))
+        self._executor.revert(self._ipv6_forwarding_of_ours() + self.base() + Plan((TABLE,)))
         self.store.keep(IP_FORWARD, None)
+        self.store.keep(IPV6_FORWARD, None)
 
     def explain_reset(self) -> list[str]:
         """The lines that take away what `reset` does."""
-        plan = Plan((SetSysctl(IP_FORWARD, "1", before=self.store.setting(IP_FORWARD) or ""), TABLE))
+        plan = self._ipv6_forwarding_of_ours()
+        plan += Plan((SetSysctl(IP_FORWARD, "1", before=self.store.setting(IP_FORWARD) or ""), TABLE))
         for record in self._all(Network, Sandbox, Endpoint, Link):
             plan += self.planner.plan_of(record)
         return plan.unshell()
@@ -258,13 +278,15 @@ class Engine:
 
     def _remove_orphans(self) -> None:
         kernel = self._executor.kernel
-        known = {record.id for record in self._all(Network, Endpoint, Link)}
-        with kernel.batch(HOST) as batch:
-            for link in rtnetlink.links(batch.socket):
-                if link.alias.startswith("fairlead:") and link.alias.removeprefix("fairlead:") not in known:
-                    log.warning("removing the orphaned interface %s", link.name)
-                    batch.add(rtnetlink.delete_link(link.name), f"cannot delete {link.name}", (19,))
         paths = {sandbox.path for sandbox in self._all(Sandbox)}
+        known = {record.id for record in self._all(Network, Endpoint, Link)}
+        known |= {network.parent for network in self._all(Network)}  # What networks share has its own name for a mark.
+        for namespace in (HOST, *filter(kernel.namespaces.exists, paths)):
+            with kernel.batch(namespace) as batch:
+                for link in rtnetlink.links(batch.socket):
+                    if link.alias.startswith("fairlead:") and link.alias.removeprefix("fairlead:") not in known:
+                        log.warning("removing the orphaned interface %s %s", link.name, namespace)
+                        batch.add(rtnetlink.delete_link(link.name), f"cannot delete {link.name}", (19,))
         for path in self._namespaces.glob("*"):
             if str(path) not in paths:
                 log.warning("removing the orphaned network namespace %s", path)

@@ -47,6 +47,12 @@ class KernelError(FairleadError):
     """The kernel refused a step; the sentence names the step and the kernel's reason."""
 
 
+class MissingFeature(FairleadError):
+    """This kernel lacks a feature that the request needs; the sentence names its option and module."""
+
+    status = 501
+
+
 class MissingProgram(FairleadError):
     """A program that Fairlead needs (crun, conmon, skopeo) is not installed."""
 

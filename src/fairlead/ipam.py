@@ -112,14 +112,14 @@ class Hints:
 
     def allocate(self, network_id: str, pool: Pool, taken: Callable[[Address], bool]) -> Address:
         """`first_free` from the hint on."""
-        key = f"{network_id}/{pool.subnet.version}"
+        key = f"{network_id}/{pool.subnet}"
         address = first_free(pool, taken, self._low.get(key, 0))
         self._low[key] = self._offset(pool, address)
         return address
 
     def released(self, network_id: str, pool: Pool, address: Address) -> None:
         """An address is free again."""
-        key = f"{network_id}/{pool.subnet.version}"
+        key = f"{network_id}/{pool.subnet}"
         offset = self._offset(pool, address)
         if 0 <= offset < self._low.get(key, 0):
             self._low[key] = offset

@@ -106,8 +106,16 @@ class Network(Record, frozen=True, kw_only=True):
     predefined: bool = False
     ifname: str = ""
     """The host interface that carries the network (a bridge), empty where the driver needs none."""
+    parent: str = ""
+    """The host interface that the endpoints' interfaces stand on (macvlan, ipvlan); other networks may share it."""
     adopted: bool = False
-    """The interface was there before the network: its addresses and settings are the network's, it itself is not."""
+    """The interface or parent was there before the network: addresses and settings are the network's, it is not."""
+    kept: tuple[Interface, ...] = ()
+    """Addresses that an adopted interface had of itself: they stay when the network goes."""
+    mtu: int = 0
+    """Bytes that its links carry; 0: as the kernel makes them."""
+    single: bool = False
+    """It takes one endpoint (macvlan in passthru mode)."""
     phase: Phase = Phase.READY
 
     @property
@@ -135,7 +143,10 @@ class Sandbox(Record, frozen=True, kw_only=True):
 
 
 class PublishedPort(msgspec.Struct, frozen=True, kw_only=True):
-    """A host address and port that leads to a port of an endpoint.  ``0.0.0.0`` / ``::`` mean every address."""
+    """A host address and port that leads to a port of an endpoint.  ``0.0.0.0`` / ``::`` mean every address.
+
+    Host port 0: none does, but the port may be asked for at the endpoint's own address (of a routed network).
+    """
 
     host_ip: Address
     host_port: int
@@ -177,7 +188,7 @@ class Endpoint(Record, frozen=True, kw_only=True):
             f"endpoint:{self.network}:{self.sandbox}",
             *((f"link:{self.sandbox}:{self.ifname}",) if self.ifname else ()),
             *(f"address:{self.network}:{interface.ip}" for interface in (*self.addresses, *self.link_local)),
-            *(f"port:{port}" for port in self.ports),
+            *(f"port:{port}" for port in self.ports if port.host_port),
         )
 
 

@@ -5,6 +5,7 @@ It changes nothing.  Whatever a user can get wrong is found here, before anythin
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,13 +18,15 @@ from msgspec.structs import replace
 
 from fairlead import gateways, ipam
 from fairlead.catalog import Catalog
-from fairlead.drivers import DRIVERS, driver_named
-from fairlead.drivers.bridge import HOST_BINDING, PREFIX
+from fairlead.drivers import driver_named, driver_of
+from fairlead.drivers.bridge import PREFIX, binding, divide_ports
 from fairlead.errors import Conflict, Forbidden, Invalid
+from fairlead.forwarding import ipv6_forwarding
 from fairlead.gateways import Candidate
 from fairlead.kernel.firewalls import OtherChain
 from fairlead.kernel.namespaces import NAMED
 from fairlead.kernel.rtnetlink import LinkFact
+from fairlead.kernel.sysctl import IPV6_FORWARD
 from fairlead.model import (
     HOST,
     Address,
@@ -51,6 +54,7 @@ from fairlead.plan.netlink import owner_mark
 from fairlead.publishing import Publisher
 from fairlead.spec import EndpointSpec, NetworkSpec
 from fairlead.store import Store
+from fairlead.subnets import Subnets
 
 R = TypeVar("R", covariant=True)
 
@@ -69,6 +73,11 @@ class Change(Generic[R]):
     """Reverted first…"""
     plan: Plan = field(default_factory=Plan)
     """…then this is applied."""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """What to keep beside the records (`Store.keep`), from the moment in which the change begins."""
+
+
+_NOTHING: Change[None] = Change(result=None)
 
 
 class Facts(Protocol):
@@ -76,6 +85,30 @@ class Facts(Protocol):
 
     def link(self, name: str) -> LinkFact | None:
         """A link of the host."""
+        ...
+
+    def addresses(self, link: str) -> tuple[Interface, ...]:
+        """The addresses of a link of the host, without link-local ones."""
+        ...
+
+    def uplink_mtu(self) -> int:
+        """The least MTU of the links that the host's default routes lead through; 0 if there are none."""
+        ...
+
+    def has_ipv6(self) -> bool:
+        """Whether this host speaks IPv6 at all."""
+        ...
+
+    def forwards_ipv6(self) -> bool:
+        """Whether this host passes on IPv6 packets of others."""
+        ...
+
+    def router_listeners(self) -> list[str]:
+        """The interfaces that take in router advertisements, but would stop if the host forwarded."""
+        ...
+
+    def has_kind(self, kind: str) -> bool:
+        """Whether this kernel can make links of a kind."""
         ...
 
     def networks(self) -> list[IPNetwork]:
@@ -99,6 +132,21 @@ class Facts(Protocol):
         ...
 
 
+class HostView:
+    """What `fairlead.drivers.Host` promises to drivers, from facts and intent."""
+
+    def __init__(self, facts: Facts, catalog: Catalog) -> None:
+        self.link = facts.link
+        self.has_kind = facts.has_kind
+        self.addresses = facts.addresses
+        self.uplink_mtu = facts.uplink_mtu
+        self._catalog = catalog
+
+    def networks_on(self, parent: str) -> list[Network]:
+        """The networks that stand on this parent link."""
+        return [network for network in self._catalog.networks() if parent and network.parent == parent]
+
+
 class Planner:
     """Each method returns the change that a request amounts to, or raises the one sentence that says why not."""
 
@@ -114,9 +162,10 @@ class Planner:
         self._store = store
         self._catalog = catalog
         self._facts = facts
+        self._host = HostView(facts, catalog)
         self._publisher = publisher
         self._namespaces = namespaces
-        self._default_pools = {4: ipam.DEFAULT_POOLS, 6: ((unique_local, 64),)}
+        self._subnets = Subnets(catalog, facts, unique_local)
         self._hints = ipam.Hints()
 
     # Plans of records: the same for making, removing, repairing and explaining
@@ -124,7 +173,7 @@ class Planner:
     def plan_of(self, record: Record) -> Plan:
         """Everything in the kernel that belongs to a record."""
         if isinstance(record, Network):
-            return DRIVERS[record.driver].network_plan(record, self._facts.blocking_chains() if record.ifname else ())
+            return driver_of(record).network_plan(record, self._facts.blocking_chains() if record.ifname else ())
         if isinstance(record, Sandbox):
             names = (RedirectNames(record.path),) if record.names else ()
             return Plan((AddNamespace(record.path), SetLink(record.path, "lo"), *names))
@@ -134,7 +183,7 @@ class Planner:
             network = self._store.get(Network, record.network)
             sandbox = self._store.get(Sandbox, record.sandbox)
             if network and sandbox:
-                return DRIVERS[network.driver].endpoint_plan(network, sandbox, record)
+                return driver_of(network).endpoint_plan(network, sandbox, record)
         return Plan()
 
     def _path(self, sandbox_id: str) -> str:
@@ -166,7 +215,9 @@ class Planner:
                 id=new_id(),
                 name=spec.name,
                 driver=spec.driver,
-                pools=self._pools(spec) if driver.has_links else (),
+                pools=self._subnets.choose(spec, driver, driver.home(spec.options, self._host))
+                if driver.has_links
+                else (),
                 internal=spec.internal,
                 attachable=spec.attachable,
                 options=spec.options,
@@ -174,11 +225,39 @@ class Planner:
                 created=time.time(),
                 predefined=predefined,
             ),
-            self._facts,
+            self._host,
         )
         if network.ifname and not network.adopted:
             self._check_host_link_is_free(network.ifname, "bridge name")
-        return Change(result=network, add=(network,), plan=self.plan_of(network))
+        if network.parent and not network.adopted:
+            for other in self._host.networks_on(network.parent):
+                if other.phase is not Phase.READY:
+                    raise Conflict(f"network {other.name} on {network.parent} is being changed: try again")
+        routes6 = driver.behind_host and any(pool.subnet.version == 6 for pool in network.pools)
+        forwarding = self.ipv6_forwarding() if routes6 else _NOTHING
+        return Change(
+            result=network,
+            add=(network,),
+            plan=forwarding.plan + self._own(network, self.plan_of(network)),
+            settings=forwarding.settings,
+        )
+
+    def ipv6_forwarding(self) -> Change[None]:
+        """What makes the host forward IPv6, unless it does; the setting names the interfaces that this is about."""
+        if self._facts.forwards_ipv6():
+            return _NOTHING
+        listeners = self._facts.router_listeners()
+        return Change(result=None, plan=ipv6_forwarding(listeners), settings={IPV6_FORWARD: " ".join(listeners)})
+
+    def _own(self, network: Network, plan: Plan) -> Plan:
+        """What of a network's plan no other network needs too, such as the VLAN sub-interface that both stand on."""
+        shared = {
+            step
+            for other in self._host.networks_on(network.parent)
+            if other.id != network.id and other.phase is not Phase.REMOVING
+            for step in driver_of(other).network_plan(other, ())
+        }
+        return Plan(tuple(step for step in plan if step not in shared))
 
     def _check_host_link_is_free(self, name: str, what: str) -> None:
         if owner := self._store.owner(f"link::{name}"):
@@ -186,36 +265,6 @@ class Planner:
             raise Conflict(f"{what} {name} is taken by {type(owner).__name__.lower()} {holder}")
         if self._facts.link(name):
             raise Conflict(f"{what} {name} is taken by an interface of this host that Fairlead did not make")
-
-    def _pools(self, spec: NetworkSpec) -> tuple[Pool, ...]:
-        if not spec.ipv4 and not spec.ipv6:
-            raise Invalid("a network needs IPv4 or IPv6: both are switched off")
-        ours = {pool.subnet: network.name for network in self._catalog.networks() for pool in network.pools}
-        wanted = {4: spec.ipv4, 6: spec.ipv6}
-        for pool in spec.pools:
-            self._check_pool(pool, spec, ours)
-        versions = [pool.subnet.version for pool in spec.pools]
-        if len(set(versions)) < len(versions):
-            raise Invalid("a network takes one subnet per address family")
-        pools = [pool for pool in spec.pools if wanted[pool.subnet.version]]
-        for version in (4, 6):
-            if wanted[version] and version not in versions:
-                used = [*ours, *self._facts.networks()]
-                pools.append(Pool(subnet=ipam.choose_subnet(used, self._default_pools[version])))
-        pools.sort(key=lambda pool: pool.subnet.version)
-        return tuple(self._with_gateway(pool, spec) for pool in pools)
-
-    def _check_pool(self, pool: Pool, spec: NetworkSpec, ours: Mapping[IPNetwork, str]) -> None:
-        ipam.check_pool(pool)
-        if overlap := ipam.find_overlap(pool.subnet, ours):
-            raise Forbidden(f"subnet {pool.subnet} overlaps with {overlap} of network {ours[overlap]}: choose another")
-        if not spec.no_gateway and (overlap := ipam.find_overlap(pool.subnet, self._facts.networks())):
-            raise Forbidden(f"subnet {pool.subnet} overlaps with {overlap}, which this host has a route to")
-
-    def _with_gateway(self, pool: Pool, spec: NetworkSpec) -> Pool:
-        if pool.gateway or spec.no_gateway:
-            return pool
-        return replace(pool, gateway=ipam.first_free(pool, lambda address: False))
 
     def remove_network(self, ref: str, *, predefined: bool = False) -> Change[Network]:
         """A network goes only when its endpoints are gone; a predefined one only if `predefined`."""
@@ -227,7 +276,8 @@ class Planner:
             more = f" and {len(endpoints) - 5} more" if len(endpoints) > 5 else ""
             raise Forbidden(f"network {network.name} has active endpoints: disconnect {names}{more} first")
         others = self._facts.marked_chains(network.ifname) if network.ifname else ()
-        return Change(result=network, remove=(network,), undo=DRIVERS[network.driver].network_plan(network, others))
+        undo = self._own(network, driver_of(network).network_plan(network, others))
+        return Change(result=network, remove=(network,), undo=undo)
 
     def _owner_name(self, endpoint: Endpoint) -> str:
         sandbox = self._store.get(Sandbox, endpoint.sandbox)
@@ -265,7 +315,7 @@ class Planner:
         made = self._routed(made)
         for endpoint in made:
             network = networks[endpoint.network]
-            plan += DRIVERS[network.driver].endpoint_plan(network, sandbox, endpoint)
+            plan += driver_of(network).endpoint_plan(network, sandbox, endpoint)
         return Change(result=sandbox, add=(sandbox, *made), plan=plan)
 
     def close_sandbox(self, ref: str) -> Change[Sandbox]:
@@ -290,7 +340,7 @@ class Planner:
         endpoint = self._endpoint(owner, network, spec, siblings)
         *others, endpoint = self._routed([*siblings, endpoint])
         moved = self._moved(owner, siblings, others)
-        plan = DRIVERS[network.driver].endpoint_plan(network, owner, endpoint) + moved.plan
+        plan = driver_of(network).endpoint_plan(network, owner, endpoint) + moved.plan
         replaced: tuple[Record, ...] = moved.replace
         if network.has_names and not owner.names:
             plan += Plan((RedirectNames(owner.path),))
@@ -300,7 +350,7 @@ class Planner:
     def _routed(self, endpoints: Sequence[Endpoint]) -> list[Endpoint]:
         """All endpoints of one sandbox, each with the default routes that it is to give."""
         candidates = [
-            Candidate(endpoint, network, DRIVERS[network.driver].gateways(network))
+            Candidate(endpoint, network, _gateways(network, endpoint))
             for endpoint in endpoints
             if endpoint.phase is Phase.READY and (network := self._store.get(Network, endpoint.network))
         ]
@@ -328,9 +378,11 @@ class Planner:
     def _endpoint(
         self, sandbox: Sandbox, network: Network, spec: EndpointSpec, siblings: Sequence[Endpoint]
     ) -> Endpoint:
-        driver = DRIVERS[network.driver]
+        driver = driver_of(network)
         if any(sibling.network == network.id for sibling in siblings):
             raise Forbidden(f"{sandbox.name} is already connected to network {network.name}")
+        if network.single and (others := self._catalog.endpoints(network=network.id)):
+            raise Forbidden(f"network {network.name} takes one endpoint, and {self._owner_name(others[0])} is it")
         _check_options(spec.options, driver.endpoint_options, f"endpoints of the driver {network.driver}")
         if not driver.has_links:
             return Endpoint(id=new_id(), network=network.id, sandbox=sandbox.id)
@@ -357,29 +409,44 @@ class Planner:
             return ()
         if network.internal:
             raise Invalid(f"network {network.name} is internal: ports cannot be published in it")
-        if not DRIVERS[network.driver].gateways(network):
+        if not driver_of(network).behind_host:
+            raise Invalid(
+                f"network {network.name}: endpoints of the driver {network.driver} are machines of the parent's LAN "
+                "themselves; ports cannot be published"
+            )
+        if not driver_of(network).gateways(network):
             raise Invalid(f"network {network.name} has no gateway: ports cannot be published in it")
-        return self._publisher.choose(spec.ports, network.options.get(HOST_BINDING, ""))
+        held, direct = divide_ports(network, spec.ports)
+        return (*self._publisher.choose(held, binding(network)), *direct)
 
     def _addresses(self, network: Network, spec: EndpointSpec) -> tuple[Interface, ...]:
         found: list[Interface] = []
         wanted = {address.version: address for address in spec.ips}
         if len(wanted) < len(spec.ips):
             raise Invalid("an endpoint takes one address per family")
-        for pool in network.pools:
-
-            def taken(address: Address) -> bool:
-                return self._store.owner(f"address:{network.id}:{address}") is not None
-
-            if address := wanted.pop(pool.subnet.version, None):
+        for version in sorted({pool.subnet.version for pool in network.pools}):
+            pools = [pool for pool in network.pools if pool.subnet.version == version]
+            if address := wanted.pop(version, None):
+                pool = next((pool for pool in pools if address in pool.subnet), pools[0])
                 ipam.check_address(pool, address, network.name)
                 self._check_address_is_free(network, address)
             else:
-                address = self._hints.allocate(network.id, pool, taken)
+                pool, address = self._free_address(network, pools)
             found.append(ip_interface(f"{address}/{pool.subnet.prefixlen}"))
         for address in wanted.values():
             raise Invalid(f"address {address}: network {network.name} has no IPv{address.version} subnet")
         return tuple(found)
+
+    def _free_address(self, network: Network, pools: Sequence[Pool]) -> tuple[Pool, Address]:
+        """An address of the first of these pools that has one."""
+
+        def taken(address: Address) -> bool:
+            return self._store.owner(f"address:{network.id}:{address}") is not None
+
+        for pool in pools[:-1]:
+            with contextlib.suppress(Conflict):
+                return pool, self._hints.allocate(network.id, pool, taken)
+        return pools[-1], self._hints.allocate(network.id, pools[-1], taken)
 
     def _link_local(self, network: Network, spec: EndpointSpec) -> tuple[Interface, ...]:
         for address in spec.link_local_ips:
@@ -420,7 +487,7 @@ class Planner:
         if isinstance(record, Endpoint) and (network := self._store.get(Network, record.network)):
             for pool in network.pools:
                 for interface in record.addresses:
-                    if interface.version == pool.subnet.version:
+                    if interface.ip in pool.subnet:
                         self._hints.released(network.id, pool, interface.ip)
 
     # Links
@@ -446,6 +513,17 @@ class Planner:
         """`ref`: id prefix, or ``SANDBOX/IFNAME`` of either end."""
         link = self._catalog.link(ref)
         return Change(result=link, remove=(link,), undo=self._link_plan(link))
+
+
+def _gateways(network: Network, endpoint: Endpoint) -> tuple[Address, ...]:
+    """The default routes that the endpoint may give: of several gateways of a family the one in its own subnet."""
+    networks = {interface.network for interface in endpoint.addresses}
+    elsewhere = [pool.subnet for pool in network.pools if pool.subnet not in networks]
+    return tuple(
+        gateway
+        for gateway in driver_of(network).gateways(network)
+        if not any(gateway in subnet for subnet in elsewhere)
+    )
 
 
 def _check_options(options: Mapping[str, str], known: Iterable[str], owner: str) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Callable
 from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 
 import pytest
-from kernel_lab import assert_consistent, assert_nothing_left, open_here, sh
+from kernel_lab import assert_consistent, assert_nothing_left, die_at, open_here, sh
 from lab import INTERNET
 
 from fairlead.engine import Engine
@@ -71,40 +69,6 @@ OPERATIONS: dict[str, tuple[Callable[[Engine], object], Callable[[Engine], objec
 }
 
 
-def run(directory: Path, setup: Callable[[Engine], object], act: Callable[[Engine], object], point: int) -> int:
-    """Act in a process that dies at the given fault point; the number of points passed (or -1: it died)."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        passed = -1
-        armed = False
-
-        def fault(name: str) -> None:
-            nonlocal passed
-            if armed:
-                passed += 1
-                if passed == point:
-                    os.kill(os.getpid(), signal.SIGKILL)
-
-        try:
-            engine = open_here(directory, fault)
-            setup(engine)
-            armed = True
-            act(engine)
-            os.write(writer, b"%d" % (passed + 1))
-        finally:
-            os._exit(0)
-    os.close(writer)
-    _, status = os.waitpid(child, 0)
-    said = os.read(reader, 20)
-    os.close(reader)
-    if os.WIFSIGNALED(status):
-        assert os.WTERMSIG(status) == signal.SIGKILL
-        return -1
-    assert said, "the operation failed"
-    return int(said)
-
-
 @pytest.fixture
 def world(fresh_kernel: None) -> None:
     sh(INTERNET)
@@ -117,7 +81,7 @@ def test_killed_at_every_boundary(world: None, name: str, tmp_path: Path) -> Non
     point = 0
     while True:
         directory = tmp_path / str(point)
-        passed = run(directory, setup, act, point)
+        passed = die_at(directory, setup, act, point)
         engine = open_here(directory)
         assert_consistent(engine)
         outcomes.add(" ".join(sorted(one.name for one in engine.catalog.networks() + engine.catalog.sandboxes())))

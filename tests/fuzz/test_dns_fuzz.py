@@ -138,7 +138,7 @@ def mutated(message: bytes, chance: random.Random) -> bytes:
 
 def hostile(chance: random.Random) -> Iterator[bytes]:
     """Datagrams that break one rule each, then ever more of them at random."""
-    plain = dns.message.make_query("web", "A", use_edns=0).to_wire()
+    plain = dns.message.make_query("web", "A", use_edns=0, id=0x1234).to_wire()
     header = plain[:12]
     yield b""
     yield b"\0"

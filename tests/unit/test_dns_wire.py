@@ -18,7 +18,7 @@ from fairlead.dns import wire
 
 
 def ask(name: str = "web", kind: str = "A", **options: object) -> bytes:
-    return dns.message.make_query(name, kind, **options).to_wire()  # type: ignore[arg-type]
+    return dns.message.make_query(name, kind, id=0x1234, **options).to_wire()  # type: ignore[arg-type]
 
 
 def read(data: bytes, answer: bytes) -> dns.message.Message:

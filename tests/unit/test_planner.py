@@ -89,13 +89,14 @@ def test_a_link(world: World) -> None:
 
 NETWORK_LINES = [
     "ip link set br0 alias fairlead:<id>",
+    "sysctl -eqw net/ipv6/conf/br0/disable_ipv6=1",
     "ip link set br0 addrgenmode none",
     "ip link set br0 up",
     "ip addr add 10.0.0.1/24 brd + dev br0",
     "sysctl -qw net/ipv4/conf/br0/route_localnet=1",
     "nft add element inet fairlead bridges '{ \"br0\" }'",
-    'nft add element inet fairlead talk \'{ "br0" . "br0" }\'',
-    "nft add element inet fairlead masqueraded '{ \"br0\" }'",
+    'nft add element inet fairlead itself \'{ "br0" . "br0" }\'',
+    "nft add element inet fairlead masqueraded4 '{ \"br0\" }'",
 ]
 
 
@@ -151,10 +152,12 @@ def test_an_endpoint_with_a_port(world: World) -> None:
         "ip -n ns0 link set eth0 up",
         "ip -n ns0 route add default via 10.0.0.1 dev eth0",
         "nft add element inet fairlead ports4_any '{ tcp . 8081 : 10.0.0.2 . 80 }'",
+        "nft add element inet fairlead relayed_any '{ ipv6 . tcp . 8081 }'",
         *RedirectNames("/run/netns/ns0").shell(),
     ]
     world.do(change)
     assert lines(world.planner.detach("ns0", "br0")) == [
+        "nft delete element inet fairlead relayed_any '{ ipv6 . tcp . 8081 }'",
         "nft delete element inet fairlead ports4_any '{ tcp . 8081 }'",
         "ip link del veth<id7>",
     ]
@@ -215,7 +218,11 @@ def wrong_networks() -> list[tuple[dict[str, Any], type[FairleadError], str]]:
         ({"name": "br0"}, Conflict, "network with name br0 already exists"),
         ({"name": "-x"}, Invalid, "invalid network name '-x'"),
         ({"name": ""}, Invalid, "invalid network name ''"),
-        ({"name": "n", "driver": "foo"}, Invalid, "driver 'foo' is unknown: bridge, host, null are available"),
+        (
+            {"name": "n", "driver": "foo"},
+            Invalid,
+            "'foo' is unknown: bridge, host, ipvlan, macvlan, null are",
+        ),
         ({"name": "n", "driver": "host"}, Forbidden, 'only one instance of "host" network is allowed'),
         ({"name": "n", "options": {"a.b": "c"}}, Invalid, "option 'a.b' is unknown to the driver bridge; known are:"),
         ({"name": "n", "options": {BRIDGE: "x" * 16}}, Invalid, "has 16 bytes: 1 to 15 are allowed"),

@@ -21,6 +21,7 @@ from fairlead.api.shapes import (
     owners,
     parse_address,
 )
+from fairlead.drivers.bridge_options import ENABLE, boolean
 from fairlead.engine import NetworkSpec
 from fairlead.errors import FairleadError, Invalid, NotFound
 from fairlead.model import Endpoint, IPNetwork, Network, Phase, Pool
@@ -200,6 +201,9 @@ def network_spec(wanted: CreateNetwork) -> NetworkSpec:
         raise Invalid(f"invalid IPAM driver {ipam.driver!r}: only 'default' is supported")
     if ipam.options:
         raise Invalid(f"invalid IPAM option {next(iter(ipam.options))!r}: the default driver has none")
+    options = dict(wanted.options or {})
+    ipv4 = _enabled(wanted.enable_ipv4, options, ENABLE[4])
+    ipv6 = _enabled(wanted.enable_ipv6, options, ENABLE[6])
     pools, no_gateway = [], False
     for config in ipam.config or []:
         no_gateway |= config.gateway == "none"
@@ -215,16 +219,23 @@ def network_spec(wanted: CreateNetwork) -> NetworkSpec:
     return NetworkSpec(
         name=wanted.name,
         driver=wanted.driver or "bridge",
-        ipv4=wanted.enable_ipv4 is not False,
-        ipv6=bool(wanted.enable_ipv6)
-        or (wanted.enable_ipv6 is None and any(pool.subnet.version == 6 for pool in pools)),
+        ipv4=ipv4 is not False,
+        ipv6=bool(ipv6) or (ipv6 is None and any(pool.subnet.version == 6 for pool in pools)),
         pools=tuple(pools),
         no_gateway=no_gateway,
         internal=bool(wanted.internal),
         attachable=bool(wanted.attachable),
-        options=wanted.options or {},
+        options=options,
         labels=wanted.labels or {},
     )
+
+
+def _enabled(field: bool | None, options: Strings, option: str) -> bool | None:
+    """Whether a family is wanted: the field says it, or else the driver option (Docker 28)."""
+    if field is not None:
+        options.pop(option, None)
+        return field
+    return boolean(options, option, default=False) if option in options else None
 
 
 def _pool(config: IpamConfig) -> Pool:

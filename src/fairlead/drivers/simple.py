@@ -1,12 +1,13 @@
-"""The drivers that make nothing: ``host`` (the sandbox is the host's namespace) and ``null`` (loopback alone)."""
+"""The drivers that make nothing: ``host`` (the sandbox is the host's namespace), ``null`` (loopback alone), none."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from fairlead.errors import Invalid
 from fairlead.kernel.firewalls import OtherChain
-from fairlead.model import Address, Endpoint, Network, Sandbox
+from fairlead.model import Address, Endpoint, Interface, Network, Sandbox
 from fairlead.plan import Plan
 
 if TYPE_CHECKING:
@@ -19,6 +20,11 @@ class Null:
     options: frozenset[str] = frozenset()
     endpoint_options: frozenset[str] = frozenset()
     has_links = False
+    behind_host = False
+
+    def home(self, options: Mapping[str, str], host: Host) -> tuple[Interface, ...]:
+        """None."""
+        return ()
 
     def complete(self, network: Network, host: Host) -> Network:
         """There is nothing to decide."""
@@ -43,3 +49,14 @@ class Null:
 
 class Shared(Null):
     """The host's own namespace."""
+
+
+class Absent(Null):
+    """Stands for a driver whose package is not here any more: its networks can be removed, not used."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def complete_endpoint(self, network: Network, endpoint: Endpoint) -> Endpoint:
+        """Refused."""
+        raise Invalid(f"network {network.name} needs the driver {self._name!r}, which is not installed")

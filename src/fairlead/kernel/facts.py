@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from fairlead.errors import FairleadError
-from fairlead.kernel import Kernel, rtnetlink
+from fairlead.kernel import Kernel, rtnetlink, sysctl
 from fairlead.kernel.firewalls import OtherChain
 from fairlead.kernel.ports import bind
 from fairlead.kernel.rtnetlink import LinkFact
-from fairlead.model import HOST, Address, IPNetwork, Protocol, PublishedPort
+from fairlead.model import HOST, Address, Interface, IPNetwork, Protocol, PublishedPort
+
+_PROBE = "fairlead-probe"
 
 
 class KernelFacts:
@@ -28,6 +31,49 @@ class KernelFacts:
         """A link in the namespace at `path`."""
         with self._kernel.socket(path) as socket:
             return rtnetlink.get_link(socket, name)
+
+    def addresses(self, link: str) -> tuple[Interface, ...]:
+        """The addresses of a link of the host, without link-local ones."""
+        with self._kernel.socket(HOST) as socket:
+            fact = rtnetlink.get_link(socket, link)
+            found = rtnetlink.addresses(socket) if fact else []
+        return tuple(
+            address.interface
+            for address in found
+            if fact and address.index == fact.index and not address.interface.is_link_local
+        )
+
+    def uplink_mtu(self) -> int:
+        """The least MTU of the links that the host's default routes lead through; 0 if there are none."""
+        with self._kernel.socket(HOST) as socket:
+            indices = {route.index for route in rtnetlink.routes(socket) if not route.destination.prefixlen}
+            found = [link.mtu for link in rtnetlink.links(socket) if link.index in indices] if indices else []
+        return min(found, default=0)
+
+    def forwards_ipv6(self) -> bool:
+        """Whether this host passes on IPv6 packets of others."""
+        return sysctl.read(sysctl.IPV6_FORWARD) == "1"
+
+    def router_listeners(self) -> list[str]:
+        """The interfaces, and ``default`` for those to come, that take in router advertisements, but would stop if
+        the host forwarded.  Ours are none of them."""
+        with self._kernel.socket(HOST) as socket:
+            ours = {link.name for link in rtnetlink.links(socket) if link.alias.startswith("fairlead:")}
+        names = {path.parent.name for path in Path("/proc/sys/net/ipv6/conf").glob("*/accept_ra")}
+        return sorted(
+            name
+            for name in names - ours - {"all", "lo"}
+            if sysctl.read(f"net/ipv6/conf/{name}/accept_ra") == "1"
+            and sysctl.read(f"net/ipv6/conf/{name}/forwarding") == "0"
+        )
+
+    def has_kind(self, kind: str) -> bool:
+        """Whether the kernel can make links of a kind (``ipvlan``), by its answer to a wish for one."""
+        with self._kernel.socket(HOST) as socket:
+            (refused,) = socket.send([rtnetlink.probe(_PROBE, kind)])
+            if refused is None:  # No kernel known makes it; but if one did, it must not stay.
+                socket.send([rtnetlink.delete_link(_PROBE)])
+        return refused is None or refused.errno != errno.EOPNOTSUPP
 
     def networks(self) -> list[IPNetwork]:
         """What the host has addresses in or routes to, default routes aside."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,33 +28,39 @@ def mark(bridge: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class OtherChain:
-    """Somebody else's base chain on the forward hook.  `legacy`: of iptables-legacy."""
+    """Somebody else's base chain on the forward hook.  `legacy`: of iptables-legacy.
+
+    For a bridge whose packets go nowhere else, `within`, one rule is enough: from the bridge back into it.
+    """
 
     family: str
     table: str
     name: str
     legacy: bool = False
 
-    def accept_lines(self, bridge: str) -> tuple[str, ...]:
+    def passes(self, versions: Collection[int]) -> bool:
+        """Whether packets of any of these families come through the chain."""
+        return {"ip": 4 in versions, "ip6": 6 in versions}.get(self.family, True)
+
+    def accept_lines(self, bridge: str, *, within: bool = False) -> tuple[str, ...]:
         """The lines a person would type to let a bridge's packets pass."""
         if self.legacy:
-            return tuple(
-                f"{_LEGACY[self.family]} -I {self.name} {way} {bridge} -m comment --comment {mark(bridge)} -j ACCEPT"
-                for way in ("-i", "-o")
-            )
-        return tuple(f"nft '{rule}'" for rule in self._insert(bridge))
+            ways = (f"-i {bridge} -o {bridge}",) if within else (f"-i {bridge}", f"-o {bridge}")
+            comment = f"-m comment --comment {mark(bridge)}"
+            return tuple(f"{_LEGACY[self.family]} -I {self.name} {way} {comment} -j ACCEPT" for way in ways)
+        return tuple(f"nft '{rule}'" for rule in self.insert(bridge, within=within))
 
-    def withdraw_lines(self, bridge: str) -> tuple[str, ...]:
+    def withdraw_lines(self, bridge: str, *, within: bool = False) -> tuple[str, ...]:
         """The lines that take them away again."""
         if self.legacy:
-            return tuple(line.replace(" -I ", " -D ", 1) for line in self.accept_lines(bridge))
+            return tuple(line.replace(" -I ", " -D ", 1) for line in self.accept_lines(bridge, within=within))
         return (f"nft -a list chain {self}  # delete by handle the rules with comment {mark(bridge)}",)
 
-    def _insert(self, bridge: str) -> tuple[str, ...]:
-        return tuple(
-            f'insert rule {self} {way} "{bridge}" counter accept comment "{mark(bridge)}"'
-            for way in ("iifname", "oifname")
-        )
+    def insert(self, bridge: str, *, within: bool) -> tuple[str, ...]:
+        """The same as commands of nft."""
+        one, other = f'iifname "{bridge}"', f'oifname "{bridge}"'
+        ways = (f"{one} {other}",) if within else (one, other)
+        return tuple(f'insert rule {self} {way} counter accept comment "{mark(bridge)}"' for way in ways)
 
     def __str__(self) -> str:
         return f"{self.family} {self.table} {self.name}"
@@ -79,7 +86,7 @@ class Firewalls:
         return [
             chain
             for chain in [*self._nft_chains(), *(chain for chain, _ in self._legacy())]
-            if self.accepts(chain, bridge)
+            if self._marks(chain, bridge)
         ]
 
     def bridges(self) -> set[str]:
@@ -93,20 +100,21 @@ class Firewalls:
         comments += [word for _, lines in self._legacy() for line in lines for word in line.replace('"', "").split()]
         return {comment.removeprefix("fairlead:") for comment in comments if comment.startswith("fairlead:")}
 
-    def accept(self, chain: OtherChain, bridge: str) -> None:
+    def accept(self, chain: OtherChain, bridge: str, *, within: bool) -> None:
         """Put the accept rules first in the chain; rules of ours that are there are put again, not twice."""
         self.withdraw(chain, bridge)
         if chain.legacy:
-            for line in chain.accept_lines(bridge):
+            for line in chain.accept_lines(bridge, within=within):
                 _run(line)
         else:
-            self._nft.run("\n".join(chain._insert(bridge)) + "\n")
+            self._nft.run("\n".join(chain.insert(bridge, within=within)) + "\n")
 
     def withdraw(self, chain: OtherChain, bridge: str) -> None:
         """Delete our accept rules from the chain; none there, or no such chain, is no error."""
         if chain.legacy:
-            for line in chain.withdraw_lines(bridge):
-                _run(line, check=False)
+            for within in (False, True):
+                for line in chain.withdraw_lines(bridge, within=within):
+                    _run(line, check=False)
             return
         handles = [
             thing["rule"]["handle"]
@@ -116,13 +124,16 @@ class Firewalls:
         if handles:
             self._nft.run("".join(f"delete rule {chain} handle {handle}\n" for handle in handles))
 
-    def accepts(self, chain: OtherChain, bridge: str) -> bool:
-        """Whether both accept rules are there."""
+    def accepts(self, chain: OtherChain, bridge: str, *, within: bool) -> bool:
+        """Whether the accept rules are there."""
+        return self._marks(chain, bridge) == (1 if within else 2)
+
+    def _marks(self, chain: OtherChain, bridge: str) -> int:
         if chain.legacy:
             lines = [line for other, lines in self._legacy() if other == chain for line in lines]
-            return sum(mark(bridge) in line.replace('"', "").split() for line in lines) >= 2
+            return sum(mark(bridge) in line.replace('"', "").split() for line in lines)
         rules = [thing["rule"] for thing in self._rules(chain) if "rule" in thing]
-        return sum(bool(rule.get("comment") == mark(bridge)) for rule in rules) >= 2
+        return sum(bool(rule.get("comment") == mark(bridge)) for rule in rules)
 
     def _nft_chains(self) -> list[OtherChain]:
         return [

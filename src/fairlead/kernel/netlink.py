@@ -89,6 +89,11 @@ def u32(kind: int, value: int) -> bytes:
     return attribute(kind, struct.pack("=I", value))
 
 
+def u16(kind: int, value: int) -> bytes:
+    """A 16-bit attribute in host order."""
+    return attribute(kind, struct.pack("=H", value))
+
+
 def u8(kind: int, value: int) -> bytes:
     """An 8-bit attribute."""
     return attribute(kind, bytes((value,)))

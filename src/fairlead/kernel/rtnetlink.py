@@ -17,6 +17,7 @@ from fairlead.kernel.netlink import (
     nested,
     text,
     u8,
+    u16,
     u32,
 )
 from fairlead.model import Address, Interface, IPNetwork
@@ -29,17 +30,21 @@ _LINK = struct.Struct("=BxHiII")
 _ADDR = struct.Struct("=BBBBI")
 _ROUTE = struct.Struct("=BBBBBBBBI")
 
-_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER = 1, 3, 4, 10
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER = 1, 3, 4, 5, 10
 _IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_AF_SPEC, _IFLA_NET_NS_FD = 18, 20, 26, 28
 _IFLA_EXT_MASK = 29
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_INFO_SLAVE_KIND, _IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
 _IFLA_INET6_ADDR_GEN_MODE = 8
 _ADDR_GEN_MODE_NONE = 1
 _VETH_INFO_PEER = 1
-_IFLA_BRPORT_MODE = 4
+_IFLA_BRPORT_MODE, _IFLA_BRPORT_ISOLATED = 4, 33
+_IFLA_MACVLAN_MODE = 1
+_IFLA_IPVLAN_MODE, _IFLA_IPVLAN_FLAGS = 1, 2
+_IFLA_VLAN_ID = 1
 _RTEXT_FILTER_SKIP_STATS = 8
 
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST = 1, 2, 4
+_IFA_F_NODAD = 2
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_TABLE = 1, 4, 5, 15
 
 IFF_UP = 1
@@ -62,6 +67,8 @@ class LinkFact:
     mtu: int = 0
     master: int = 0
     alias: str = ""
+    isolated: bool = False
+    """As a port of a bridge: sends to no other isolated port."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +120,55 @@ def add_veth(name: str, peer: str, *, peer_fd: int = -1, mac: str = "", peer_mac
     return Message(_NEWLINK, _NEW, _link_body(end(name, mac, -1), info))
 
 
+MACVLAN_MODES = {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8}
+IPVLAN_MODES = {"l2": 0, "l3": 1, "l3s": 2}
+IPVLAN_FLAGS = {"bridge": 0, "private": 1, "vepa": 2}
+"""The kernel's numbers of the words that ip-link(8) has (linux/if_link.h)."""
+
+
+def add_macvlan(name: str, parent: int, *, mode: str, fd: int, mac: str = "", mtu: int = 0) -> Message:
+    """`ip link add link PARENT name NAME netns FD type macvlan mode MODE`."""
+    place = u32(_IFLA_LINK, parent) + u32(_IFLA_NET_NS_FD, fd)
+    data = nested(_IFLA_INFO_DATA, u32(_IFLA_MACVLAN_MODE, MACVLAN_MODES[mode]))
+    return _add(name, "macvlan", place + _mac(mac) + _mtu(mtu), data)
+
+
+def add_ipvlan(name: str, parent: int, *, mode: str, flag: str, fd: int, mtu: int = 0) -> Message:
+    """`ip link add link PARENT name NAME netns FD type ipvlan mode MODE FLAG`."""
+    place = u32(_IFLA_LINK, parent) + u32(_IFLA_NET_NS_FD, fd)
+    words = u16(_IFLA_IPVLAN_MODE, IPVLAN_MODES[mode]) + u16(_IFLA_IPVLAN_FLAGS, IPVLAN_FLAGS[flag])
+    return _add(name, "ipvlan", place + _mtu(mtu), nested(_IFLA_INFO_DATA, words))
+
+
+def add_vlan(name: str, parent: int, *, vlan: int) -> Message:
+    """`ip link add link PARENT name NAME type vlan id VLAN`."""
+    return _add(name, "vlan", u32(_IFLA_LINK, parent), nested(_IFLA_INFO_DATA, u16(_IFLA_VLAN_ID, vlan)))
+
+
+def add_dummy(name: str, *, mac: str) -> Message:
+    """`ip link add NAME address MAC type dummy`."""
+    return _add(name, "dummy", _mac(mac))
+
+
+def probe(name: str, kind: str) -> Message:
+    """A wish for a link that no kind fulfils (a MAC of one byte, no parent): EOPNOTSUPP if the kernel lacks the kind.
+
+    The kernel looks for the kind, and loads its module, before it looks at the rest (rtnl_newlink,
+    net/core/rtnetlink.c).
+    """
+    return _add(name, kind, attribute(_IFLA_ADDRESS, b"\0"))
+
+
+def _add(name: str, kind: str, attributes: bytes, data: bytes = b"") -> Message:
+    info = nested(_IFLA_LINKINFO, text(_IFLA_INFO_KIND, kind), data)
+    return Message(_NEWLINK, _NEW, _link_body(text(_IFLA_IFNAME, name), attributes, info))
+
+
+def rename(index: int, name: str) -> Message:
+    """`ip link set … name NAME`."""
+    return Message(_NEWLINK, 0, _link_body(text(_IFLA_IFNAME, name), index=index))
+
+
 def set_link(
     name: str, *, up: bool | None = None, master: int | None = None, alias: str | None = None, link_local: bool = True
 ) -> Message:
@@ -128,9 +184,12 @@ def set_link(
     return Message(_NEWLINK, 0, _link_body(*parts, up=up))
 
 
-def set_port(name: str, *, hairpin: bool) -> Message:
-    """`ip link set NAME type bridge_slave hairpin on`: frames may leave by the port they came in by."""
-    data = nested(_IFLA_INFO_SLAVE_DATA, u8(_IFLA_BRPORT_MODE, hairpin))
+def set_port(name: str, *, hairpin: bool, isolated: bool) -> Message:
+    """`ip link set NAME type bridge_slave hairpin on isolated on`.
+
+    Hairpin: frames may leave by the port they came in by.  Isolated: none go from here to another isolated port.
+    """
+    data = nested(_IFLA_INFO_SLAVE_DATA, u8(_IFLA_BRPORT_MODE, hairpin), u8(_IFLA_BRPORT_ISOLATED, isolated))
     info = nested(_IFLA_LINKINFO, text(_IFLA_INFO_SLAVE_KIND, "bridge"), data)
     return Message(_NEWLINK, 0, _link_body(text(_IFLA_IFNAME, name), info))
 
@@ -143,7 +202,8 @@ def delete_link(name: str) -> Message:
 def _address(kind: int, flags: int, index: int, interface: Interface) -> Message:
     family = socket.AF_INET if interface.version == 4 else socket.AF_INET6
     packed = interface.ip.packed
-    body = _ADDR.pack(family, interface.network.prefixlen, 0, 0, index)
+    # Nobody else may have an address that we give, so it works at once, without duplicate address detection.
+    body = _ADDR.pack(family, interface.network.prefixlen, _IFA_F_NODAD if interface.version == 6 else 0, 0, index)
     body += attribute(_IFA_LOCAL, packed) + attribute(_IFA_ADDRESS, packed)
     if interface.version == 4 and interface.network.prefixlen < 31:
         body += attribute(_IFA_BROADCAST, interface.network.broadcast_address.packed)
@@ -151,7 +211,7 @@ def _address(kind: int, flags: int, index: int, interface: Interface) -> Message
 
 
 def add_address(index: int, interface: Interface) -> Message:
-    """`ip addr add ADDRESS/LENGTH brd + dev …`."""
+    """`ip addr add ADDRESS/LENGTH brd + dev …`; for IPv6 `nodad` instead of `brd +`."""
     return _address(_NEWADDR, _NEW, index, interface)
 
 
@@ -201,6 +261,7 @@ def _link_fact(body: bytes) -> LinkFact:
     _, _, index, flags, _ = _LINK.unpack_from(body)
     found = dict(attributes(body[_LINK.size :]))
     info = dict(attributes(found.get(_IFLA_LINKINFO, b"")))
+    port = dict(attributes(info.get(_IFLA_INFO_SLAVE_DATA, b"")))
     return LinkFact(
         index=index,
         name=_string(found.get(_IFLA_IFNAME)),
@@ -210,6 +271,7 @@ def _link_fact(body: bytes) -> LinkFact:
         mtu=_number(found.get(_IFLA_MTU)),
         master=_number(found.get(_IFLA_MASTER)),
         alias=_string(found.get(_IFLA_IFALIAS)),
+        isolated=port.get(_IFLA_BRPORT_ISOLATED) == b"\1",
     )
 
 

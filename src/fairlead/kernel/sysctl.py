@@ -8,6 +8,9 @@ from fairlead.errors import KernelError
 
 _ROOT = Path("/proc/sys")
 
+IPV6_FORWARD = "net/ipv6/conf/all/forwarding"
+"""Whether the host passes on IPv6 packets of others."""
+
 
 def _path(name: str) -> Path:
     # An interface name may hold dots, so names are given with slashes: net/ipv4/conf/br0.5/route_localnet.

@@ -41,7 +41,8 @@ class AddAddress(NetlinkStep):
 
     def shell(self) -> tuple[str, ...]:
         broadcast = " brd +" if self.interface.version == 4 and self.interface.network.prefixlen < 31 else ""
-        return (ip(self.namespace, f"addr add {self.interface}{broadcast} dev {self.link}"),)
+        undoubted = " nodad" if self.interface.version == 6 else ""
+        return (ip(self.namespace, f"addr add {self.interface}{broadcast}{undoubted} dev {self.link}"),)
 
     def unshell(self) -> tuple[str, ...]:
         return (ip(self.namespace, f"addr del {self.interface} dev {self.link}"),)

@@ -97,23 +97,26 @@ class AcceptIn(Step):
     """Accept rules for a bridge in another firewall's forward chain, which would drop what ours has accepted.
 
     A packet passes every base chain of a hook; an accept ends only its own chain (nft(8), "verdict statements").  With
-    br_netfilter the chain even sees frames between two ports of one bridge.
+    br_netfilter the chain even sees frames between two ports of one bridge, and that is all there is to accept for a
+    bridge that leads nowhere (`within`).
     """
 
     chain: OtherChain
     bridge: str
+    within: bool = False
 
     def apply(self, kernel: Kernel) -> None:
-        kernel.firewalls.accept(self.chain, self.bridge)
+        kernel.firewalls.accept(self.chain, self.bridge, within=self.within)
 
     def revert(self, kernel: Kernel) -> None:
         kernel.firewalls.withdraw(self.chain, self.bridge)
 
     def check(self, kernel: Kernel) -> State:
-        return State.HOLDS if kernel.firewalls.accepts(self.chain, self.bridge) else State.MISSING
+        accepted = kernel.firewalls.accepts(self.chain, self.bridge, within=self.within)
+        return State.HOLDS if accepted else State.MISSING
 
     def shell(self) -> tuple[str, ...]:
-        return self.chain.accept_lines(self.bridge)
+        return self.chain.accept_lines(self.bridge, within=self.within)
 
     def unshell(self) -> tuple[str, ...]:
-        return self.chain.withdraw_lines(self.bridge)
+        return self.chain.withdraw_lines(self.bridge, within=self.within)

@@ -32,7 +32,7 @@ class AddBridge(NetlinkStep):
         batch.add(rtnetlink.set_link(self.name, alias=self.alias), f"cannot mark the bridge {self.name}")
 
     def unmake(self, batch: Batch) -> None:
-        _delete_ours(batch, self.name, self.alias, mac=self.mac)
+        delete_ours(batch, self.name, self.alias, mac=self.mac)
 
     def check(self, kernel: Kernel) -> State:
         with kernel.socket(self.namespace) as socket:
@@ -83,7 +83,7 @@ class AddVeth(NetlinkStep):
         batch.add(rtnetlink.set_link(self.name, alias=self.alias), f"cannot mark the interface {self.name}")
 
     def unmake(self, batch: Batch) -> None:
-        _delete_ours(batch, self.name, self.alias)
+        delete_ours(batch, self.name, self.alias)
 
     def check(self, kernel: Kernel) -> State:
         ends = ((self.namespace, self.name), (self.peer_namespace, self.peer))
@@ -119,7 +119,7 @@ class AddVeth(NetlinkStep):
         return (link_name(self.namespace, self.name), link_name(self.peer_namespace, self.peer))
 
 
-def _delete_ours(batch: Batch, name: str, alias: str, *, mac: str = "") -> None:
+def delete_ours(batch: Batch, name: str, alias: str, *, mac: str = "") -> None:
     """Delete a link that carries our mark; anybody else's of that name stays.
 
     If we died right after making it, it has no mark yet; then our MAC, or a veth of that name, will do.
@@ -137,7 +137,8 @@ class SetLink(NetlinkStep):
     """A link is up and has a master, as given (empty: left alone).
 
     A port of a bridge is in hairpin mode: where br_netfilter is on, a container's packet to its own published port is
-    redirected inside the bridge and has to leave by the port that it came in by.
+    redirected inside the bridge and has to leave by the port that it came in by.  An isolated port reaches the bridge
+    itself, but no other isolated port.
     """
 
     namespace: str
@@ -145,6 +146,7 @@ class SetLink(NetlinkStep):
     master: str = ""
     up: bool = True
     link_local: bool = True
+    isolated: bool = False
 
     def make(self, batch: Batch) -> None:
         what = f"cannot set up the interface {self.name}"
@@ -154,7 +156,7 @@ class SetLink(NetlinkStep):
             batch.add(rtnetlink.set_link(self.name, link_local=False), what)
         batch.add(rtnetlink.set_link(self.name, up=True if self.up else None, master=master), what)
         if self.master:
-            batch.add(rtnetlink.set_port(self.name, hairpin=True), what)
+            batch.add(rtnetlink.set_port(self.name, hairpin=True, isolated=self.isolated), what)
 
     def unmake(self, batch: Batch) -> None:
         message = rtnetlink.set_link(self.name, up=False if self.up else None, master=0 if self.master else None)
@@ -166,7 +168,7 @@ class SetLink(NetlinkStep):
             if fact is None:
                 return State.MISSING
             master = rtnetlink.get_link(socket, self.master) if self.master else None
-        if self.master and (master is None or fact.master != master.index):
+        if self.master and (master is None or fact.master != master.index or fact.isolated != self.isolated):
             return State.MISSING
         return State.HOLDS if fact.up or not self.up else State.MISSING
 
@@ -178,7 +180,8 @@ class SetLink(NetlinkStep):
         words += ["up"] if self.up else []
         lines.append(ip(self.namespace, f"link set {self.name} {' '.join(words)}"))
         if self.master:
-            lines.append(ip(self.namespace, f"link set {self.name} type bridge_slave hairpin on"))
+            isolated = " isolated on" if self.isolated else ""
+            lines.append(ip(self.namespace, f"link set {self.name} type bridge_slave hairpin on{isolated}"))
         return tuple(lines)
 
     def unshell(self) -> tuple[str, ...]:

@@ -16,26 +16,30 @@ if TYPE_CHECKING:
 class SetSysctl(Step):
     """A setting of the host, written with slashes (``net/ipv4/ip_forward``); `before` is what revert restores.
 
-    With `link` the setting belongs to that interface (``link:…``) and goes with it.
+    With `link` the setting belongs to that interface (``link:…``) and goes with it.  With `optional` a kernel that has
+    no such setting (one without IPv6) is no error.
     """
 
     name: str
     value: str
     before: str = ""
     link: str = ""
+    optional: bool = False
 
     def apply(self, kernel: Kernel) -> None:
-        sysctl.write(self.name, self.value)
+        if not self.optional or sysctl.read(self.name) is not None:
+            sysctl.write(self.name, self.value)
 
     def revert(self, kernel: Kernel) -> None:
         if self.before and sysctl.read(self.name) == self.value:
             sysctl.write(self.name, self.before)
 
     def check(self, kernel: Kernel) -> State:
-        return State.HOLDS if sysctl.read(self.name) == self.value else State.MISSING
+        value = sysctl.read(self.name)
+        return State.HOLDS if value == self.value or (self.optional and value is None) else State.MISSING
 
     def shell(self) -> tuple[str, ...]:
-        return (f"sysctl -qw {self.name}={self.value}",)
+        return (f"sysctl -{'e' * self.optional}qw {self.name}={self.value}",)
 
     def unshell(self) -> tuple[str, ...]:
         return (f"sysctl -qw {self.name}={self.before}",) if self.before else ()
