@@ -119,8 +119,11 @@ class Sandbox:
 
         def reply(answer: bytes) -> None:
             if 2 + len(answer) > query.limit:
-                answer = wire.answer(query, [b"\0" * query.limit], limit=query.limit)  # nothing fits: ask by TCP
-            self._datagrams.sendto(data[:2] + answer, client)
+                answer = wire.answer(query, cut=True)
+            try:
+                self._datagrams.sendto(data[:2] + answer, client)
+            except OSError:
+                return  # lost, as datagrams may be: its client asks again
 
         self._forward(query, data, reply, stream=False)
 

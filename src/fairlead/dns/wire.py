@@ -106,15 +106,20 @@ def refusal(data: bytes) -> bytes | None:
     return _HEADER.pack(id_, _QR | flags & (_OPCODE | _RD) | _RA | code, 0, 0, 0, 0)
 
 
-def answer(query: Query, records: Sequence[bytes] = (), *, code: int = NOERROR, limit: int = 65535) -> bytes:
-    """The answer without its first two bytes, the id.  Records beyond `limit` bytes are left out, with a note (TC)."""
+def answer(
+    query: Query, records: Sequence[bytes] = (), *, code: int = NOERROR, limit: int = 65535, cut: bool = False
+) -> bytes:
+    """The answer without its first two bytes, the id.
+
+    Records beyond `limit` bytes are left out, with a note (TC) that there are more; `cut` says so in any case.
+    """
     opt = _OWN_OPT if query.opt else b""
     room = limit - 12 - len(query.question) - len(opt)
-    kept, cut = list(records), 0
+    kept = list(records)
     while kept and sum(map(len, kept)) > room:
         kept.pop()
-        cut = _TC
-    flags = _QR | query.flags & (_RD | _CD) | _RA | cut | code
+        cut = True
+    flags = _QR | query.flags & (_RD | _CD) | _RA | (_TC if cut else 0) | code
     header = _HEADER.pack(0, flags, 1, len(kept), 0, 1 if opt else 0)
     return header[2:] + query.question + b"".join(kept) + opt
 
