@@ -11,6 +11,7 @@ from socket import create_connection
 from statistics import median
 
 from bench.http import Http
+from bench.lookups import lookups
 from bench.peer import Peer, Sample, Unavailable, await_, memory, run, seconds
 
 IMAGE = "bench:latest"
@@ -187,6 +188,19 @@ class EnginePeer(Peer):
             first, last = connect(FIRST_PORT, FIRST_PORT + count - 1)
             sample |= {f"connect, first of {count} ports": first, f"connect, last of {count} ports": last}
         return sample
+
+    def names(self) -> Sample:
+        """One of two containers asks for the name that both have."""
+        joined = {"EndpointsConfig": {self.network: {"Aliases": ["known"]}}}
+        containers = [self._create(HostConfig={"NetworkMode": self.network}, NetworkingConfig=joined) for _ in "ab"]
+        try:
+            for container in containers:
+                self.http.send("POST", f"/containers/{container}/start")
+            pid = self.http.send("GET", f"/containers/{containers[0]}/json")["State"]["Pid"]
+            return lookups(pid, "known", self.stage.directory)
+        finally:
+            for container in containers:
+                self.http.send("DELETE", f"/containers/{container}?force=1")
 
     def _create(self, **more: object) -> str:
         body = {"Image": IMAGE, "Cmd": SLEEP, **more}

@@ -57,6 +57,8 @@ TARGETS = (
     Target("connect, last of 10000 ports", 1.5, Fairlead.name, "connect, first of 10000 ports"),
     Target("ps", 2, Docker.name),
     Target("network ls", 2, Docker.name),
+    Target("1000 lookups", 1, Docker.name),
+    Target("lookup, p99 latency", 1, Docker.name),
     Limit("memory, daemon idle", 60e6),
 )
 
@@ -81,6 +83,7 @@ def measurements(stage: Stage) -> list[Measurement]:
             )
             for count, rounds in ((1, 5), (MOST_PORTS, 3), (100, 3), (500, 2))
         ),
+        Measurement("names", 5, [(peer, peer.names) for peer in (fairlead, docker)]),
         # Last, and growing: what is present stays until the stage goes.
         *(
             Measurement(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from ipaddress import IPv6Network
 from typing import ParamSpec, TypeVar
 
@@ -73,6 +73,8 @@ class Engine:
         self._namespaces = paths.namespaces
         self._lock = threading.Condition(threading.RLock())
         self._busy: set[str] = set()
+        self.listeners: list[Callable[[Iterable[Record]], None]] = []
+        """Are told of records after each commit; what has become of them is in the store."""
 
     def perform(self, make: Callable[P, Change[R]], *args: P.args, **kwargs: P.kwargs) -> R:
         """Make the change and carry it out: ``engine.perform(engine.planner.attach, "ns0", spec)``."""
@@ -91,6 +93,7 @@ class Engine:
                 for name, value in change.settings.items():
                     self.store.keep(name, value)
             self._busy |= busy
+        self._tell(change.remove)
         try:
             self._execute(change)
         finally:
@@ -115,13 +118,23 @@ class Engine:
             if kept := self.store.get(type(record), record.id):
                 self._repair(kept, self.planner.plan_of(kept))
 
-    def _commit(self, *, put: Iterable[Record] = (), remove: Iterable[Record] = ()) -> None:
+    def _commit(self, *, put: Sequence[Record] = (), remove: Sequence[Record] = ()) -> None:
         with self._lock:
             with self.store.transaction():
                 self.store.delete(*remove)
                 self.store.put(*put)
             for record in remove:
                 self.planner.released(record)
+        self._tell((*put, *remove))
+
+    def _tell(self, records: Sequence[Record]) -> None:
+        if records:
+            for listener in self.listeners:
+                listener(records)
+
+    def refresh(self, sandbox: Sandbox) -> None:
+        """Something of a sandbox's owner has changed, such as its name: tell those who listen."""
+        self._tell((sandbox, *self.catalog.endpoints(sandbox=sandbox.id)))
 
     def explain(self, make: Callable[P, Change[R]], *args: P.args, **kwargs: P.kwargs) -> list[str]:
         """The shell lines that the same call to `perform` would amount to; nothing is changed."""

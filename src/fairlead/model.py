@@ -122,6 +122,11 @@ class Network(Record, frozen=True, kw_only=True):
     """It takes one endpoint (macvlan in passthru mode)."""
     phase: Phase = Phase.READY
 
+    @property
+    def has_names(self) -> bool:
+        """Whether those in it know each other by name: in every network that a user made, as in Docker."""
+        return not self.predefined
+
     def claims(self) -> tuple[str, ...]:
         return (f"network:{self.name}",) + ((f"link::{self.ifname}",) if self.ifname else ())
 
@@ -133,6 +138,8 @@ class Sandbox(Record, frozen=True, kw_only=True):
     path: str
     container: str = ""
     created: float = 0.0
+    names: bool = False
+    """The resolver's address leads to it: since the sandbox was first in a network that has names."""
     phase: Phase = Phase.READY
 
     def claims(self) -> tuple[str, ...]:

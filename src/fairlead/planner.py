@@ -49,6 +49,7 @@ from fairlead.model import (
 from fairlead.plan import Plan, Step
 from fairlead.plan.addresses import AddAddress
 from fairlead.plan.links import AddVeth, SetLink
+from fairlead.plan.names import RedirectNames
 from fairlead.plan.namespaces import AddNamespace
 from fairlead.plan.netlink import owner_mark
 from fairlead.publishing import Publisher
@@ -175,7 +176,8 @@ class Planner:
         if isinstance(record, Network):
             return driver_of(record).network_plan(record, self._facts.blocking_chains() if record.ifname else ())
         if isinstance(record, Sandbox):
-            return Plan((AddNamespace(record.path), SetLink(record.path, "lo")))
+            names = (RedirectNames(record.path),) if record.names else ()
+            return Plan((AddNamespace(record.path), SetLink(record.path, "lo"), *names))
         if isinstance(record, Link):
             return self._link_plan(record)
         if isinstance(record, Endpoint):
@@ -297,13 +299,19 @@ class Planner:
             raise Conflict(f"network namespace {name} already exists")
         if not container and self._facts.namespace_exists(path):
             raise Conflict(f"network namespace {name} already exists at {path}; Fairlead did not make it")
-        sandbox = Sandbox(id=new_id(), name=name, path=path, container=container, created=time.time())
+        joined = [self._network_to_join(spec.network) for spec in endpoints]
+        sandbox = Sandbox(
+            id=new_id(),
+            name=name,
+            path=path,
+            container=container,
+            created=time.time(),
+            names=any(network.has_names for network in joined),
+        )
         plan = self.plan_of(sandbox)
         made: list[Endpoint] = []
-        networks: dict[str, Network] = {}
-        for spec in endpoints:
-            network = self._network_to_join(spec.network)
-            networks[network.id] = network
+        networks = {network.id: network for network in joined}
+        for spec, network in zip(endpoints, joined, strict=True):
             made.append(self._endpoint(sandbox, network, spec, made))
         made = self._routed(made)
         for endpoint in made:
@@ -334,7 +342,11 @@ class Planner:
         *others, endpoint = self._routed([*siblings, endpoint])
         moved = self._moved(owner, siblings, others)
         plan = driver_of(network).endpoint_plan(network, owner, endpoint) + moved.plan
-        return Change(result=endpoint, add=(endpoint,), replace=moved.replace, undo=moved.undo, plan=plan)
+        replaced: tuple[Record, ...] = moved.replace
+        if network.has_names and not owner.names:
+            plan += Plan((RedirectNames(owner.path),))
+            replaced += (replace(owner, names=True),)
+        return Change(result=endpoint, add=(endpoint,), replace=replaced, undo=moved.undo, plan=plan)
 
     def _routed(self, endpoints: Sequence[Endpoint]) -> list[Endpoint]:
         """All endpoints of one sandbox, each with the default routes that it is to give."""

@@ -24,6 +24,7 @@ from fairlead.api.networks import parse_until
 from fairlead.api.shapes import rfc3339
 from fairlead.catalog import Catalog
 from fairlead.containers.record import Container, ContainerSpec, Status
+from fairlead.dns.feed import Feed
 from fairlead.drivers.bridge_options import ENABLE
 from fairlead.engine import KINDS
 from fairlead.errors import NotFound
@@ -109,8 +110,10 @@ class World:
         images: Any = FakeImages()
         engine: Any = self.engine
         containers: Any = self.containers
+        names = Feed(self.engine.store, directory)
         self.daemon = replace(
-            Daemon(Paths(directory, directory), engine, images, containers), stop=lambda: self.stopped.append(True)
+            Daemon(Paths(directory, directory), engine, images, containers, names),
+            stop=lambda: self.stopped.append(True),
         )
         self.engine.perform(self.engine.planner.create_network, NetworkSpec(name="bridge"), predefined=True)
 

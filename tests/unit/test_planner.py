@@ -16,6 +16,7 @@ from fairlead.errors import Conflict, FairleadError, Forbidden, Invalid, NotFoun
 from fairlead.kernel.firewalls import OtherChain
 from fairlead.kernel.rtnetlink import LinkFact
 from fairlead.model import LinkEnd, Network, Phase, Pool, Record
+from fairlead.plan.names import RedirectNames
 from fairlead.planner import Change, Planner
 from fairlead.publishing import Publisher
 from fairlead.spec import EndpointSpec, NetworkSpec, PortSpec
@@ -219,6 +220,7 @@ def test_an_endpoint_with_a_port(world: World) -> None:
         "ip link set veth<id7> up type bridge_slave hairpin on",
         "nft add element inet fairlead ports4_any '{ tcp . 8081 : 10.0.0.2 . 80 }'",
         "nft add element inet fairlead relayed_any '{ ipv6 . tcp . 8081 }'",
+        *RedirectNames("/run/netns/ns0").shell(),
     ]
     world.do(change)
     assert lines(world.planner.detach("ns0", "br0")) == [
