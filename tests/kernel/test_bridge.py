@@ -456,6 +456,13 @@ def test_the_host_goes_on_hearing_its_routers(engine: Engine, tmp_path: Path) ->
     engine.recover()
 
 
+def test_an_internal_network_needs_no_forwarding(engine: Engine, tmp_path: Path) -> None:
+    network(engine, "br0", internal=True)
+    engine.store.close()
+    engine.__dict__.update(open_here(tmp_path).__dict__)
+    assert sh("cat /proc/sys/net/ipv6/conf/all/forwarding") == "0\n"
+
+
 def test_a_host_that_forwards_already_is_left_as_it_is(engine: Engine) -> None:
     sh("sysctl -qw net.ipv6.conf.all.forwarding=1")
     network(engine, "br0")
