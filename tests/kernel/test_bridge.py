@@ -456,6 +456,19 @@ def test_the_host_goes_on_hearing_its_routers(engine: Engine, tmp_path: Path) ->
     engine.recover()
 
 
+@pytest.mark.parametrize("families", [(4,), (4, 6)])
+def test_a_container_is_no_router_of_its_neighbours(engine: Engine, families: tuple[int, ...]) -> None:
+    network(engine, "br0", families=families)
+    join(engine, "rogue", "br0")
+    victim = join(engine, "victim", "br0")
+    sh("ip -n rogue addr add fe80::66/64 dev eth0 nodad")
+    advertise("rogue", "2001:db8:c::")
+    sh("sleep 0.5")
+    assert {one for one in addresses("eth0", "victim") if not one.startswith("fe80")} == set(map(str, victim.addresses))
+    assert "proto ra" not in sh("ip -n victim -6 route")
+    assert "proto ra" not in sh("ip -6 route")
+
+
 def test_an_internal_network_needs_no_forwarding(engine: Engine, tmp_path: Path) -> None:
     network(engine, "br0", internal=True)
     engine.store.close()

@@ -212,6 +212,7 @@ def test_an_endpoint_with_a_port(world: World) -> None:
         "ip link set veth<id7> addrgenmode none",
         "ip link set veth<id7> master br0 up",
         "ip link set veth<id7> type bridge_slave hairpin on",
+        "ip netns exec ns0 sysctl -eqw net/ipv6/conf/eth0/accept_ra=0",
         "ip -n ns0 addr add 10.0.0.2/24 brd + dev eth0",
         "ip -n ns0 link set eth0 addrgenmode none",
         "ip -n ns0 link set eth0 up",
