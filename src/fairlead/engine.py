@@ -170,16 +170,10 @@ class Engine:
         if before is None:
             before = sysctl.read(IP_FORWARD) or "0"
             self.store.keep(IP_FORWARD, before)
-        plan = Plan((SetSysctl(IP_FORWARD, "1", before=before),))
-        if any(pool.subnet.version == 6 for network in self._all(Network) for pool in network.pools):
-            plan = self._ipv6_forwarding() + plan  # A reboot has switched it off.
-        return plan
-
-    def _ipv6_forwarding(self) -> Plan:
-        change = self.planner.ipv6_forwarding()
-        for name, value in change.settings.items():
+        ipv6 = self.planner.ipv6_forwarding(self._all(Network))  # A reboot has switched it off.
+        for name, value in ipv6.settings.items():
             self.store.keep(name, value)
-        return change.plan
+        return ipv6.plan + Plan((SetSysctl(IP_FORWARD, "1", before=before),))
 
     def _ipv6_forwarding_of_ours(self) -> Plan:
         """What we did to the host for IPv6 forwarding, to be taken back; nothing if it forwarded before."""

@@ -234,8 +234,7 @@ class Planner:
             for other in self._host.networks_on(network.parent):
                 if other.phase is not Phase.READY:
                     raise Conflict(f"network {other.name} on {network.parent} is being changed: try again")
-        routes6 = driver.behind_host and any(pool.subnet.version == 6 for pool in network.pools)
-        forwarding = self.ipv6_forwarding() if routes6 else _NOTHING
+        forwarding = self.ipv6_forwarding([network])
         return Change(
             result=network,
             add=(network,),
@@ -243,9 +242,12 @@ class Planner:
             settings=forwarding.settings,
         )
 
-    def ipv6_forwarding(self) -> Change[None]:
-        """What makes the host forward IPv6, unless it does; the setting names the interfaces that this is about."""
-        if self._facts.forwards_ipv6():
+    def ipv6_forwarding(self, networks: Iterable[Network]) -> Change[None]:
+        """What makes the host forward IPv6, if one of the networks needs it and it does not yet.
+
+        The setting names the interfaces that this is about.
+        """
+        if not any(_leads_out(network, 6) for network in networks) or self._facts.forwards_ipv6():
             return _NOTHING
         listeners = self._facts.router_listeners()
         return Change(result=None, plan=ipv6_forwarding(listeners), settings={IPV6_FORWARD: " ".join(listeners)})
@@ -514,6 +516,12 @@ class Planner:
         """`ref`: id prefix, or ``SANDBOX/IFNAME`` of either end."""
         link = self._catalog.link(ref)
         return Change(result=link, remove=(link,), undo=self._link_plan(link))
+
+
+def _leads_out(network: Network, version: int) -> bool:
+    """Whether the host passes on packets of the network's."""
+    routed = any(pool.gateway and pool.subnet.version == version for pool in network.pools)
+    return routed and not network.internal and driver_of(network).behind_host
 
 
 def _gateways(network: Network, endpoint: Endpoint) -> tuple[Address, ...]:

@@ -456,6 +456,26 @@ def test_the_host_goes_on_hearing_its_routers(engine: Engine, tmp_path: Path) ->
     engine.recover()
 
 
+@pytest.mark.parametrize("families", [(4,), (4, 6)])
+def test_a_container_is_no_router_of_its_neighbours(engine: Engine, families: tuple[int, ...]) -> None:
+    network(engine, "br0", families=families)
+    join(engine, "rogue", "br0")
+    victim = join(engine, "victim", "br0")
+    sh("ip -n rogue addr add fe80::66/64 dev eth0 nodad")
+    advertise("rogue", "2001:db8:c::")
+    sh("sleep 0.5")
+    assert {one for one in addresses("eth0", "victim") if not one.startswith("fe80")} == set(map(str, victim.addresses))
+    assert "proto ra" not in sh("ip -n victim -6 route")
+    assert "proto ra" not in sh("ip -6 route")
+
+
+def test_an_internal_network_needs_no_forwarding(engine: Engine, tmp_path: Path) -> None:
+    network(engine, "br0", internal=True)
+    engine.store.close()
+    engine.__dict__.update(open_here(tmp_path).__dict__)
+    assert sh("cat /proc/sys/net/ipv6/conf/all/forwarding") == "0\n"
+
+
 def test_a_host_that_forwards_already_is_left_as_it_is(engine: Engine) -> None:
     sh("sysctl -qw net.ipv6.conf.all.forwarding=1")
     network(engine, "br0")
@@ -513,15 +533,37 @@ print(server.recvfrom(10))
     assert works(f"python3 - <<'END'\n{script.replace('127.0.0.9', '10.0.1.2')}\nEND")
 
 
+def _iptables(legacy: str, *rules: str) -> str:
+    return "".join(f"{program}{legacy} {rule}\n" for rule in rules for program in ("iptables", "ip6tables"))
+
+
+FIREWALLS = {
+    "iptables": _iptables("", "-P FORWARD DROP"),
+    "iptables-legacy": _iptables("-legacy", "-P FORWARD DROP"),
+    "nft": """nft -f - <<'END'
+table inet guard { chain forwarded { type filter hook forward priority 0; policy drop; }; }
+END""",
+    # As Red Hat's iptables did: the last rule of a chain whose policy is accept.
+    "reject": _iptables("", "-A FORWARD -m conntrack --ctstate ESTABLISHED -j ACCEPT", "-A FORWARD -j REJECT"),
+    "reject-legacy": _iptables("-legacy", "-A FORWARD -j REJECT"),
+    "like firewalld": """nft -f - <<'END'
+table inet firewalld {
+    chain zones { iifname "eth0" reject; }
+    chain filter_FORWARD {
+        type filter hook forward priority filter + 10; policy accept;
+        ct state { established, related } accept; ct status dnat accept; iifname "lo" accept; ct state invalid drop
+        jump zones; reject with icmpx type admin-prohibited
+    }
+}
+END""",
+    "like ufw": _iptables("", "-P FORWARD DROP", "-N ufw", "-A ufw -j REJECT", "-A FORWARD -j ufw"),
+}
+
+
 @pytest.mark.usefixtures("br_netfilter")
-@pytest.mark.parametrize("firewall", ["iptables", "iptables-legacy", "nft"])
+@pytest.mark.parametrize("firewall", FIREWALLS)
 def test_other_firewalls_let_pass_what_ours_allows(engine: Engine, firewall: str) -> None:
-    if firewall == "nft":
-        chain = "{ type filter hook forward priority 0; policy drop; }"
-        sh(f"nft add table inet guard; nft add chain inet guard forwarded '{chain}'")
-    else:
-        programs = ("iptables", "ip6tables") if firewall == "iptables" else ("iptables-legacy", "ip6tables-legacy")
-        sh("".join(f"{program} -P FORWARD DROP;" for program in programs))
+    sh(FIREWALLS[firewall])
     engine.mend()
     network(engine, "br0")
     network(engine, "br1", internal=True)
@@ -551,6 +593,19 @@ def test_other_firewalls_let_pass_what_ours_allows(engine: Engine, firewall: str
     engine.reset()
     assert "fairlead:" not in sh("nft list ruleset 2>/dev/null; iptables-legacy -S; ip6tables-legacy -S")
     engine.recover()
+
+
+@pytest.mark.parametrize("legacy", ["", "-legacy"])
+def test_a_rule_that_drops_some_packets_is_obeyed(engine: Engine, legacy: str) -> None:
+    sh(_iptables(legacy, "-A FORWARD -i eth0 -p tcp --dport 80 -j DROP"))
+    rules = sh(f"iptables{legacy} -S; ip6tables{legacy} -S")
+    network(engine, "br0")
+    join(engine, "web", "br0", WEB, PortSpec(port=81, host_port=8082))
+    assert sh(f"iptables{legacy} -S; ip6tables{legacy} -S") == rules
+    with server("web", 80, 81):
+        for version in (4, 6):
+            assert not ask(HOST[version], 8081, "internet")
+            assert ask(HOST[version], 8082, "internet")
 
 
 def test_an_ipv4_network_asks_nothing_of_an_ipv6_firewall(engine: Engine) -> None:

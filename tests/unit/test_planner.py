@@ -212,6 +212,7 @@ def test_an_endpoint_with_a_port(world: World) -> None:
         " peer name eth0 address 02:42:0a:00:00:02 numtxqueues 1 numrxqueues 1 netns ns0",
         "ip link set veth<id7> alias fairlead:<id>",
         "sysctl -eqw net/ipv6/conf/veth<id7>/disable_ipv6=1",
+        "ip netns exec ns0 sysctl -eqw net/ipv6/conf/eth0/accept_ra=0",
         "ip -n ns0 addr add 10.0.0.2/24 brd + dev eth0",
         "ip -n ns0 link set eth0 addrgenmode none",
         "ip -n ns0 link set eth0 up",

@@ -127,6 +127,7 @@ class Bridge:
             ),
             # A port is no interface to speak IPv6 on; else the host had routes, and joined groups, for each.
             SetSysctl(f"net/ipv6/conf/{port}/disable_ipv6", "1", link=link_name(HOST, port), optional=True),
+            _no_advertised_router(inside, name),
             *(AddAddress(inside, name, interface) for interface in (*endpoint.addresses, *endpoint.link_local)),
             SetLink(inside, name, link_local=any(i.version == 6 for i in endpoint.addresses)),
         ]
@@ -229,6 +230,12 @@ def _ipv6_settings(name: str, *, on: bool) -> Iterator[Step]:
     yield SetSysctl(f"net/ipv6/conf/{name}/disable_ipv6", "0" if on else "1", link=link, optional=True)
     if on:
         yield SetSysctl(f"net/ipv6/conf/{name}/accept_ra", "0", link=link)
+
+
+def _no_advertised_router(inside: str, name: str) -> Step:
+    """Addresses and routes are ours to give: none of the network's containers may pose as another's router."""
+    setting = f"net/ipv6/conf/{name}/accept_ra"
+    return SetSysctl(setting, "0", link=link_name(inside, name), optional=True, namespace=inside)
 
 
 def _addresses(network: Network, options: Options) -> Iterator[Step]:
