@@ -170,12 +170,14 @@ class EnginePeer(Peer):
 
     def _publish(self, numbers: range, command: list[str]) -> None:
         bindings = {"80/tcp": [{"HostPort": str(port)} for port in numbers]}
-        container = self._create(Cmd=command, HostConfig={"PortBindings": bindings, "NetworkMode": self.network})
+        host_config = {"PortBindings": bindings, "NetworkMode": self.network}
+        container = self._create(Cmd=command, ExposedPorts={"80/tcp": {}}, HostConfig=host_config)
         self.http.send("POST", f"/containers/{container}/start")
 
     def add_port(self, count: int) -> Sample:
         """Start and remove a container with one more port, and connect to the first and the last."""
-        container = self._create(HostConfig={"PortBindings": {"80/tcp": [{"HostPort": str(FIRST_PORT - 1)}]}})
+        bindings = {"80/tcp": [{"HostPort": str(FIRST_PORT - 1)}]}
+        container = self._create(ExposedPorts={"80/tcp": {}}, HostConfig={"PortBindings": bindings})
         sample = {
             f"start, 1 port, {count} present": seconds(
                 lambda: self.http.send("POST", f"/containers/{container}/start")

@@ -16,6 +16,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from kernel_lab import let_go
 from lab import Host
 
 _CLONE_NEWNS = 0x20000
@@ -48,7 +49,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _end_keepers() -> None:
-    """The keepers of engines that a test let go of without a reset."""
+    """The keepers of engines that a test did not reset."""
+    let_go()
     here = os.stat("/proc/self/ns/net").st_ino
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):

@@ -38,8 +38,18 @@ def open_here(directory: Path, fault: Callable[[str], None] = lambda point: None
     store = Store(paths.store, KINDS)
     store.fault = fault
     engine = Engine(store, Executor(Kernel(paths.run), fault), paths)
+    _opened.append(engine)
     engine.recover()
     return engine
+
+
+_opened: list[Engine] = []
+
+
+def let_go() -> None:
+    """Close every engine of this process, so that none starts its keeper anew when that is ended."""
+    while _opened:
+        _opened.pop().close()
 
 
 def links(namespace: str = "") -> dict[str, Any]:
