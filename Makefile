@@ -7,7 +7,7 @@ IMAGES := build/images
 # Programs that Fairlead runs, then what its images and tests are made of and tested with.
 PACKAGES := crun conmon skopeo nftables libnftables1 iproute2 iptables procps
 PACKAGES += busybox-static nginx-light
-TEST_PACKAGES := python3 python3-venv curl iputils-ping docker-registry util-linux
+TEST_PACKAGES := python3 python3-venv curl iputils-ping docker-registry util-linux conntrack bind9-dnsutils dnsperf
 # What the virtual machine of `make test-vm` needs besides: 200 MB that nobody else does.
 VM_PACKAGES := qemu-system-x86 busybox-static
 

@@ -18,8 +18,17 @@ from bench.peer import Peer, Unavailable
 from bench.report import Results, save, table
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("docker.io", "podman", "netavark", "containernetworking-plugins", "crun", "conmon", "busybox-static")
-QUICK = ("memory", "attach", "crowd-1", "crowd-100", "network", "run", "query", "ports-1", "ports-50")
+PACKAGES = (
+    "docker.io",
+    "dnsperf",
+    "podman",
+    "netavark",
+    "containernetworking-plugins",
+    "crun",
+    "conmon",
+    "busybox-static",
+)
+QUICK = ("memory", "attach", "crowd-1", "crowd-100", "network", "run", "query", "ports-1", "ports-50", "names")
 PAUSE = 0.05
 """Seconds between two samples: the kernel takes links and namespaces away in the background, under one lock."""
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
+from socket import create_connection
+from statistics import median
 
 from bench.http import Http
+from bench.lookups import lookups
 from bench.peer import Peer, Sample, Unavailable, await_, memory, run, seconds
 
 IMAGE = "bench:latest"
@@ -16,9 +20,40 @@ CONTAINERS = 10
 """How many containers "memory, per container" is averaged over."""
 
 
+SERVE = ["/bin/busybox", "httpd", "-f", "-p", "80"]
+GATEWAY = "10.201.0.1"
+"""An address of the contestant's host, and so one that published ports answer on."""
+FIRST_PORT = 10000
+PORTS_EACH = 500
+"""How many of many published ports one container has."""
+CONNECTIONS = 300
+
+
 def port_numbers(count: int) -> range:
     """Every second port: Podman would join neighbours to one range and publish that instead."""
     return range(20000, 20000 + 2 * count, 2)
+
+
+def answers(port: int) -> bool:
+    """Whether a server is there yet."""
+    try:
+        create_connection((GATEWAY, port), 10).close()
+    except ConnectionError:
+        return False
+    return True
+
+
+def connect(*ports: int) -> list[float]:
+    """How long a TCP connection to each of these published ports takes: the median of many, in turn."""
+
+    def once(port: int) -> None:
+        with create_connection((GATEWAY, port), 10):
+            pass
+
+    for port in ports:
+        await_(partial(answers, port), f"the server at port {port}")
+    rounds = [[seconds(partial(once, port)) for port in ports] for _ in range(CONNECTIONS)]
+    return [median(values) for values in zip(*rounds, strict=True)]
 
 
 class EnginePeer(Peer):
@@ -122,6 +157,52 @@ class EnginePeer(Peer):
             f"memory, {name}": memory(self.programs),
             f"remove, {name}": seconds(lambda: self.http.send("DELETE", f"/containers/{container}?force=1")),
         }
+
+    def port_crowd(self, count: int) -> None:
+        """Have `count` ports published, first 1 and then more: the first and the last lead to a server."""
+        if count == 1:
+            self._publish(range(FIRST_PORT, FIRST_PORT + 1), SERVE)
+            return
+        last = FIRST_PORT + count - 1
+        for start in range(FIRST_PORT + 1, last, PORTS_EACH):
+            self._publish(range(start, min(start + PORTS_EACH, last)), SLEEP)
+        self._publish(range(last, last + 1), SERVE)
+
+    def _publish(self, numbers: range, command: list[str]) -> None:
+        bindings = {"80/tcp": [{"HostPort": str(port)} for port in numbers]}
+        host_config = {"PortBindings": bindings, "NetworkMode": self.network}
+        container = self._create(Cmd=command, ExposedPorts={"80/tcp": {}}, HostConfig=host_config)
+        self.http.send("POST", f"/containers/{container}/start")
+
+    def add_port(self, count: int) -> Sample:
+        """Start and remove a container with one more port, and connect to the first and the last."""
+        bindings = {"80/tcp": [{"HostPort": str(FIRST_PORT - 1)}]}
+        container = self._create(ExposedPorts={"80/tcp": {}}, HostConfig={"PortBindings": bindings})
+        sample = {
+            f"start, 1 port, {count} present": seconds(
+                lambda: self.http.send("POST", f"/containers/{container}/start")
+            ),
+            f"remove, 1 port, {count} present": seconds(
+                lambda: self.http.send("DELETE", f"/containers/{container}?force=1")
+            ),
+        }
+        if count > 1:
+            first, last = connect(FIRST_PORT, FIRST_PORT + count - 1)
+            sample |= {f"connect, first of {count} ports": first, f"connect, last of {count} ports": last}
+        return sample
+
+    def names(self) -> Sample:
+        """One of two containers asks for the name that both have."""
+        joined = {"EndpointsConfig": {self.network: {"Aliases": ["known"]}}}
+        containers = [self._create(HostConfig={"NetworkMode": self.network}, NetworkingConfig=joined) for _ in "ab"]
+        try:
+            for container in containers:
+                self.http.send("POST", f"/containers/{container}/start")
+            pid = self.http.send("GET", f"/containers/{containers[0]}/json")["State"]["Pid"]
+            return lookups(pid, "known", self.stage.directory)
+        finally:
+            for container in containers:
+                self.http.send("DELETE", f"/containers/{container}?force=1")
 
     def _create(self, **more: object) -> str:
         body = {"Image": IMAGE, "Cmd": SLEEP, **more}

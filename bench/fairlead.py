@@ -16,7 +16,7 @@ class Fairlead(EnginePeer):
 
     name = "fairlead"
     cli = str(Path(sys.executable).parent / "fairlead")
-    programs = ("fairlead", "conmon")
+    programs = ("fairlead", "fairlead-keeper", "fairlead-names", "conmon")
 
     def __init__(self, stage: Stage) -> None:
         super().__init__(stage)

@@ -53,8 +53,12 @@ TARGETS = (
     Target("run --rm true", 1 / 4, Docker.name),
     Target("start, 500 ports", 1 / 100, Docker.name),
     Target("remove, 500 ports", 1 / 100, Docker.name),
+    Target("start, 1 port, 10000 present", 1.5, Fairlead.name, "start, 1 port, 1 present"),
+    Target("connect, last of 10000 ports", 1.5, Fairlead.name, "connect, first of 10000 ports"),
     Target("ps", 2, Docker.name),
     Target("network ls", 2, Docker.name),
+    Target("1000 lookups", 1, Docker.name),
+    Target("lookup, p99 latency", 1, Docker.name),
     Limit("memory, daemon idle", 60e6),
 )
 
@@ -79,6 +83,7 @@ def measurements(stage: Stage) -> list[Measurement]:
             )
             for count, rounds in ((1, 5), (MOST_PORTS, 3), (100, 3), (500, 2))
         ),
+        Measurement("names", 5, [(peer, peer.names) for peer in (fairlead, docker)]),
         # Last, and growing: what is present stays until the stage goes.
         *(
             Measurement(
@@ -88,6 +93,15 @@ def measurements(stage: Stage) -> list[Measurement]:
                 before=[(peer, partial(peer.crowd, count)) for peer in crowding],
             )
             for count in (1, 100, 900)
+        ),
+        *(
+            Measurement(
+                f"ports-{count}-add-one",
+                10,
+                [(peer, partial(peer.add_port, count)) for peer in peers],
+                before=[(peer, partial(peer.port_crowd, count)) for peer in peers],
+            )
+            for count, peers in ((1, (fairlead, docker)), (500, (docker,)), (10000, (fairlead,)))
         ),
     ]
 

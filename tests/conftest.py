@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +16,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from kernel_lab import let_go
 from lab import Host
 
 _CLONE_NEWNS = 0x20000
@@ -45,6 +48,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="needs root"))
 
 
+def _end_keepers() -> None:
+    """The keepers of engines that a test did not reset."""
+    let_go()
+    here = os.stat("/proc/self/ns/net").st_ino
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if os.stat(process / "ns/net").st_ino == here and (process / "comm").read_text() == "fairlead-keeper\n":
+                os.kill(int(process.name), signal.SIGKILL)
+
+
 @pytest.fixture
 def host() -> Iterator[Host]:
     """A fresh fake host with an internet."""
@@ -60,4 +73,5 @@ def fresh_kernel() -> Iterator[None]:
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/run/netns"], check=True)
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     yield
+    _end_keepers()
     subprocess.run("umount -l /run/netns/* /run/netns 2>/dev/null", shell=True, check=False)

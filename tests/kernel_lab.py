@@ -16,6 +16,7 @@ from fairlead.model import Endpoint, Link, Network, Phase, Sandbox
 from fairlead.paths import Paths
 from fairlead.plan import State
 from fairlead.plan.executor import Executor
+from fairlead.plan.firewall import AddElement
 from fairlead.store import Store
 
 
@@ -36,9 +37,19 @@ def open_here(directory: Path, fault: Callable[[str], None] = lambda point: None
     paths = Paths(state=directory / "state", run=directory / "run")
     store = Store(paths.store, KINDS)
     store.fault = fault
-    engine = Engine(store, Executor(Kernel(), fault), paths)
+    engine = Engine(store, Executor(Kernel(paths.run), fault), paths)
+    _opened.append(engine)
     engine.recover()
     return engine
+
+
+_opened: list[Engine] = []
+
+
+def let_go() -> None:
+    """Close every engine of this process, so that none starts its keeper anew when that is ended."""
+    while _opened:
+        _opened.pop().close()
 
 
 def links(namespace: str = "") -> dict[str, Any]:
@@ -79,10 +90,29 @@ def assert_consistent(engine: Engine) -> None:
     run = engine._namespaces
     on_disk = {str(path) for path in run.glob("*")} | {f"/run/netns/{name}" for name in namespaces()}
     assert on_disk - {"/run/netns/internet"} == paths
-    ports = [port for endpoint in engine.store.all(Endpoint) for port in endpoint.ports if port.host_ip.version == 4]
-    assert sum(len(elements().get(name, ())) for name in ("ports4", "ports4_any")) == len(ports)
+    plans = [engine.planner.plan_of(record) for record in records]
+    recorded = [step for plan in plans for step in plan if isinstance(step, AddElement) and _of_ports(step.set)]
+    assert sum(len(found) for name, found in elements().items() if _of_ports(name)) == len(recorded)
+    assert recorded_ports(engine) <= held_ports()
     bridges = {network.ifname for network in engine.store.all(Network) if network.ifname}
     assert set(elements().get("bridges", ())) == bridges
+
+
+def _of_ports(name: str) -> bool:
+    return name.startswith(("ports", "relayed", "homeward", "direct"))
+
+
+def recorded_ports(engine: Engine) -> set[str]:
+    """The ports of this host that the store says are ours."""
+    return {str(port) for endpoint in engine.store.all(Endpoint) for port in endpoint.ports if port.host_port}
+
+
+def held_ports() -> set[str]:
+    """The ports of this host that a socket waits on, as `PublishedPort` writes them."""
+    lines = [line.split() for line in sh("ss -Hlntu").splitlines()]
+    held = {f"{words[4]}/{words[0]}" for words in lines}
+    # A socket of both families is written with a star.
+    return {port.replace("*", family) for port in held for family in ("0.0.0.0", "[::]")}
 
 
 def namespaces() -> list[str]:

@@ -40,11 +40,12 @@ class Catalog:
 
     def endpoints(self, *, network: str = "", sandbox: str = "") -> list[Endpoint]:
         """The endpoints of a network, of a sandbox (full ids), or all."""
-        return [
-            endpoint
-            for endpoint in self._store.all(Endpoint)
-            if (not network or endpoint.network == network) and (not sandbox or endpoint.sandbox == sandbox)
-        ]
+        if sandbox:
+            # By their claims, one for each network: an attach is not to look at the endpoints of all other sandboxes.
+            networks = [network] if network else [one.id for one in self._store.all(Network)]
+            owners = (self._store.owner(f"endpoint:{id_}:{sandbox}") for id_ in networks)
+            return [owner for owner in owners if isinstance(owner, Endpoint)]
+        return [endpoint for endpoint in self._store.all(Endpoint) if not network or endpoint.network == network]
 
     def links(self, *, sandbox: str = "") -> list[Link]:
         """The links with an end in a sandbox (full id), or all."""

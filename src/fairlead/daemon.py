@@ -37,6 +37,7 @@ from fairlead.api import system as api_system
 from fairlead.api.app import IN_FLIGHT, Daemon, make_app
 from fairlead.containers import Containers
 from fairlead.containers.record import Container
+from fairlead.dns.feed import Feed
 from fairlead.engine import KINDS, Engine
 from fairlead.errors import FairleadError
 from fairlead.fault import Fault
@@ -65,12 +66,13 @@ def build(paths: Paths, fault: Fault) -> Daemon:
     """Wire the parts together; nothing is recovered or served yet."""
     store = Store(paths.store, (*KINDS, Image, Container))
     store.fault = fault
-    executor = Executor(Kernel(), fault)
+    executor = Executor(Kernel(paths.run), fault)
     engine = Engine(store, executor, paths)
+    names = Feed(store, paths.run)
+    engine.listeners.append(names.changed)
     images = Images(store, paths)
-    return Daemon(
-        paths=paths, engine=engine, images=images, containers=Containers(store, paths, engine, images, executor)
-    )
+    containers = Containers(store, paths, engine, images, executor)
+    return Daemon(paths=paths, engine=engine, images=images, containers=containers, names=names)
 
 
 def routes(daemon: Daemon) -> list[web.RouteDef]:
@@ -146,7 +148,8 @@ async def serve(paths: Paths, fault: Fault, ready: Ready) -> int:
         await runner.cleanup()
         await mender.close()
         await daemon.containers.close()
-        daemon.engine.store.close()
+        daemon.names.close()
+        daemon.engine.close()
     log.info("stopped")
     return 0
 
@@ -154,6 +157,7 @@ async def serve(paths: Paths, fault: Fault, ready: Ready) -> int:
 async def recover(daemon: Daemon) -> None:
     """Make the kernel, the images and the containers what the store says they are."""
     await asyncio.to_thread(daemon.engine.recover)
+    await asyncio.to_thread(daemon.names.open)
     await asyncio.to_thread(daemon.images.recover)
     await daemon.containers.recover()
 
@@ -255,7 +259,7 @@ def detach() -> None:
 
 
 def raise_limits() -> None:
-    """As many open files as allowed (each held port is one), and at most two malloc arenas.
+    """As many open files as allowed (ports are bound many at a time), and at most two malloc arenas.
 
     glibc gives each thread an arena of its own, so sixteen idle workers would hold megabytes (mallopt(3)).
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from ipaddress import IPv6Network
 from typing import ParamSpec, TypeVar
 
@@ -23,6 +23,7 @@ from fairlead.paths import Paths
 from fairlead.plan import Plan
 from fairlead.plan.executor import Executor
 from fairlead.plan.firewall import AddElement
+from fairlead.plan.ports import HoldPort, RedirectFlows
 from fairlead.plan.sysctl import SetSysctl
 from fairlead.planner import Change, Planner
 from fairlead.publishing import Publisher
@@ -66,17 +67,23 @@ class Engine:
         facts = KernelFacts(executor.kernel)
         self.store = store
         self.catalog = Catalog(store)
-        publisher = Publisher(store, free_port=facts.free_port, is_free=facts.port_is_free, ipv6=facts.has_ipv6())
+        publisher = Publisher(store, pick=facts.pick_port, ipv6=facts.has_ipv6())
         self.planner = Planner(store, self.catalog, facts, publisher, paths.namespaces, self._unique_local())
         self._executor = executor
         self._namespaces = paths.namespaces
         self._lock = threading.Condition(threading.RLock())
         self._busy: set[str] = set()
+        self.listeners: list[Callable[[Iterable[Record]], None]] = []
+        """Are told of records after each commit; what has become of them is in the store."""
 
     def perform(self, make: Callable[P, Change[R]], *args: P.args, **kwargs: P.kwargs) -> R:
         """Make the change and carry it out: ``engine.perform(engine.planner.attach, "ns0", spec)``."""
+        with self._executor.kernel.ports.picks():
+            return self._perform(lambda: make(*args, **kwargs))
+
+    def _perform(self, make: Callable[[], Change[R]]) -> R:
         with self._lock:
-            change = make(*args, **kwargs)
+            change = make()
             busy = {record.id for record in (*change.add, *change.replace, *change.remove)}
             if busy & self._busy:
                 raise Conflict("another request is changing the same object right now: try again")
@@ -86,6 +93,7 @@ class Engine:
                 for name, value in change.settings.items():
                     self.store.keep(name, value)
             self._busy |= busy
+        self._tell(change.remove)
         try:
             self._execute(change)
         finally:
@@ -108,19 +116,29 @@ class Engine:
         """Make again what was undone of records that stay, such as a default route that was to move."""
         for record in change.replace:
             if kept := self.store.get(type(record), record.id):
-                self._repair(kept)
+                self._repair(kept, self.planner.plan_of(kept))
 
-    def _commit(self, *, put: Iterable[Record] = (), remove: Iterable[Record] = ()) -> None:
+    def _commit(self, *, put: Sequence[Record] = (), remove: Sequence[Record] = ()) -> None:
         with self._lock:
             with self.store.transaction():
                 self.store.delete(*remove)
                 self.store.put(*put)
             for record in remove:
                 self.planner.released(record)
+        self._tell((*put, *remove))
+
+    def _tell(self, records: Sequence[Record]) -> None:
+        if records:
+            for listener in self.listeners:
+                listener(records)
+
+    def refresh(self, sandbox: Sandbox) -> None:
+        """Something of a sandbox's owner has changed, such as its name: tell those who listen."""
+        self._tell((sandbox, *self.catalog.endpoints(sandbox=sandbox.id)))
 
     def explain(self, make: Callable[P, Change[R]], *args: P.args, **kwargs: P.kwargs) -> list[str]:
         """The shell lines that the same call to `perform` would amount to; nothing is changed."""
-        with self._lock:
+        with self._executor.kernel.ports.picks(), self._lock:
             change = make(*args, **kwargs)
         return [*change.undo.unshell(), *change.plan.shell()]
 
@@ -131,14 +149,20 @@ class Engine:
 
         What cannot be repaired is logged and does not keep the daemon from starting.
         """
+        self._executor.kernel.ports.find()
         self._finish_half_done()
         self._executor.apply(self.base())
         self._close_dead_sandboxes()
         self._mend_firewall()
         for record in self._all(Network, Sandbox, Link, Endpoint):
-            self._repair(record)
+            self._repair(record, self._beside_firewall(record))
         self._remove_orphans()
         self._make_predefined()
+
+    def close(self) -> None:
+        """Let go of the store and of the keeper of the ports, which goes on holding them."""
+        self.store.close()
+        self._executor.kernel.ports.close()
 
     def base(self) -> Plan:
         """What all networks stand on: forwarding, and the firewall's table."""
@@ -146,16 +170,10 @@ class Engine:
         if before is None:
             before = sysctl.read(IP_FORWARD) or "0"
             self.store.keep(IP_FORWARD, before)
-        plan = Plan((SetSysctl(IP_FORWARD, "1", before=before),))
-        if any(pool.subnet.version == 6 for network in self._all(Network) for pool in network.pools):
-            plan = self._ipv6_forwarding() + plan  # A reboot has switched it off.
-        return plan
-
-    def _ipv6_forwarding(self) -> Plan:
-        change = self.planner.ipv6_forwarding()
-        for name, value in change.settings.items():
+        ipv6 = self.planner.ipv6_forwarding(self._all(Network))  # A reboot has switched it off.
+        for name, value in ipv6.settings.items():
             self.store.keep(name, value)
-        return change.plan
+        return ipv6.plan + Plan((SetSysctl(IP_FORWARD, "1", before=before),))
 
     def _ipv6_forwarding_of_ours(self) -> Plan:
         """What we did to the host for IPv6 forwarding, to be taken back; nothing if it forwarded before."""
@@ -179,6 +197,7 @@ class Engine:
         for network in self._all(Network):
             self.perform(self.planner.remove_network, network.id, predefined=True)
         self._executor.revert(self._ipv6_forwarding_of_ours() + self.base() + Plan((TABLE,)))
+        self._executor.kernel.ports.end()
         self.store.keep(IP_FORWARD, None)
         self.store.keep(IPV6_FORWARD, None)
 
@@ -201,7 +220,7 @@ class Engine:
                 return  # After a reset nothing is ours to put back.
             self._mend_firewall()
             for network in self._all(Network):
-                self._repair(network)
+                self._repair(network, self._beside_firewall(network))
 
     def _unique_local(self) -> IPv6Network:
         """This instance's own block, from which networks without an IPv6 subnet of their own get one."""
@@ -253,10 +272,15 @@ class Engine:
             if isinstance(step, AddElement)
         ]
         self._executor.kernel.nft.run(TABLE.transaction(elements))
+        RedirectFlows.forget_stale(self._executor.kernel, elements)
 
-    def _repair(self, record: Record) -> None:
+    def _beside_firewall(self, record: Record) -> Plan:
+        """A record's plan without what `_mend_firewall` has just made, whole and new."""
+        return Plan(tuple(step for step in self.planner.plan_of(record) if not isinstance(step, AddElement)))
+
+    def _repair(self, record: Record, plan: Plan) -> None:
         try:
-            repaired = self._executor.repair(self.planner.plan_of(record))
+            repaired = self._executor.repair(plan)
         except FairleadError as error:
             log.error("cannot repair %s %s: %s", type(record).__name__, record.id[:12], error)
             return
@@ -278,6 +302,8 @@ class Engine:
             if str(path) not in paths:
                 log.warning("removing the orphaned network namespace %s", path)
                 kernel.namespaces.remove(str(path))
+        plans = map(self.planner.plan_of, self._all(Endpoint))
+        kernel.ports.keep_only(step.key() for plan in plans for step in plan if isinstance(step, HoldPort))
         bridges = {network.ifname for network in self._all(Network)}
         for bridge in kernel.firewalls.bridges() - bridges:
             for chain in kernel.firewalls.marked(bridge):

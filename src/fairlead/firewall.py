@@ -2,7 +2,8 @@
 
 Follow a packet.  *Published port*: it arrives for an address of this host (`prerouting`, or `output` if a host program
 sent it); the maps give container address and port by one lookup, whatever the number of ports.  A packet from outside
-that claims to be for 127.0.0.1 is not redirected, and the kernel throws it away.
+that claims to be for 127.0.0.1 is not redirected, and the kernel throws it away.  What cannot be redirected reaches the
+socket that holds the port, which relays.
 
 *Forwarded* (`forward`): replies pass.  From a bridge back into the same one: what was redirected, and all else unless
 its containers may not talk to each other (then their ports are isolated as well, so that packets come this way only by
@@ -25,10 +26,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from fairlead.model import Address, Endpoint, PublishedPort
+from fairlead.kernel.ports import Target
+from fairlead.model import Address, Endpoint, PublishedPort, text_of
 from fairlead.plan import Step
 from fairlead.plan.firewall import AddElement, AddTable
-from fairlead.plan.ports import HoldPort
+from fairlead.plan.ports import HoldPort, RedirectFlows
 
 TABLE = AddTable(
     """\
@@ -57,6 +59,8 @@ TABLE = AddTable(
 	map ports6 { type inet_proto . ipv6_addr . inet_service : ipv6_addr . inet_service; }
 	map ports4_any { type inet_proto . inet_service : ipv4_addr . inet_service; }
 	map ports6_any { type inet_proto . inet_service : ipv6_addr . inet_service; }
+	# Ports published by containers of a silent bridge, as asked from within it.
+	set homeward { type ifname . inet_proto . inet_service; }
 	# Ports of the host that a socket relays to the other family.
 	set relayed4 { type inet_proto . ipv4_addr . inet_service; }
 	set relayed6 { type inet_proto . ipv6_addr . inet_service; }
@@ -71,6 +75,8 @@ TABLE = AddTable(
 		type nat hook prerouting priority dstnat; policy accept;
 		# The kernel throws these away, but only after this.
 		ip daddr 127.0.0.0/8 accept
+		# Where br_netfilter is on, a redirected frame would go from port to port, which are isolated: a socket relays.
+		iifname . meta l4proto . th dport @homeward accept
 		fib daddr type local jump published
 	}
 	chain output {
@@ -83,7 +89,7 @@ TABLE = AddTable(
 		dnat ip to meta l4proto . ip daddr . th dport map @ports4
 		dnat ip6 to meta l4proto . ip6 daddr . th dport map @ports6
 		meta nfproto ipv4 dnat ip to meta l4proto . th dport map @ports4_any
-		meta nfproto ipv6 dnat ip6 to meta l4proto . th dport map @ports6_any
+		ip6 daddr != ::1 dnat ip6 to meta l4proto . th dport map @ports6_any
 	}
 	chain forward {
 		type filter hook forward priority filter; policy accept;
@@ -138,14 +144,18 @@ TABLE = AddTable(
 IP_FORWARD = "net/ipv4/ip_forward"
 
 
-def port_steps(endpoint: Endpoint, direct: Collection[int] = ()) -> list[Step]:
-    """What publishes an endpoint's ports; `direct`: the families in which its own address may be asked for them.
+def port_steps(endpoint: Endpoint, *, direct: Collection[int] = (), silent: str = "") -> list[Step]:
+    """What publishes an endpoint's ports.
+
+    `direct`: the families in which its own address may be asked for them; `silent`: its bridge, if the containers there
+    may not talk to each other.
 
     Each port of the host is held, and redirected to the endpoint where both are of one family.  What the kernel cannot
-    redirect, the holder relays (see `fairlead.kernel.ports`): from one family to the other, and what the host asks of
-    ``::1``.  A port without a host port (of a routed network) is reached directly alone.
+    redirect, the holder relays (see `fairlead.kernel.ports`): from one family to the other, what the host asks of
+    ``::1``, and what comes from within a silent bridge.  A port without a host port (of a routed network) is reached
+    directly alone.
     """
-    holds: list[Step] = []
+    relays: dict[PublishedPort, Target] = {}
     elements: dict[Step, None] = {}
     for port in endpoint.ports:
         target = target_of(port, (interface.ip for interface in endpoint.addresses))
@@ -154,13 +164,18 @@ def port_steps(endpoint: Endpoint, direct: Collection[int] = ()) -> list[Step]:
         if not port.host_port:
             continue
         if target.version != port.host_ip.version:
-            holds.append(HoldPort(port, relay_to=target))
+            relays[port] = (target, port.port)
             elements[_relayed(port)] = None
         else:
             six_loopback = port.host_ip.version == 6 and (port.host_ip.is_unspecified or port.host_ip.is_loopback)
-            holds.append(HoldPort(port, relay_to=target if six_loopback else None))
+            if six_loopback or silent:
+                relays[port] = (target, port.port)
             elements[_redirected(port, target)] = None
-    return [*holds, *elements]
+        if silent:
+            elements[AddElement("homeward", f'"{silent}" . {port.protocol} . {port.host_port}')] = None
+    holds = HoldPort.steps([port for port in endpoint.ports if port.host_port], relays)
+    # Those of one kind together, as neighbours are sent together.
+    return [*holds, *sorted(elements, key=lambda step: isinstance(step, RedirectFlows))]
 
 
 def target_of(port: PublishedPort, addresses: Iterable[Address]) -> Address:
@@ -170,10 +185,11 @@ def target_of(port: PublishedPort, addresses: Iterable[Address]) -> Address:
 
 def _redirected(port: PublishedPort, target: Address) -> AddElement:
     name = f"ports{port.host_ip.version}"
-    value = f"{target} . {port.port}"
+    key = f"{port.protocol} . {port.host_ip} . {port.host_port}"
+    value = f"{text_of(target)} . {port.port}"
     if port.host_ip.is_unspecified:
-        return AddElement(f"{name}_any", f"{port.protocol} . {port.host_port}", value)
-    return AddElement(name, f"{port.protocol} . {port.host_ip} . {port.host_port}", value)
+        name, key = f"{name}_any", f"{port.protocol} . {port.host_port}"
+    return AddElement(name, key, value) if port.protocol == "tcp" else RedirectFlows(name, key, value, port, target)
 
 
 def _relayed(port: PublishedPort) -> AddElement:

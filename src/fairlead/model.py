@@ -7,8 +7,9 @@ stored.  Records refer to each other by id, and each has one owner, so no two li
 from __future__ import annotations
 
 import enum
+import functools
+import os
 import re
-import secrets
 from abc import ABC
 from ipaddress import (
     IPv4Address,
@@ -71,7 +72,10 @@ class Phase(enum.Enum):
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """Something the store keeps.  `claims` are the words that no two records may hold at once."""
+    """Something the store keeps.  `claims` are the words that no two records may hold at once.
+
+    A claim ``STEM@REST`` can also be looked up by its stem (`Store.owners`).
+    """
 
     id: str
 
@@ -118,6 +122,11 @@ class Network(Record, frozen=True, kw_only=True):
     """It takes one endpoint (macvlan in passthru mode)."""
     phase: Phase = Phase.READY
 
+    @property
+    def has_names(self) -> bool:
+        """Whether those in it know each other by name: in every network that a user made, as in Docker."""
+        return not self.predefined
+
     def claims(self) -> tuple[str, ...]:
         return (f"network:{self.name}",) + ((f"link::{self.ifname}",) if self.ifname else ())
 
@@ -129,6 +138,8 @@ class Sandbox(Record, frozen=True, kw_only=True):
     path: str
     container: str = ""
     created: float = 0.0
+    names: bool = False
+    """The resolver's address leads to it: since the sandbox was first in a network that has names."""
     phase: Phase = Phase.READY
 
     def claims(self) -> tuple[str, ...]:
@@ -147,8 +158,17 @@ class PublishedPort(msgspec.Struct, frozen=True, kw_only=True):
     port: int
 
     def __str__(self) -> str:
-        host = f"[{self.host_ip}]" if self.host_ip.version == 6 else str(self.host_ip)
+        host = f"[{text_of(self.host_ip)}]" if self.host_ip.version == 6 else text_of(self.host_ip)
         return f"{host}:{self.host_port}/{self.protocol}"
+
+    def claim(self) -> str:
+        """What the port is claimed by, found by its number whatever the address."""
+        return f"{port_stem(self.protocol, self.host_port)}@{self.host_ip}"
+
+
+def port_stem(protocol: Protocol, number: int) -> str:
+    """What the claims of a host port begin with, whatever the address."""
+    return f"port:{protocol}/{number}"
 
 
 class Endpoint(Record, frozen=True, kw_only=True):
@@ -181,7 +201,7 @@ class Endpoint(Record, frozen=True, kw_only=True):
             f"endpoint:{self.network}:{self.sandbox}",
             *((f"link:{self.sandbox}:{self.ifname}",) if self.ifname else ()),
             *(f"address:{self.network}:{interface.ip}" for interface in (*self.addresses, *self.link_local)),
-            *(f"port:{port}" for port in self.ports if port.host_port),
+            *(port.claim() for port in self.ports if port.host_port),
         )
 
 
@@ -205,7 +225,19 @@ class Link(Record, frozen=True, kw_only=True):
 
 def new_id() -> str:
     """A fresh 64-digit hexadecimal id, as Docker's objects have (256 random bits)."""
-    return secrets.token_hex(32)
+    return os.urandom(32).hex()
+
+
+@functools.lru_cache(4096, typed=True)
+def text_of(value: Address | Interface | IPNetwork) -> str:
+    """As `str` has it.  Kept, because writing ``::`` takes 10 µs, and a container with 500 ports has it 500 times."""
+    return str(value)
+
+
+def interface_of(address: Address, length: int) -> Interface:
+    """The address with its prefix length; by numbers, as writing and parsing text would cost ten times as much."""
+    kind = IPv4Interface if address.version == 4 else IPv6Interface
+    return kind((int(address), length))
 
 
 def check_name(name: str, what: str) -> str:
@@ -239,4 +271,4 @@ def decode(kind: type[T], body: bytes) -> T:
     return msgspec.json.decode(body, type=kind, dec_hook=lambda type_, value: _PARSERS[type_](value))
 
 
-_ENCODER = msgspec.json.Encoder(enc_hook=str)
+_ENCODER = msgspec.json.Encoder(enc_hook=text_of)

@@ -10,7 +10,7 @@ import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import IPv6Network, ip_interface
+from ipaddress import IPv6Network
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
@@ -43,11 +43,13 @@ from fairlead.model import (
     Sandbox,
     check_ifname,
     check_name,
+    interface_of,
     new_id,
 )
 from fairlead.plan import Plan, Step
 from fairlead.plan.addresses import AddAddress
 from fairlead.plan.links import AddVeth, SetLink
+from fairlead.plan.names import RedirectNames
 from fairlead.plan.namespaces import AddNamespace
 from fairlead.plan.netlink import owner_mark
 from fairlead.publishing import Publisher
@@ -174,7 +176,8 @@ class Planner:
         if isinstance(record, Network):
             return driver_of(record).network_plan(record, self._facts.blocking_chains() if record.ifname else ())
         if isinstance(record, Sandbox):
-            return Plan((AddNamespace(record.path), SetLink(record.path, "lo")))
+            names = (RedirectNames(record.path),) if record.names else ()
+            return Plan((AddNamespace(record.path), SetLink(record.path, "lo"), *names))
         if isinstance(record, Link):
             return self._link_plan(record)
         if isinstance(record, Endpoint):
@@ -231,8 +234,7 @@ class Planner:
             for other in self._host.networks_on(network.parent):
                 if other.phase is not Phase.READY:
                     raise Conflict(f"network {other.name} on {network.parent} is being changed: try again")
-        routes6 = driver.behind_host and any(pool.subnet.version == 6 for pool in network.pools)
-        forwarding = self.ipv6_forwarding() if routes6 else _NOTHING
+        forwarding = self.ipv6_forwarding([network])
         return Change(
             result=network,
             add=(network,),
@@ -240,9 +242,12 @@ class Planner:
             settings=forwarding.settings,
         )
 
-    def ipv6_forwarding(self) -> Change[None]:
-        """What makes the host forward IPv6, unless it does; the setting names the interfaces that this is about."""
-        if self._facts.forwards_ipv6():
+    def ipv6_forwarding(self, networks: Iterable[Network]) -> Change[None]:
+        """What makes the host forward IPv6, if one of the networks needs it and it does not yet.
+
+        The setting names the interfaces that this is about.
+        """
+        if not any(_leads_out(network, 6) for network in networks) or self._facts.forwards_ipv6():
             return _NOTHING
         listeners = self._facts.router_listeners()
         return Change(result=None, plan=ipv6_forwarding(listeners), settings={IPV6_FORWARD: " ".join(listeners)})
@@ -296,13 +301,19 @@ class Planner:
             raise Conflict(f"network namespace {name} already exists")
         if not container and self._facts.namespace_exists(path):
             raise Conflict(f"network namespace {name} already exists at {path}; Fairlead did not make it")
-        sandbox = Sandbox(id=new_id(), name=name, path=path, container=container, created=time.time())
+        joined = [self._network_to_join(spec.network) for spec in endpoints]
+        sandbox = Sandbox(
+            id=new_id(),
+            name=name,
+            path=path,
+            container=container,
+            created=time.time(),
+            names=any(network.has_names for network in joined),
+        )
         plan = self.plan_of(sandbox)
         made: list[Endpoint] = []
-        networks: dict[str, Network] = {}
-        for spec in endpoints:
-            network = self._network_to_join(spec.network)
-            networks[network.id] = network
+        networks = {network.id: network for network in joined}
+        for spec, network in zip(endpoints, joined, strict=True):
             made.append(self._endpoint(sandbox, network, spec, made))
         made = self._routed(made)
         for endpoint in made:
@@ -333,7 +344,11 @@ class Planner:
         *others, endpoint = self._routed([*siblings, endpoint])
         moved = self._moved(owner, siblings, others)
         plan = driver_of(network).endpoint_plan(network, owner, endpoint) + moved.plan
-        return Change(result=endpoint, add=(endpoint,), replace=moved.replace, undo=moved.undo, plan=plan)
+        replaced: tuple[Record, ...] = moved.replace
+        if network.has_names and not owner.names:
+            plan += Plan((RedirectNames(owner.path),))
+            replaced += (replace(owner, names=True),)
+        return Change(result=endpoint, add=(endpoint,), replace=replaced, undo=moved.undo, plan=plan)
 
     def _routed(self, endpoints: Sequence[Endpoint]) -> list[Endpoint]:
         """All endpoints of one sandbox, each with the default routes that it is to give."""
@@ -350,7 +365,7 @@ class Planner:
         pairs = [(old, new) for old, new in zip(before, after, strict=True) if old != new]
         undo, plan = Plan(), Plan()
         for old, new in pairs:
-            old_steps, new_steps = self.plan_of(old).steps, self.plan_of(new).steps
+            old_steps, new_steps = (dict.fromkeys(self.plan_of(record)) for record in (old, new))
             undo += Plan(tuple(step for step in old_steps if step not in new_steps))
             plan += Plan(tuple(step for step in new_steps if step not in old_steps))
         return Change(result=None, replace=tuple(new for _, new in pairs), undo=undo, plan=plan)
@@ -420,7 +435,7 @@ class Planner:
                 self._check_address_is_free(network, address)
             else:
                 pool, address = self._free_address(network, pools)
-            found.append(ip_interface(f"{address}/{pool.subnet.prefixlen}"))
+            found.append(interface_of(address, pool.subnet.prefixlen))
         for address in wanted.values():
             raise Invalid(f"address {address}: network {network.name} has no IPv{address.version} subnet")
         return tuple(found)
@@ -441,7 +456,7 @@ class Planner:
             if not address.is_link_local:
                 raise Invalid(f"address {address} is not link-local: 169.254.0.0/16 and fe80::/64 are")
             self._check_address_is_free(network, address)
-        return tuple(ip_interface(f"{address}/{16 if address.version == 4 else 64}") for address in spec.link_local_ips)
+        return tuple(interface_of(address, 16 if address.version == 4 else 64) for address in spec.link_local_ips)
 
     def _check_address_is_free(self, network: Network, address: Address) -> None:
         if isinstance(holder := self._store.owner(f"address:{network.id}:{address}"), Endpoint):
@@ -501,6 +516,12 @@ class Planner:
         """`ref`: id prefix, or ``SANDBOX/IFNAME`` of either end."""
         link = self._catalog.link(ref)
         return Change(result=link, remove=(link,), undo=self._link_plan(link))
+
+
+def _leads_out(network: Network, version: int) -> bool:
+    """Whether the host passes on packets of the network's."""
+    routed = any(pool.gateway and pool.subnet.version == version for pool in network.pools)
+    return routed and not network.internal and driver_of(network).behind_host
 
 
 def _gateways(network: Network, endpoint: Endpoint) -> tuple[Address, ...]:

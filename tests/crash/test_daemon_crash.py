@@ -112,7 +112,7 @@ def assert_whole(host: Host, acknowledged: tuple[str, ...] | None) -> None:
 
 def expected(host: Host) -> dict[str, int]:
     running = sum(one["State"] == "running" for one in containers(host))
-    return dict.fromkeys(("mounts", "namespaces", "veths", "monitors", "bundles", "runtime"), running)
+    return dict.fromkeys(("mounts", "namespaces", "veths", "monitors", "bundles", "runtime", "ports"), running)
 
 
 def traces(host: Host) -> dict[str, int]:
@@ -132,6 +132,7 @@ def traces(host: Host) -> dict[str, int]:
         "monitors": len(monitors),
         "bundles": _count(host.run_dir / "containers"),
         "runtime": _count(host.run_dir / "crun"),
+        "ports": len(host.sh("ss -Hlntu").splitlines()),
     }
 
 

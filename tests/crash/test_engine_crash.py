@@ -7,7 +7,7 @@ from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 
 import pytest
-from kernel_lab import assert_consistent, assert_nothing_left, die_at, open_here, sh
+from kernel_lab import assert_consistent, assert_nothing_left, die_at, held_ports, open_here, recorded_ports, sh
 from lab import INTERNET
 
 from fairlead.engine import Engine
@@ -24,6 +24,16 @@ ENDS = (
 def network(engine: Engine, name: str, subnet: str) -> None:
     spec = NetworkSpec(name=name, pools=(Pool(subnet=ip_network(subnet)),))
     engine.perform(engine.planner.create_network, spec)
+
+
+def ipv6_network(engine: Engine) -> None:
+    """It makes the host forward IPv6, and has endpoints that do not talk and may be asked directly."""
+    options = {
+        "com.docker.network.bridge.enable_icc": "false",
+        "com.docker.network.bridge.gateway_mode_ipv6": "routed",
+        "com.docker.network.bridge.trusted_host_interfaces": "eth0",
+    }
+    engine.perform(engine.planner.create_network, NetworkSpec(name="six", ipv6=True, options=options))
 
 
 def two_sandboxes(engine: Engine) -> None:
@@ -47,6 +57,8 @@ OPERATIONS: dict[str, tuple[Callable[[Engine], object], Callable[[Engine], objec
         lambda e: network(e, "made", "10.0.0.0/24"),
         lambda e: e.perform(e.planner.remove_network, "made"),
     ),
+    "network create --ipv6": (lambda e: None, ipv6_network),
+    "network rm of IPv6": (ipv6_network, lambda e: e.perform(e.planner.remove_network, "six")),
     "netns add": (lambda e: None, lambda e: e.perform(e.planner.open_sandbox, "ns0")),
     "netns rm": (attached_twice, lambda e: e.perform(e.planner.close_sandbox, "ns0")),
     "container sandbox": (
@@ -61,6 +73,10 @@ OPERATIONS: dict[str, tuple[Callable[[Engine], object], Callable[[Engine], objec
     "connect": (
         two_sandboxes,
         lambda e: e.perform(e.planner.attach, "ns0", EndpointSpec(network="bridge", ports=PORTS)),
+    ),
+    "connect by IPv6": (
+        lambda e: (ipv6_network(e), two_sandboxes(e)),
+        lambda e: e.perform(e.planner.attach, "ns0", EndpointSpec(network="six", ports=PORTS)),
     ),
     "disconnect": (attached_twice, lambda e: e.perform(e.planner.detach, "ns0", "bridge")),
     "link add": (two_sandboxes, lambda e: e.perform(e.planner.add_link, *ENDS)),
@@ -84,10 +100,12 @@ def test_killed_at_every_boundary(world: None, name: str, tmp_path: Path) -> Non
         passed = die_at(directory, setup, act, point)
         engine = open_here(directory)
         assert_consistent(engine)
+        assert held_ports() == recorded_ports(engine), "no port is held for nobody"
         outcomes.add(" ".join(sorted(one.name for one in engine.catalog.networks() + engine.catalog.sandboxes())))
         assert_usable(engine)
         assert_nothing_left(engine)
-        engine.store.close()
+        assert sh("cd /proc/sys/net/ipv6/conf; cat all/forwarding eth0/accept_ra default/accept_ra") == "0\n1\n1\n"
+        engine.close()
         if passed >= 0:
             break
         point += 1

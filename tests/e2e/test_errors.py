@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from kernel_lab import works
 from lab import FAIRLEAD, Host, images
 
 NETWORK = "network create n --subnet"
@@ -44,6 +45,16 @@ CASES = [
     ("run -p 9000:80 --rm alpine true", 125, "port 0.0.0.0:9000/tcp is in use by another program on this host"),
     ("run -p 203.0.113.1:1:80 --rm alpine true", 125, "this host has no address 203.0.113.1"),
     ("run -p 70000:80 alpine", 125, "the host port is a number from 1 to 65535"),
+    ("run -p 8000-8001:80-82 alpine", 125, "the host range and the container range differ in length"),
+    ("run -p 8081-8081:80 --rm alpine true", 125, "port is already allocated (to container"),
+    ("run -p 8081-8082:80 -p 8082:81 --rm alpine true", 125, "port is already allocated (to this request)"),
+    ("run -p 9000-9001:80 -p 9000-9001:81 --rm alpine true", 125, "all tcp ports from 9000 to 9001 are already"),
+    ("run -p 203.0.113.1:8000-8005:80 --rm alpine true", 125, "this host has no address 203.0.113.1"),
+    ("run -p 203.0.113.1::80 --rm alpine true", 125, "this host has no address 203.0.113.1"),
+    ("run -p [2001:db8::5]:1:80 --rm alpine true", 125, "this host has no address 2001:db8::5"),
+    ("run -p localhost:8000:80 alpine", 125, "'localhost' is no address of the host"),
+    ("run -p 80/icmp alpine", 125, "the protocol is one of tcp, udp, sctp"),
+    ("port web 81", 1, "no public port '81/tcp' published for web"),
     ("run --no-such-option alpine", 125, "--no-such-option"),
     ("run", 125, "needs at least 1 argument"),
     (
@@ -104,6 +115,12 @@ CASES = [
     ("image load -i /nosuch.tar", 1, "/nosuch.tar"),
     ("image pull 127.0.0.1:1/x", 1, "127.0.0.1:1"),
 ]
+
+
+if not works("python3 -c 'import socket; socket.socket(2, 1, 132)'"):
+    CASES.append(
+        ("run -p 5000:80/sctp --rm alpine true", 125, "5000/sctp cannot be published: this host's kernel has no")
+    )
 
 
 def everything(host: Host) -> str:

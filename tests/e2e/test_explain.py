@@ -23,6 +23,37 @@ BRIDGE = [
 ]
 
 
+_OPTION = "com.docker.network."
+OPTIONS = {
+    "nat-unprotected": ["-o", f"{_OPTION}bridge.gateway_mode_ipv4=nat-unprotected"],
+    "routed": ["-o", f"{_OPTION}bridge.gateway_mode_ipv4=routed", "-o", f"{_OPTION}bridge.gateway_mode_ipv6=routed"],
+    "isolated": [
+        "--internal",
+        "-o",
+        f"{_OPTION}bridge.gateway_mode_ipv4=isolated",
+        "-o",
+        f"{_OPTION}bridge.gateway_mode_ipv6=isolated",
+    ],
+    "internal": ["--internal"],
+    "icc": ["-o", f"{_OPTION}bridge.enable_icc=false"],
+    "masquerade": ["-o", f"{_OPTION}bridge.enable_ip_masquerade=false"],
+    "source": ["-o", f"{_OPTION}host_ipv4=198.51.100.2", "-o", f"{_OPTION}host_ipv6=2001:db8::2"],
+    "trusted": ["-o", f"{_OPTION}bridge.trusted_host_interfaces=eth0:wg0"],
+    "inhibit": ["-o", f"{_OPTION}bridge.inhibit_ipv4=true"],
+    "mtu": ["-o", f"{_OPTION}driver.mtu=1400"],
+    "prefix": ["-o", f"{_OPTION}container_iface_prefix=lan"],
+    "fe80": ["--gateway", "fe80::1"],
+    "no gateway": ["--gateway", "none"],
+}
+
+
+def with_option(words: list[str]) -> list[list[str]]:
+    """A network of both families with these options, and two endpoints."""
+    subnets = ["--ipv6", "--subnet", "10.0.0.0/24", "--subnet", "fd00:5::/64"]
+    create = ["network", "create", "br0", *subnets, "-o", f"{_OPTION}bridge.name=br0", *words]
+    return [BRIDGE[0], BRIDGE[1], create, *BRIDGE[3:]]
+
+
 def kernel_state(host: Host) -> dict[str, Any]:
     """Links, addresses and routes of the host and its namespaces, and the rules; what the kernel chose left out."""
     found: dict[str, Any] = {}
@@ -40,21 +71,33 @@ def kernel_state(host: Host) -> dict[str, Any]:
                 "mtu": link["mtu"],
                 "kind": link.get("linkinfo", {}).get("info_kind"),
                 "hairpin": link.get("linkinfo", {}).get("info_slave_data", {}).get("hairpin"),
+                "isolated": link.get("linkinfo", {}).get("info_slave_data", {}).get("isolated"),
                 "master": link.get("master"),
                 "marked": link.get("ifalias", "").startswith("fairlead:"),
                 "addresses": sorted(
                     f"{a['local']}/{a['prefixlen']} {a.get('broadcast')}"
                     for a in link["addr_info"]
-                    if not a["local"].startswith("fe80")
+                    if not a["local"].startswith("fe80") or a.get("nodad")
                 ),
             }
-        found[name] = (links, sorted(json.dumps(r, sort_keys=True) for r in host.json("ip", *where, "-j", "route")))
+        routes = [
+            json.dumps({word: route.get(word) for word in ("dst", "gateway", "dev", "protocol")}, sort_keys=True)
+            for family in ("-4", "-6")
+            for route in host.json("ip", *where, "-j", family, "route")
+            if route["dst"] != "fe80::/64"
+        ]
+        found[name] = (links, sorted(route for route in routes if "veth" not in route))
     found["rules"] = host.sh("nft list ruleset")
-    found["forward"] = host.sh("cat /proc/sys/net/ipv4/ip_forward")
+    settings = "/proc/sys/net/ipv?/conf/*/{forwarding,accept_ra,disable_ipv6,route_localnet}"
+    found["settings"] = [line for line in host.sh(f"bash -c 'grep . {settings}'").splitlines() if "/veth" not in line]
     return found
 
 
-@pytest.mark.parametrize("commands", [NAMESPACES, BRIDGE], ids=["link", "bridge"])
+@pytest.mark.parametrize(
+    "commands",
+    [NAMESPACES, BRIDGE, *map(with_option, OPTIONS.values())],
+    ids=["link", "bridge", *OPTIONS],
+)
 def test_the_explained_lines_build_the_same(host: Host, commands: list[list[str]]) -> None:
     lines = host.fairlead("daemon", "--explain").stdout
     for command in commands:
@@ -71,7 +114,7 @@ def test_the_explained_lines_build_the_same(host: Host, commands: list[list[str]
             assert by_hand[part] == state, part
         if commands is NAMESPACES:
             other.sh("ip netns exec ns0 ping -c1 -W1 172.0.0.3")
-        else:
+        elif commands is BRIDGE:
             other.sh("ip netns exec ns0 ping -c1 -W1 10.0.0.3")
             other.sh("ip netns exec ns0 ping -c1 -W1 8.8.8.8")
 

@@ -24,6 +24,8 @@ from fairlead.api.networks import parse_until
 from fairlead.api.shapes import rfc3339
 from fairlead.catalog import Catalog
 from fairlead.containers.record import Container, ContainerSpec, Status
+from fairlead.dns.feed import Feed
+from fairlead.drivers.bridge_options import ENABLE
 from fairlead.engine import KINDS
 from fairlead.errors import NotFound
 from fairlead.model import new_id
@@ -40,7 +42,7 @@ class FakeEngine:
     def __init__(self, directory: Path) -> None:
         self.store = Store(directory / "store.db", (*KINDS, Container))
         self.catalog = Catalog(self.store)
-        publisher = Publisher(self.store, free_port=lambda *_: 40000, is_free=lambda _: True, ipv6=True)
+        publisher = Publisher(self.store, pick=lambda _protocol, _addresses, number: number or 40000, ipv6=True)
         self.planner = Planner(self.store, self.catalog, FakeFacts(), publisher, directory / "netns", UNIQUE_LOCAL)
         self.was_reset = False
 
@@ -108,8 +110,10 @@ class World:
         images: Any = FakeImages()
         engine: Any = self.engine
         containers: Any = self.containers
+        names = Feed(self.engine.store, directory)
         self.daemon = replace(
-            Daemon(Paths(directory, directory), engine, images, containers), stop=lambda: self.stopped.append(True)
+            Daemon(Paths(directory, directory), engine, images, containers, names),
+            stop=lambda: self.stopped.append(True),
         )
         self.engine.perform(self.engine.planner.create_network, NetworkSpec(name="bridge"), predefined=True)
 
@@ -227,6 +231,33 @@ def test_life_of_a_network(world: World) -> None:
         await ask("DELETE /networks/net", status=204)
         await ask("GET /networks/net", status=404)
         assert "bridge" in (await ask("DELETE /networks/bridge", status=403))["message"]
+
+    world.run(work)
+
+
+@pytest.mark.parametrize(
+    ("body", "families", "options"),
+    [
+        ({}, (True, False), {}),
+        ({"EnableIPv6": True}, (True, True), {}),
+        ({"EnableIPv4": False, "EnableIPv6": True}, (False, True), {}),
+        ({"Options": {ENABLE[6]: "true"}}, (True, True), {ENABLE[6]: "true"}),
+        ({"Options": {ENABLE[4]: "false", ENABLE[6]: "1"}}, (False, True), {ENABLE[4]: "false", ENABLE[6]: "1"}),
+        ({"Options": {ENABLE[6]: "true"}, "EnableIPv6": False}, (True, False), {}),
+        ({"IPAM": {"Config": [{"Subnet": "fd00:5::/64"}]}}, (True, True), {}),
+    ],
+)
+def test_the_families_that_are_asked_for(
+    world: World, body: dict[str, Any], families: tuple[bool, bool], options: dict[str, str]
+) -> None:
+    async def work(ask: Asker) -> None:
+        await ask("POST /networks/create", {"Name": "net", **body}, status=201)
+        shape = await ask("GET /networks/net")
+        assert (shape["EnableIPv4"], shape["EnableIPv6"]) == families
+        assert len(shape["IPAM"]["Config"]) == sum(families)
+        assert shape["Options"] == options
+        wrong = {"Name": "wrong", "EnableIPv4": False, "EnableIPv6": False}
+        assert "both are switched off" in (await ask("POST /networks/create", wrong, status=400))["message"]
 
     world.run(work)
 

@@ -13,6 +13,7 @@ from hypothesis import given
 from fairlead.api.container_spec import parse
 from fairlead.api.streams import KeyWatch, frame_bytes, parse_keys
 from fairlead.containers.inspect import ago, inspect, rfc3339, status_text, summary
+from fairlead.containers.plans import published
 from fairlead.containers.record import Bind, Container, ContainerSpec, Restart, Status
 from fairlead.containers.service import signal_number
 from fairlead.containers.streams import Frame
@@ -86,6 +87,38 @@ def test_ports() -> None:
     assert (first.port, first.host_ip, first.host_port) == (80, None, 8081)
     assert (str(second.host_ip), second.host_port, second.host_port_end) == ("127.0.0.1", 9000, 9002)
     assert (third.port, third.protocol, third.host_port) == (53, "udp", 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "binding", "wanted"),
+    [
+        # the port's name, its binding, (host address, first, last, port, protocol)
+        ("80/tcp", {"HostPort": "8081"}, ("", 8081, 0, 80, "tcp")),
+        ("80", {"HostPort": "8081"}, ("", 8081, 0, 80, "tcp")),
+        ("80/UDP", {"HostPort": ""}, ("", 0, 0, 80, "udp")),
+        ("80/sctp", {}, ("", 0, 0, 80, "sctp")),
+        ("80/tcp", {"HostIp": "", "HostPort": "0"}, ("", 0, 0, 80, "tcp")),
+        ("80/tcp", {"HostIp": "0.0.0.0", "HostPort": "8081"}, ("0.0.0.0", 8081, 0, 80, "tcp")),
+        ("80/tcp", {"HostIp": "::", "HostPort": "8081"}, ("::", 8081, 0, 80, "tcp")),
+        ("80/tcp", {"HostIp": "::1", "HostPort": "8081"}, ("::1", 8081, 0, 80, "tcp")),
+        ("80/tcp", {"HostIp": "127.0.0.1", "HostPort": ""}, ("127.0.0.1", 0, 0, 80, "tcp")),
+        ("80/tcp", {"HostPort": "8000-8010"}, ("", 8000, 8010, 80, "tcp")),
+    ],
+)
+def test_a_binding(name: str, binding: dict[str, str], wanted: tuple[str, int, int, int, str]) -> None:
+    (port,) = spec(HostConfig={"PortBindings": {name: [binding]}}).ports
+    address = str(port.host_ip) if port.host_ip else ""
+    assert (address, port.host_port, port.host_port_end, port.port, port.protocol) == wanted
+
+
+def test_publish_all_leaves_out_what_is_named() -> None:
+    one = spec(
+        ExposedPorts={"81/udp": {}, "82/tcp": {}},
+        HostConfig={"PublishAllPorts": True, "PortBindings": {"82/tcp": [{"HostPort": "8082"}]}},
+    )
+    container = Container(id="c" * 64, name="web", image_id=IMAGE.id, created=0.0, spec=one)
+    found = [(port.port, port.protocol, port.host_port) for port in published(container)]
+    assert found == [(82, "tcp", 8082), (80, "tcp", 0), (81, "udp", 0)]
 
 
 def test_networks() -> None:

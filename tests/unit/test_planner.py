@@ -14,7 +14,9 @@ from fairlead.catalog import Catalog
 from fairlead.engine import KINDS
 from fairlead.errors import Conflict, FairleadError, Forbidden, Invalid, NotFound
 from fairlead.kernel.firewalls import OtherChain
+from fairlead.kernel.rtnetlink import LinkFact
 from fairlead.model import LinkEnd, Network, Phase, Pool, Record
+from fairlead.plan.names import RedirectNames
 from fairlead.planner import Change, Planner
 from fairlead.publishing import Publisher
 from fairlead.spec import EndpointSpec, NetworkSpec, PortSpec
@@ -29,7 +31,7 @@ class World:
     def __init__(self, path: Path) -> None:
         self.facts = FakeFacts()
         self.store = Store(path / "store.db", KINDS)
-        publisher = Publisher(self.store, free_port=lambda *_: 40000, is_free=lambda _: True, ipv6=True)
+        publisher = Publisher(self.store, pick=lambda _protocol, _addresses, number: number or 40000, ipv6=True)
         self.planner = Planner(
             self.store, Catalog(self.store), self.facts, publisher, Path("/run/fairlead/netns"), UNIQUE_LOCAL
         )
@@ -99,6 +101,71 @@ NETWORK_LINES = [
 ]
 
 
+def test_an_ipv6_network_makes_the_host_forward_and_keep_listening(world: World) -> None:
+    world.facts.forwards, world.facts.listeners = False, ["default", "eth0"]
+    pool = Pool(subnet=ip_network("fd00:5::/64"))
+    spec = NetworkSpec(name="br0", ipv4=False, ipv6=True, pools=(pool,), options={BRIDGE: "br0"})
+    change = world.planner.create_network(spec)
+    made = lines(change)
+    assert made[:3] == [
+        "sysctl -qw net/ipv6/conf/default/accept_ra=2",
+        "sysctl -qw net/ipv6/conf/eth0/accept_ra=2",
+        "sysctl -qw net/ipv6/conf/all/forwarding=1",
+    ]
+    assert made[4:] == [
+        "ip link set br0 alias fairlead:<id>",
+        "sysctl -eqw net/ipv6/conf/br0/disable_ipv6=0",
+        "sysctl -qw net/ipv6/conf/br0/accept_ra=0",
+        "ip link set br0 addrgenmode none",
+        "ip link set br0 up",
+        "ip addr add fd00:5::1/64 nodad dev br0",
+        "ip addr add fe80::1/64 nodad dev br0",
+        "nft add element inet fairlead bridges '{ \"br0\" }'",
+        'nft add element inet fairlead itself \'{ "br0" . "br0" }\'',
+        "nft add element inet fairlead masqueraded6 '{ \"br0\" }'",
+    ]
+    assert change.settings == {"net/ipv6/conf/all/forwarding": "default eth0"}
+    world.do(change)
+    assert not any("forwarding" in line or "accept_ra" in line for line in lines(world.planner.remove_network("br0")))
+
+
+def test_a_host_without_ipv6_makes_no_ipv6_network(world: World) -> None:
+    world.facts.ipv6 = False
+    with pytest.raises(Invalid, match="this host's kernel has no IPv6"):
+        world.planner.create_network(NetworkSpec(name="n", ipv6=True))
+
+
+def test_an_adopted_bridge_is_neither_made_nor_deleted(world: World) -> None:
+    world.facts.bridges["br7"] = LinkFact(index=7, name="br7", kind="bridge", up=True, mtu=9000)
+    world.facts.found["br7"] = (ip_interface("10.7.0.9/24"),)
+    world.facts.routes.append(ip_network("10.7.0.0/24"))
+    change = world.planner.create_network(NetworkSpec(name="n", options={BRIDGE: "br7"}))
+    assert [str(pool.gateway) for pool in change.result.pools] == ["10.7.0.9"]
+    world.do(change)
+    world.do(world.planner.open_sandbox("ns0"))
+    (made, *_) = lines(world.planner.attach("ns0", EndpointSpec(network="n")))
+    assert made.startswith("ip link add veth<id7> address fe:")
+    assert " mtu 9000 " in made
+    both = lines(change) + lines(world.planner.remove_network("n"))
+    assert not any(line.startswith("ip ") for line in both)
+    assert "sysctl -qw net/ipv4/conf/br7/route_localnet=0" in both
+
+
+def test_a_routed_port_needs_no_port_of_the_host(world: World) -> None:
+    network = NetworkSpec(
+        name="n", ipv6=True, options={"com.docker.network.bridge.gateway_mode_ipv6": "routed", BRIDGE: "br0"}
+    )
+    world.do(world.planner.create_network(network))
+    world.do(world.planner.open_sandbox("ns0"))
+    ports = (PortSpec(port=80, host_port=8081),)
+    change = world.planner.attach("ns0", EndpointSpec(network="n", ports=ports))
+    assert [(str(port.host_ip), port.host_port) for port in change.result.ports] == [("0.0.0.0", 8081), ("::", 0)]
+    assert [line for line in lines(change) if "nft" in line] == [
+        "nft add element inet fairlead ports4_any '{ tcp . 8081 : 172.17.0.2 . 80 }'",
+        "nft add element inet fairlead direct6 '{ tcp . fd00:1:2::2 . 80 }'",
+    ]
+
+
 @pytest.mark.parametrize("irrelevant", [{}, {"attachable": True}, {"labels": {"a": "b"}}])
 def test_a_network(world: World, irrelevant: dict[str, Any]) -> None:
     spec = NetworkSpec(
@@ -141,17 +208,20 @@ def test_an_endpoint_with_a_port(world: World) -> None:
     ports = (PortSpec(port=80, host_port=8081),)
     change = world.planner.attach("ns0", EndpointSpec(network="br0", ports=ports))
     assert lines(change) == [
-        "ip link add veth<id7> type veth peer name eth0 address 02:42:0a:00:00:02 netns ns0",
+        "ip link add veth<id7> numtxqueues 1 numrxqueues 1 type veth"
+        " peer name eth0 address 02:42:0a:00:00:02 numtxqueues 1 numrxqueues 1 netns ns0",
         "ip link set veth<id7> alias fairlead:<id>",
-        "ip link set veth<id7> addrgenmode none",
-        "ip link set veth<id7> master br0 up",
-        "ip link set veth<id7> type bridge_slave hairpin on",
+        "sysctl -eqw net/ipv6/conf/veth<id7>/disable_ipv6=1",
+        "ip netns exec ns0 sysctl -eqw net/ipv6/conf/eth0/accept_ra=0",
         "ip -n ns0 addr add 10.0.0.2/24 brd + dev eth0",
         "ip -n ns0 link set eth0 addrgenmode none",
         "ip -n ns0 link set eth0 up",
         "ip -n ns0 route add default via 10.0.0.1 dev eth0",
+        "ip link set veth<id7> master br0",
+        "ip link set veth<id7> up type bridge_slave hairpin on",
         "nft add element inet fairlead ports4_any '{ tcp . 8081 : 10.0.0.2 . 80 }'",
         "nft add element inet fairlead relayed_any '{ ipv6 . tcp . 8081 }'",
+        *RedirectNames("/run/netns/ns0").shell(),
     ]
     world.do(change)
     assert lines(world.planner.detach("ns0", "br0")) == [
@@ -182,7 +252,7 @@ def test_a_network_of_higher_priority_takes_the_default_route_at_once(world: Wor
     world.do(world.planner.attach("ns0", EndpointSpec(network="br0")))
     change = world.planner.attach("ns0", EndpointSpec(network="br1", priority=1))
     assert change.undo.unshell() == ["ip -n ns0 route del default via 10.0.0.1 dev eth0"]
-    assert change.plan.shell()[-1] == "ip -n ns0 route add default via 10.0.1.1 dev eth1"
+    assert "ip -n ns0 route add default via 10.0.1.1 dev eth1" in change.plan.shell()
     world.do(change)
     change = world.planner.detach("ns0", "br1")
     assert change.plan.shell() == ["ip -n ns0 route add default via 10.0.0.1 dev eth0"]

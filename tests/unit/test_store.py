@@ -1,14 +1,14 @@
 from __future__ import annotations
 
 import sqlite3
-from ipaddress import ip_interface, ip_network
+from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 
 import pytest
 
 from fairlead.engine import KINDS
 from fairlead.errors import Conflict, FairleadError
-from fairlead.model import Endpoint, Network, Pool, Sandbox, new_id
+from fairlead.model import Endpoint, Network, Pool, PublishedPort, Sandbox, new_id
 from fairlead.store import Store
 
 
@@ -82,3 +82,31 @@ def test_readers_see_the_store_while_sqlite_is_open_elsewhere(tmp_path: Path) ->
     store.put(network("one"))
     with sqlite3.connect(tmp_path / "store.db") as db:
         assert db.execute("select count(*) from record").fetchone() == (1,)
+
+
+def test_claims_are_found_by_their_stem(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+
+    def endpoint(*addresses: str) -> Endpoint:
+        ports = tuple(
+            PublishedPort(host_ip=ip_address(address), host_port=80, protocol="tcp", port=80) for address in addresses
+        )
+        return Endpoint(id=new_id(), network="n", sandbox=new_id(), ports=ports)
+
+    one, two = endpoint("192.0.2.1", "::1"), endpoint("192.0.2.2")
+    store.put(one, two)
+    everything = [("192.0.2.1", one), ("192.0.2.2", two), ("::1", one)]
+    assert sorted(store.owners("port:tcp/80"), key=lambda pair: pair[0]) == everything
+    assert store.owners("port:tcp/8") == store.owners("port:udp/80") == []
+
+    def clash() -> None:
+        with store.transaction():
+            store.delete(one)
+            store.put(endpoint("192.0.2.2"))
+
+    with pytest.raises(Conflict):
+        clash()
+    assert sorted(store.owners("port:tcp/80"), key=lambda pair: pair[0]) == everything
+    store.delete(one)
+    store.close()
+    assert opened(tmp_path).owners("port:tcp/80") == [("192.0.2.2", two)]

@@ -16,6 +16,7 @@ import msgspec
 from aiohttp import web
 
 from fairlead import __version__
+from fairlead.dns.feed import Feed
 from fairlead.engine import Change, Engine
 from fairlead.errors import FairleadError, Invalid
 from fairlead.images import Images
@@ -47,6 +48,7 @@ class Daemon:
     engine: Engine
     images: Images
     containers: Containers
+    names: Feed
     stop: Callable[[], None] = lambda: None
     """Ends the daemon gracefully, once the request in hand is answered."""
     mending: asyncio.Lock = field(default_factory=asyncio.Lock)

@@ -23,7 +23,7 @@ from fairlead.containers.inspect import inspect, status_word, summary
 from fairlead.containers.record import Container
 from fairlead.containers.service import Condition, signal_number
 from fairlead.errors import FairleadError, Invalid, NotFound
-from fairlead.model import Network
+from fairlead.model import Endpoint, Network
 
 if TYPE_CHECKING:
     from fairlead.api.app import Daemon
@@ -73,15 +73,22 @@ class Door:
         networks = self._networks()
         everything = flag(request, "all") or "status" in filters or "exited" in filters
         found = [c for c in self._containers.list() if everything or c.is_running]
-        found = [c for c in found if self._matches(c, filters, networks)]
+        endpoints = self._containers.all_endpoints()
+        running = {c.id: endpoints.get(c.id, []) if c.is_running else [] for c in self._containers.list()}
+        found = [c for c in found if self._matches(c, filters, networks, running[c.id])]
         limit = int(request.query.get("limit") or 0)
         if limit > 0:
-            found = [c for c in self._containers.list() if self._matches(c, filters, networks)][:limit]
-        endpoints = self._containers.all_endpoints()
-        running = {c.id: endpoints.get(c.id, []) if c.is_running else [] for c in found}
+            everyone = self._containers.list()
+            found = [c for c in everyone if self._matches(c, filters, networks, running[c.id])][:limit]
         return answer([summary(c, endpoints=running[c.id], networks=networks) for c in found])
 
-    def _matches(self, container: Container, filters: dict[str, list[str]], networks: dict[str, Network]) -> bool:
+    def _matches(
+        self,
+        container: Container,
+        filters: dict[str, list[str]],
+        networks: dict[str, Network],
+        endpoints: list[Endpoint],
+    ) -> bool:
         spec = container.spec
 
         def in_network(ref: str) -> bool:
@@ -102,7 +109,7 @@ class Door:
             "network": in_network,
             "ancestor": is_descendant,
             "exited": lambda v: status_word(container) == "exited" and str(container.exit_code) == v,
-            "publish": lambda v: any(_is_port(v, p.host_port, p.protocol) for p in spec.ports),
+            "publish": lambda v: any(_is_port(v, p.host_port, p.protocol) for e in endpoints for p in e.ports),
             "expose": lambda v: any(e in (v, f"{v}/tcp") for e in spec.exposed),
             "before": lambda v: container.created < self._containers.get(v).created,
             "since": lambda v: container.created > self._containers.get(v).created,

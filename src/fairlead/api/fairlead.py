@@ -12,6 +12,7 @@ from aiohttp import web
 from fairlead.api.app import Daemon, Explained, answer, body_as, flag, perform
 from fairlead.api.shapes import network_endpoints, network_shape, owners
 from fairlead.containers.inspect import rfc3339
+from fairlead.dns import ADDRESS
 from fairlead.errors import Conflict, FairleadError, Invalid, NotFound
 from fairlead.model import Endpoint, Interface, Link, LinkEnd, Phase, Sandbox
 
@@ -173,6 +174,7 @@ async def take_away(daemon: Daemon) -> dict[str, int]:
     if errors:
         raise FairleadError(f"not everything could be removed: {'; '.join(errors)}")
     await asyncio.to_thread(engine.reset)
+    await asyncio.to_thread(daemon.names.end)
     return counts
 
 
@@ -193,6 +195,7 @@ class View:
     def sandbox(self, sandbox: Sandbox) -> dict[str, Any]:
         """A namespace with what is in it."""
         name = self.owner.get(sandbox.id, ("", ""))[1] if sandbox.container else ""
+        places = [place for place in self.endpoints.get(sandbox.id, []) if place.network in self.networks]
         return {
             "Id": sandbox.id,
             "Name": sandbox.name,
@@ -200,7 +203,8 @@ class View:
             "Container": sandbox.container,
             "ContainerName": name,
             "Created": rfc3339(sandbox.created),
-            "Endpoints": [self.endpoint(endpoint) for endpoint in self.endpoints.get(sandbox.id, [])],
+            "Resolver": ADDRESS if any(self.networks[place.network].has_names for place in places) else "",
+            "Endpoints": [self.endpoint(endpoint) for endpoint in places],
             "Links": [
                 self.link(link) for link in self.links if sandbox.id in (link.ends[0].sandbox, link.ends[1].sandbox)
             ],

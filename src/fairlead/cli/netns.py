@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _CLONE_NEWNS, _CLONE_NEWNET = 0x00020000, 0x40000000  # linux/sched.h
+_RESOLV_CONF = "/etc/resolv.conf"
 _MS_RDONLY, _MS_BIND, _MS_REC, _MS_SLAVE, _MNT_DETACH = 1, 4096, 16384, 1 << 19, 2  # sys/mount.h
 
 
@@ -85,7 +86,7 @@ def _rm(options: Options, words: list[str]) -> int:
 def _exec(_: Options, words: list[str]) -> int:
     name, *command = words
     namespace = Client().get(f"/fairlead/netns/{segment(name)}")
-    enter(namespace["Path"], namespace["Name"])
+    enter(namespace["Path"], namespace["Name"], namespace.get("Resolver", ""))
     sys.stdout.flush()
     try:
         os.execvp(command[0], command)
@@ -95,11 +96,11 @@ def _exec(_: Options, words: list[str]) -> int:
         raise Failure(f"{command[0]}: {error.strerror}", 126) from None
 
 
-def enter(path: str, name: str) -> None:
+def enter(path: str, name: str, resolver: str) -> None:
     """Move this process into a network namespace the way ip-netns(8) does.
 
     A mount namespace of its own follows, with a /sys that shows the namespace's devices and with the files of
-    /etc/netns/NAME over those of /etc.
+    /etc/netns/NAME over those of /etc.  With a `resolver` /etc/resolv.conf leads to it, unless /etc/netns/NAME has one.
     """
     import ctypes
 
@@ -123,6 +124,23 @@ def enter(path: str, name: str) -> None:
         source, over = os.path.join(directory, file), os.path.join("/etc", file)
         if os.path.exists(over):
             call("mount", source.encode(), over.encode(), b"none", ctypes.c_ulong(_MS_BIND), None)
+    if resolver and os.path.exists(_RESOLV_CONF) and not os.path.exists(os.path.join(directory, "resolv.conf")):
+        file = _resolv_conf(resolver)
+        call("mount", file.encode(), _RESOLV_CONF.encode(), b"none", ctypes.c_ulong(_MS_BIND), None)
+        os.unlink(file)  # what is mounted stays
+
+
+def _resolv_conf(resolver: str) -> str:
+    """A file that leads to the resolver."""
+    from fairlead.dns.hosts import led_to
+    from fairlead.paths import Paths
+
+    with open(_RESOLV_CONF, errors="replace") as host:
+        text = led_to(resolver, host.read())
+    path = str(Paths.from_environment().run / f"resolv.conf.{os.getpid()}")
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644), "w") as file:
+        file.write(text)
+    return path
 
 
 ADD = Command(

@@ -70,7 +70,8 @@ def _spread(
         def home(text: str) -> dict[str, Any]:
             address = ip_address(text.split("/")[0])
             for network, config in zip(networks, configs, strict=True):
-                if address in network:
+                # fe80::1 is the gateway of whatever IPv6 subnet there is.
+                if address in network or (address.version == network.version == 6 and address.is_link_local):
                     return config
             raise Failure(f"no --subnet contains {text}", 2)
 

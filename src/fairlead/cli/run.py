@@ -261,7 +261,7 @@ _FLAGS = (
     Flag("--cpus", "Number of processors, such as 0.5", "text", "decimal"),
     Flag("--cpuset-cpus", "Processors to run on (0-3, 0,1)", "text"),
     Flag("--dns", "Name server", "list", "IP"),
-    Flag("--dns-option --dns-opt", "Option of resolv.conf", "list"),
+    Flag("--dns-opt --dns-option", "Option of resolv.conf", "list"),
     Flag("--dns-search", "Search domain", "list"),
     Flag("--domainname", "Domain name of the container", "text"),
     Flag("--entrypoint", "Program to run instead of the image's", "text"),

@@ -31,13 +31,21 @@ def hosts(spec: ContainerSpec, addresses: tuple[str, ...], gateway: str) -> str:
     for extra in spec.extra_hosts:
         name, _, address = extra.partition(":")
         lines.append(f"{gateway if address == HOST_GATEWAY and gateway else address}\t{name}")
+    return "\n".join((*lines, *own_hosts(spec, addresses))) + "\n"
+
+
+def own_hosts(spec: ContainerSpec, addresses: tuple[str, ...]) -> list[str]:
+    """The lines of /etc/hosts for the container's own addresses."""
     names = f"{spec.hostname}.{spec.domainname} {spec.hostname}" if spec.domainname else spec.hostname
-    lines += [f"{address}\t{names}" for address in addresses]
-    return "\n".join(lines) + "\n"
+    return [f"{address}\t{names}" for address in addresses]
 
 
-def resolv_conf(spec: ContainerSpec, host: str, *, host_network: bool) -> str:
-    """/etc/resolv.conf: the host's without servers that only the host itself can reach, or what the user asked for."""
+def resolv_conf(spec: ContainerSpec, host: str, *, host_network: bool, resolver: str = "") -> str:
+    """/etc/resolv.conf: the host's without servers that only the host itself can reach, or what the user asked for.
+
+    With a `resolver` that one alone is asked, and passes on to the others; names without a dot are given to it first
+    (``ndots:0``), as in Docker, unless the user or the host has another number.
+    """
     if host_network and not (spec.dns or spec.dns_search or spec.dns_options):
         return host
     servers: list[str] = []
@@ -54,6 +62,10 @@ def resolv_conf(spec: ContainerSpec, host: str, *, host_network: bool) -> str:
     servers = list(spec.dns) or [s for s in servers if host_network or not _is_loopback(s)] or list(_FALLBACK)
     search = list(spec.dns_search) or search
     options = list(spec.dns_options) or options
+    if resolver:
+        servers = [resolver]
+        if not any(option.startswith("ndots:") for option in options):
+            options.append("ndots:0")
     lines = [f"nameserver {server}" for server in servers]
     if search and search != ["."]:
         lines.append(f"search {' '.join(search)}")

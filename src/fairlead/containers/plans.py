@@ -9,7 +9,9 @@ from msgspec.structs import replace
 from fairlead.catalog import Catalog
 from fairlead.containers import files
 from fairlead.containers.bundle import make_config
+from fairlead.containers.etc import MADE
 from fairlead.containers.record import Container
+from fairlead.dns import ADDRESS
 from fairlead.model import Endpoint
 from fairlead.paths import Paths
 from fairlead.plan import Plan
@@ -24,18 +26,29 @@ def log_path(paths: Paths, container_id: str) -> Path:
 
 
 def preparing(
-    container: Container, paths: Paths, lower: list[Path], *, namespace: str | None, endpoints: list[Endpoint]
+    container: Container,
+    paths: Paths,
+    lower: list[Path],
+    *,
+    namespace: str | None,
+    endpoints: list[Endpoint],
+    has_names: bool = False,
 ) -> Plan:
-    """Everything up to the first process, which is then created but does not run yet."""
+    """Everything up to the first process, which is then created but does not run yet.
+
+    `has_names`: one of its networks has, so that the container asks the resolver.
+    """
     spec = container.spec
     place = Place.of(paths, container.id)
     state = paths.container_state(container.id)
+    resolver = ADDRESS if has_names else ""
     bound = {f"/etc/{name}": state / name for name in ("resolv.conf", "hostname", "hosts")}
     config = make_config(container, root=place.rootfs, namespace=namespace, files=bound, cgroup=place.cgroup)
+    etc = _etc(container, bound, namespace, endpoints, resolver)
     return Plan(
         (
             MountOverlay(place.rootfs, tuple(lower), state / "upper", state / "work"),
-            WriteBundle(place, config, spec.user, spec.group_add, _etc(container, bound, namespace, endpoints)),
+            WriteBundle(place, config, spec.user, spec.group_add, etc),
             StartMonitor(place, log_path(paths, container.id), spec.tty, spec.open_stdin, spec.keep_stdin),
         )
     )
@@ -80,7 +93,7 @@ def published(container: Container) -> tuple[PortSpec, ...]:
 
 
 def _etc(
-    container: Container, bound: dict[str, Path], namespace: str | None, endpoints: list[Endpoint]
+    container: Container, bound: dict[str, Path], namespace: str | None, endpoints: list[Endpoint], resolver: str
 ) -> tuple[tuple[Path, str], ...]:
     spec = container.spec
     on_host = namespace is None
@@ -89,8 +102,10 @@ def _etc(
     hosts = files.hosts(spec, addresses, "127.0.0.1" if on_host else gateway)
     if on_host:
         hosts = files.merge_host_names(hosts)
+    resolv_conf = files.resolv_conf(spec, files.host_resolv_conf(), host_network=on_host, resolver=resolver)
     return (
         (bound["/etc/hosts"], hosts),
         (bound["/etc/hostname"], f"{spec.hostname}\n"),
-        (bound["/etc/resolv.conf"], files.resolv_conf(spec, files.host_resolv_conf(), host_network=on_host)),
+        (bound["/etc/resolv.conf"], resolv_conf),
+        (bound["/etc/resolv.conf"].with_name(MADE), resolv_conf),
     )

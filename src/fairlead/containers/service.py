@@ -22,7 +22,7 @@ from typing import Literal
 
 import msgspec
 
-from fairlead.containers import plans
+from fairlead.containers import etc, plans
 from fairlead.containers.execs import Execs
 from fairlead.containers.logs import read_log
 from fairlead.containers.names import random_name
@@ -269,7 +269,10 @@ class Containers:
             )
             namespace = sandbox.path
             endpoints = self.engine.catalog.endpoints(sandbox=sandbox.id)
-        plan = plans.preparing(container, self.paths, lower, namespace=namespace, endpoints=endpoints)
+        has_names = any(self.engine.catalog.network(endpoint.network).has_names for endpoint in endpoints)
+        plan = plans.preparing(
+            container, self.paths, lower, namespace=namespace, endpoints=endpoints, has_names=has_names
+        )
         self._executor.apply(plan)
         place = self.place(container)
         return read_pid(place.pid_file), read_pid(place.monitor_pid_file)
@@ -624,6 +627,9 @@ class Containers:
                 self.store.put(msgspec.structs.replace(container, name=name))
             except Conflict:
                 raise self._name_taken(name) from None
+        for sandbox in self.engine.catalog.sandboxes():
+            if sandbox.container == container.id:
+                await asyncio.to_thread(self.engine.refresh, sandbox)
         self._tell("rename", self.get(container.id), {"oldName": f"/{container.name}"})
 
     async def connect(self, ref: str, spec: EndpointSpec) -> None:
@@ -640,7 +646,8 @@ class Containers:
             if any(self.engine.catalog.network(e.network).id == network.id for e in container.spec.endpoints):
                 raise Conflict(f"endpoint with name {container.name} already exists in network {network.name}")
             if container.is_running:
-                await asyncio.to_thread(self.engine.perform, self.engine.planner.attach, container.id, spec)
+                made = await asyncio.to_thread(self.engine.perform, self.engine.planner.attach, container.id, spec)
+                etc.joined(container, self.paths, network, made)
             endpoints = (*container.spec.endpoints, msgspec.structs.replace(spec, network=network.name))
             self.store.put(_with_endpoints(container, endpoints))
 
@@ -654,7 +661,8 @@ class Containers:
             if len(kept) == len(container.spec.endpoints):
                 raise NotFound(f"container {container.id} is not connected to the network {left.name}")
             if container.is_running:
-                await asyncio.to_thread(self.engine.perform, self.engine.planner.detach, container.id, left.id)
+                gone = await asyncio.to_thread(self.engine.perform, self.engine.planner.detach, container.id, left.id)
+                etc.left(container, self.paths, gone)
             self.store.put(_with_endpoints(container, kept))
 
     # Starting and stopping the daemon

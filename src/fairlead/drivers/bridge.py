@@ -102,27 +102,37 @@ class Bridge:
         return Plan(tuple(steps))
 
     def endpoint_plan(self, network: Network, sandbox: Sandbox, endpoint: Endpoint) -> Plan:
-        """The veth pair, one end in the bridge and one in the sandbox, its addresses, routes and ports."""
+        """The veth pair, one end in the bridge and one in the sandbox, its addresses, routes and ports.
+
+        The outer end comes up last, when all inside is done: then the bridge sees one change of its port, not three
+        (up, no carrier, carrier), and each is work for every port that it has.
+        """
         options = bridge_options.read(network.options)
-        ports = port_steps(endpoint, _direct(options))
-        inside, name = sandbox.path, endpoint.ifname
+        ports = port_steps(endpoint, direct=_direct(options), silent="" if options.icc else network.ifname)
+        inside, name, port = sandbox.path, endpoint.ifname, endpoint.host_ifname
         steps: list[Step] = [
             # Held first, as that is what another program may have beaten us to.
             *(step for step in ports if step.channel() == "ports"),
             AddVeth(
                 HOST,
-                endpoint.host_ifname,
+                port,
                 inside,
                 name,
                 owner_mark(endpoint.id),
+                # A bridge without a MAC of its own has the lowest of its ports': ours is higher than any of theirs.
+                mac=f"fe:{_hash_mac(endpoint.id)[3:]}" if network.adopted else "",
                 peer_mac=endpoint.mac,
                 mtu=network.mtu,
+                queues=1,
             ),
-            SetLink(HOST, endpoint.host_ifname, master=network.ifname, link_local=False, isolated=not options.icc),
+            # A port is no interface to speak IPv6 on; else the host had routes, and joined groups, for each.
+            SetSysctl(f"net/ipv6/conf/{port}/disable_ipv6", "1", link=link_name(HOST, port), optional=True),
+            _no_advertised_router(inside, name),
             *(AddAddress(inside, name, interface) for interface in (*endpoint.addresses, *endpoint.link_local)),
             SetLink(inside, name, link_local=any(i.version == 6 for i in endpoint.addresses)),
         ]
         steps += [AddRoute(inside, name, _EVERYWHERE[gateway.version], gateway) for gateway in endpoint.gateways]
+        steps.append(SetLink(HOST, port, master=network.ifname, isolated=not options.icc))
         return Plan((*steps, *(step for step in ports if step.channel() != "ports")))
 
 
@@ -220,6 +230,12 @@ def _ipv6_settings(name: str, *, on: bool) -> Iterator[Step]:
     yield SetSysctl(f"net/ipv6/conf/{name}/disable_ipv6", "0" if on else "1", link=link, optional=True)
     if on:
         yield SetSysctl(f"net/ipv6/conf/{name}/accept_ra", "0", link=link)
+
+
+def _no_advertised_router(inside: str, name: str) -> Step:
+    """Addresses and routes are ours to give: none of the network's containers may pose as another's router."""
+    setting = f"net/ipv6/conf/{name}/accept_ra"
+    return SetSysctl(setting, "0", link=link_name(inside, name), optional=True, namespace=inside)
 
 
 def _addresses(network: Network, options: Options) -> Iterator[Step]:

@@ -6,13 +6,15 @@ import contextlib
 import errno
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 from fairlead.kernel import rtnetlink
 from fairlead.kernel.firewalls import Firewalls
 from fairlead.kernel.namespaces import Namespaces, open_namespace
-from fairlead.kernel.netlink import Message, NetlinkError, Socket
+from fairlead.kernel.netlink import NETLINK_ROUTE, Message, NetlinkError, Socket
 from fairlead.kernel.nftables import Nftables
 from fairlead.kernel.ports import Ports
+from fairlead.model import HOST
 
 __all__ = ["Batch", "Kernel", "NetlinkError"]
 
@@ -50,10 +52,11 @@ class Batch:
     def find(self, link: str) -> int | None:
         """The index of a link, or None if there is no such link."""
         if link not in self._indices:
-            fact = self.link(link)
-            if fact is None:
+            self.flush()
+            index = rtnetlink.link_index(self.socket, link)
+            if index is None:
                 return None
-            self._indices[link] = fact.index
+            self._indices[link] = index
         return self._indices[link]
 
     def index(self, link: str) -> int:
@@ -84,23 +87,39 @@ class Batch:
 
 
 class Kernel:
-    """Handed to every step; opens what the steps need.  Safe to use from several threads."""
+    """Handed to every step; opens what the steps need.  `run` is the instance's run directory.
 
-    def __init__(self) -> None:
+    Safe to use from several threads.
+    """
+
+    def __init__(self, run: Path) -> None:
         self.namespaces = Namespaces()
         self.nft = Nftables()
         self.firewalls = Firewalls(self.nft)
-        self.ports = Ports()
+        self.ports = Ports(run)
+        self._idle: list[Socket] = []
 
     @contextlib.contextmanager
-    def socket(self, namespace: str) -> Iterator[Socket]:
-        """A route netlink socket in the namespace at this path (empty: the host's)."""
-        with self.namespaces.entered(namespace):
-            socket = Socket()
+    def socket(self, namespace: str, protocol: int = NETLINK_ROUTE) -> Iterator[Socket]:
+        """A netlink socket in the namespace at this path (empty: the host's).
+
+        The host's for routes are used again, unless an error may have left an answer unread.
+        """
+        again = namespace == HOST and protocol == NETLINK_ROUTE
+        socket = self._idle.pop() if again and self._idle else self._open(namespace, protocol)
+        good = False
         try:
             yield socket
+            good = True
         finally:
-            socket.close()
+            if good and again:
+                self._idle.append(socket)
+            else:
+                socket.close()
+
+    def _open(self, namespace: str, protocol: int) -> Socket:
+        with self.namespaces.entered(namespace):
+            return Socket(protocol)
 
     @contextlib.contextmanager
     def batch(self, namespace: str) -> Iterator[Batch]:

@@ -7,12 +7,10 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from fairlead.errors import FairleadError
 from fairlead.kernel import Kernel, rtnetlink, sysctl
 from fairlead.kernel.firewalls import OtherChain
-from fairlead.kernel.ports import bind
 from fairlead.kernel.rtnetlink import LinkFact
-from fairlead.model import HOST, Address, Interface, IPNetwork, Protocol, PublishedPort
+from fairlead.model import HOST, Address, Interface, IPNetwork, Protocol
 
 _PROBE = "fairlead-probe"
 
@@ -47,8 +45,8 @@ class KernelFacts:
         """The least MTU of the links that the host's default routes lead through; 0 if there are none."""
         with self._kernel.socket(HOST) as socket:
             indices = {route.index for route in rtnetlink.routes(socket) if not route.destination.prefixlen}
-            found = [link.mtu for link in rtnetlink.links(socket) if link.index in indices] if indices else []
-        return min(found, default=0)
+            found = [rtnetlink.get_link_at(socket, index) for index in indices]
+        return min((link.mtu for link in found if link), default=0)
 
     def forwards_ipv6(self) -> bool:
         """Whether this host passes on IPv6 packets of others."""
@@ -98,22 +96,6 @@ class KernelFacts:
         """Whether this host speaks IPv6 at all."""
         return Path("/proc/sys/net/ipv6").exists()
 
-    def free_port(self, protocol: Protocol, addresses: Sequence[Address]) -> int:
-        """A port that is free on all of these addresses, picked by the kernel (ip_local_port_range)."""
-        while True:
-            with bind(protocol, addresses[0], 0) as first:
-                number: int = first.getsockname()[1]
-                try:
-                    for address in addresses[1:]:
-                        bind(protocol, address, number).close()
-                except FairleadError:
-                    continue
-                return number
-
-    def port_is_free(self, port: PublishedPort) -> bool:
-        """Whether no program has this port."""
-        try:
-            bind(port.protocol, port.host_ip, port.host_port).close()
-        except FairleadError:
-            return False
-        return True
+    def pick_port(self, protocol: Protocol, addresses: Sequence[Address], number: int) -> int | None:
+        """This port, or (0) any one, if it is free on all of these addresses; it is bound from here on."""
+        return self._kernel.ports.pick(protocol, addresses, number)

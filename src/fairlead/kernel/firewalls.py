@@ -73,13 +73,16 @@ class Firewalls:
         self._nft = nft
 
     def blocking(self) -> list[OtherChain]:
-        """The chains that may drop forwarded packets: by policy, or by a drop or reject rule of their own."""
+        """The chains that drop what nobody let pass: by policy, or by a rule of their own that drops or rejects all.
+
+        A rule that drops some packets is meant for those: it does not count.
+        """
         found = []
         for chain in self._nft_chains():
             rules = self._rules(chain)
-            if chain_policy(rules) == "drop" or any(_drops(rule) for rule in rules):
+            if chain_policy(rules) == "drop" or any(_drops_all(rule) for rule in rules):
                 found.append(chain)
-        return found + [chain for chain, lines in self._legacy() if _legacy_drops(lines)]
+        return found + [chain for chain, lines in self._legacy() if any(map(_legacy_drops_all, lines))]
 
     def marked(self, bridge: str) -> list[OtherChain]:
         """The chains that hold accept rules of ours for this bridge, whether they still drop or not."""
@@ -168,13 +171,23 @@ def chain_policy(listing: list[dict[str, Any]]) -> str:
     return next((str(thing["chain"].get("policy", "")) for thing in listing if "chain" in thing), "")
 
 
-def _drops(thing: dict[str, Any]) -> bool:
-    words = thing.get("rule", {}).get("expr", [])
-    return any("drop" in word or "reject" in word for word in words if isinstance(word, dict))
+def _drops_all(thing: dict[str, Any]) -> bool:
+    """Whether a rule in a listing ends the way of every packet that comes to it."""
+    statements = [
+        (name, value)
+        for statement in thing.get("rule", {}).get("expr", [])
+        for name, value in statement.items()
+        if name not in ("counter", "log")
+    ]
+    if len(statements) != 1:
+        return False
+    name, value = statements[0]
+    # iptables in its nft form writes -j REJECT as an extension.
+    return name in ("drop", "reject") or (name == "xt" and value == {"type": "target", "name": "REJECT"})
 
 
-def _legacy_drops(lines: list[str]) -> bool:
-    return any(line == "-P FORWARD DROP" or line.endswith(("-j DROP", "-j REJECT")) for line in lines)
+def _legacy_drops_all(line: str) -> bool:
+    return line in ("-P FORWARD DROP", "-A FORWARD -j DROP") or line.startswith("-A FORWARD -j REJECT")
 
 
 def _run(line: str, *, check: bool = True) -> str:

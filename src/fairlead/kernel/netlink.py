@@ -10,7 +10,7 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from fairlead.errors import KernelError
@@ -28,6 +28,10 @@ NLM_F_REPLACE = 0x100
 NLM_F_EXCL = 0x200
 NLM_F_CREATE = 0x400
 NLM_F_DUMP = 0x300
+
+_NFNL_BATCH_BEGIN, _NFNL_BATCH_END = 16, 17
+_NFNL_SUBSYS_NFTABLES = 10
+"""linux/netfilter/nfnetlink.h."""
 
 _NLMSG_ERROR = 2
 _NLMSG_DONE = 3
@@ -155,12 +159,7 @@ class Socket:
         first = self._sequence + 1
         self._sequence += len(messages)
         self._socket.send(
-            b"".join(
-                _HEADER.pack(16 + len(m.body), m.type, m.flags | NLM_F_REQUEST | NLM_F_ACK, first + i, 0)
-                + m.body
-                + b"\0" * (-len(m.body) % 4)
-                for i, m in enumerate(messages)
-            )
+            b"".join(_pack(message, message.flags | NLM_F_ACK, first + i) for i, message in enumerate(messages))
         )
         outcomes: list[NetlinkError | None] = [None] * len(messages)
         waiting = len(messages)
@@ -171,14 +170,41 @@ class Socket:
                     waiting -= 1
         return outcomes
 
+    def transact(self, messages: Sequence[Message]) -> None:
+        """Send nf_tables requests as one transaction: all of them or none; raises the first refusal.
+
+        A transaction is framed by two messages that are answered only when they are refused (nfnetlink_rcv_batch,
+        net/netfilter/nfnetlink.c).
+        """
+        first = self._sequence + 1
+        self._sequence += len(messages) + 2
+        frame = struct.pack("=BBH", 0, 0, socket.htons(_NFNL_SUBSYS_NFTABLES))
+        framed = [Message(_NFNL_BATCH_BEGIN, 0, frame), *messages, Message(_NFNL_BATCH_END, 0, frame)]
+        acknowledged = range(first + 1, first + 1 + len(messages))
+        self._socket.send(
+            b"".join(
+                _pack(message, message.flags | (NLM_F_ACK if number in acknowledged else 0), number)
+                for number, message in enumerate(framed, first)
+            )
+        )
+        waiting, refused = set(acknowledged), None
+        while waiting:
+            for kind, flags, sequence, body in _split(self._socket.recv(1 << 18)):
+                if kind != _NLMSG_ERROR or not first <= sequence <= self._sequence:
+                    continue
+                if error := _refusal(flags, body):
+                    refused = refused or error
+                    if sequence not in acknowledged:
+                        waiting.clear()
+                waiting.discard(sequence)
+        if refused:
+            raise refused
+
     def ask(self, message: Message) -> bytes | None:
         """Send a request that is answered by one message; None when there is no such object."""
         found: bytes | None = None
         self._sequence += 1
-        self._socket.send(
-            _HEADER.pack(16 + len(message.body), message.type, message.flags | NLM_F_REQUEST, self._sequence, 0)
-            + message.body
-        )
+        self._socket.send(_pack(message, message.flags, self._sequence))
         while found is None:
             for kind, flags, sequence, body in _split(self._socket.recv(1 << 18)):
                 if sequence != self._sequence:
@@ -201,12 +227,7 @@ class Socket:
 
     def _dump(self, message: Message) -> tuple[list[bytes], bool]:
         self._sequence += 1
-        self._socket.send(
-            _HEADER.pack(
-                16 + len(message.body), message.type, message.flags | NLM_F_REQUEST | NLM_F_DUMP, self._sequence, 0
-            )
-            + message.body
-        )
+        self._socket.send(_pack(message, message.flags | NLM_F_DUMP, self._sequence))
         found: list[bytes] = []
         torn = False
         while True:
@@ -219,6 +240,13 @@ class Socket:
                 if kind == _NLMSG_ERROR:
                     raise _refusal(flags, body) or NetlinkError(errno.EPROTO)
                 found.append(bytes(body))
+
+
+def _pack(message: Message, flags: int, sequence: int) -> bytes:
+    """A request as it is sent, padded so that another may follow."""
+    body = message.body
+    header = _HEADER.pack(16 + len(body), message.type, flags | NLM_F_REQUEST, sequence, 0)
+    return header + body + b"\0" * (-len(body) % 4)
 
 
 def _split(data: bytes) -> Iterator[tuple[int, int, int, memoryview]]:

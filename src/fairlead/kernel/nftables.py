@@ -57,8 +57,10 @@ class Nftables:
         return [thing for thing in found if "metainfo" not in thing]
 
     def has_table(self, table: str) -> bool:
-        """Whether a table (``inet fairlead``) exists in the kernel."""
-        return bool(self.list(f"table {table}"))
+        """Whether a table (``inet fairlead``) exists in the kernel.  To list the table would list its elements."""
+        family, _, name = table.partition(" ")
+        found = (thing.get("table", {}) for thing in self.list("tables"))
+        return any(one.get("family") == family and one.get("name") == name for one in found)
 
     def has_element(self, table: str, name: str, key: str, value: str = "") -> bool:
         """Whether a set has this element; for a map, with this value."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import socket
 import struct
 from dataclasses import dataclass
@@ -32,11 +33,12 @@ _ROUTE = struct.Struct("=BBBBBBBBI")
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER = 1, 3, 4, 5, 10
 _IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_AF_SPEC, _IFLA_NET_NS_FD = 18, 20, 26, 28
-_IFLA_EXT_MASK = 29
+_IFLA_EXT_MASK, _IFLA_NUM_TX_QUEUES, _IFLA_NUM_RX_QUEUES = 29, 31, 32
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_INFO_SLAVE_KIND, _IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
 _IFLA_INET6_ADDR_GEN_MODE = 8
 _ADDR_GEN_MODE_NONE = 1
 _VETH_INFO_PEER = 1
+_IFLA_BR_MCAST_SNOOPING = 23
 _IFLA_BRPORT_MODE, _IFLA_BRPORT_ISOLATED = 4, 33
 _IFLA_MACVLAN_MODE = 1
 _IFLA_IPVLAN_MODE, _IFLA_IPVLAN_FLAGS = 1, 2
@@ -46,6 +48,9 @@ _RTEXT_FILTER_SKIP_STATS = 8
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST = 1, 2, 4
 _IFA_F_NODAD = 2
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_TABLE = 1, 4, 5, 15
+
+_SIOCGIFINDEX = 0x8933
+_IFREQ = struct.Struct("=16si20x")
 
 IFF_UP = 1
 _RT_TABLE_MAIN = 254
@@ -103,17 +108,21 @@ def _mtu(mtu: int) -> bytes:
 
 
 def add_bridge(name: str, *, mac: str, mtu: int = 0) -> Message:
-    """`ip link add NAME type bridge`."""
-    info = nested(_IFLA_LINKINFO, text(_IFLA_INFO_KIND, "bridge"))
+    """`ip link add NAME type bridge mcast_snooping 0`."""
+    data = nested(_IFLA_INFO_DATA, u8(_IFLA_BR_MCAST_SNOOPING, False))
+    info = nested(_IFLA_LINKINFO, text(_IFLA_INFO_KIND, "bridge"), data)
     return Message(_NEWLINK, _NEW, _link_body(text(_IFLA_IFNAME, name), _mac(mac), _mtu(mtu), info))
 
 
-def add_veth(name: str, peer: str, *, peer_fd: int = -1, mac: str = "", peer_mac: str = "", mtu: int = 0) -> Message:
+def add_veth(
+    name: str, peer: str, *, peer_fd: int = -1, mac: str = "", peer_mac: str = "", mtu: int = 0, queues: int = 0
+) -> Message:
     """`ip link add NAME type veth peer name PEER`, the peer put in the namespace of a descriptor (-1: here)."""
+    each = u32(_IFLA_NUM_TX_QUEUES, queues) + u32(_IFLA_NUM_RX_QUEUES, queues) if queues else b""
 
     def end(name: str, mac: str, fd: int) -> bytes:
         place = u32(_IFLA_NET_NS_FD, fd) if fd >= 0 else b""
-        return text(_IFLA_IFNAME, name) + _mac(mac) + _mtu(mtu) + place
+        return text(_IFLA_IFNAME, name) + _mac(mac) + _mtu(mtu) + each + place
 
     other = attribute(_VETH_INFO_PEER, _link_body(end(peer, peer_mac, peer_fd)))
     info = nested(_IFLA_LINKINFO, text(_IFLA_INFO_KIND, "veth"), nested(_IFLA_INFO_DATA, other))
@@ -184,14 +193,15 @@ def set_link(
     return Message(_NEWLINK, 0, _link_body(*parts, up=up))
 
 
-def set_port(name: str, *, hairpin: bool, isolated: bool) -> Message:
-    """`ip link set NAME type bridge_slave hairpin on isolated on`.
+def set_port(name: str, *, hairpin: bool, isolated: bool, up: bool | None = None) -> Message:
+    """`ip link set NAME up type bridge_slave hairpin on isolated on`.
 
     Hairpin: frames may leave by the port they came in by.  Isolated: none go from here to another isolated port.
+    The kernel sets these first and the link up last (rtnl_changelink, net/core/rtnetlink.c).
     """
     data = nested(_IFLA_INFO_SLAVE_DATA, u8(_IFLA_BRPORT_MODE, hairpin), u8(_IFLA_BRPORT_ISOLATED, isolated))
     info = nested(_IFLA_LINKINFO, text(_IFLA_INFO_SLAVE_KIND, "bridge"), data)
-    return Message(_NEWLINK, 0, _link_body(text(_IFLA_IFNAME, name), info))
+    return Message(_NEWLINK, 0, _link_body(text(_IFLA_IFNAME, name), info, up=up))
 
 
 def delete_link(name: str) -> Message:
@@ -243,9 +253,24 @@ def delete_route(index: int, destination: IPNetwork, gateway: Address | None) ->
     return _route(_DELROUTE, 0, index, destination, gateway)
 
 
+def link_index(sock: Socket, name: str) -> int | None:
+    """The number of a link, or None: a fifth of the cost of `get_link` (netdevice(7))."""
+    try:
+        answer = fcntl.ioctl(sock.fileno(), _SIOCGIFINDEX, _IFREQ.pack(name.encode(), 0))
+    except OSError:
+        return None
+    return int(_IFREQ.unpack(answer)[1])
+
+
 def get_link(sock: Socket, name: str) -> LinkFact | None:
     """One link by name, or None."""
     found = sock.ask(Message(_GETLINK, 0, _link_body(text(_IFLA_IFNAME, name), _SKIP_STATS)))
+    return _link_fact(found) if found else None
+
+
+def get_link_at(sock: Socket, index: int) -> LinkFact | None:
+    """One link by index, or None."""
+    found = sock.ask(Message(_GETLINK, 0, _link_body(_SKIP_STATS, index=index)))
     return _link_fact(found) if found else None
 
 

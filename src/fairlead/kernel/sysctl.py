@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from fairlead.errors import KernelError
@@ -25,9 +26,15 @@ def read(name: str) -> str | None:
         return None
 
 
-def write(name: str, value: str) -> None:
-    """Set it; raises `KernelError`."""
+def write(name: str, value: str, *, optional: bool = False) -> None:
+    """Set it; raises `KernelError`, but not for a setting that the kernel does not have if that is `optional`."""
     try:
-        _path(name).write_text(value)
+        fd = os.open(_path(name), os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, value.encode())
+        finally:
+            os.close(fd)
     except OSError as error:
+        if optional and isinstance(error, FileNotFoundError | NotADirectoryError):
+            return
         raise KernelError(f"cannot set {name.replace('/', '.')} to {value}: {error.strerror}") from None

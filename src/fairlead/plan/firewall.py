@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fairlead.errors import KernelError
 from fairlead.kernel.firewalls import OtherChain
 from fairlead.plan.step import State, Step
 
@@ -28,7 +29,7 @@ class AddTable(Step):
         kernel.nft.run(f"add table {FAMILY_TABLE}\ndelete table {FAMILY_TABLE}\n")
 
     def check(self, kernel: Kernel) -> State:
-        return State.HOLDS if kernel.nft.list(f"table {FAMILY_TABLE}") else State.MISSING
+        return State.HOLDS if kernel.nft.has_table(FAMILY_TABLE) else State.MISSING
 
     def transaction(self, elements: Sequence[AddElement] = ()) -> str:
         """The commands that exchange whatever table is there for ours with these elements, in one moment."""
@@ -65,8 +66,12 @@ class AddElement(Step):
         # `destroy` needs nftables 1.0.8: add first, so that an element that is gone is no error.
         lines = [f"add element {words}\n" for words in _grouped(steps, values=True)]
         lines += [f"delete element {words}\n" for words in _grouped(steps, values=False)]
-        if kernel.nft.has_table(FAMILY_TABLE):
+        try:
             kernel.nft.run("".join(lines))
+        except KernelError:
+            # Asked afterwards only, as with thousands of elements even this question takes libnftables a while.
+            if kernel.nft.has_table(FAMILY_TABLE):
+                raise
 
     def check(self, kernel: Kernel) -> State:
         return State.HOLDS if kernel.nft.has_element(FAMILY_TABLE, self.set, self.key, self.value) else State.MISSING

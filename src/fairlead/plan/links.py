@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class AddBridge(NetlinkStep):
-    """A bridge on the host.  Its MAC is given, because a bridge without one takes its ports' and changes with them."""
+    """A bridge on the host.  Its MAC is given, because a bridge without one takes its ports' and changes with them.
+
+    It does not snoop on multicast memberships.  Without a querier, which our bridges never are, snooping sends
+    multicast to every port all the same, yet it makes the kernel start two timers on every port whenever one port
+    changes (br_port_state_selection, net/bridge/br_stp.c): with 900 ports a fifth of an attach.
+    """
 
     name: str
     mac: str
@@ -45,7 +50,7 @@ class AddBridge(NetlinkStep):
     def shell(self) -> tuple[str, ...]:
         mtu = f" mtu {self.mtu}" if self.mtu else ""
         return (
-            ip(self.namespace, f"link add {self.name} address {self.mac}{mtu} type bridge"),
+            ip(self.namespace, f"link add {self.name} address {self.mac}{mtu} type bridge mcast_snooping 0"),
             ip(self.namespace, f"link set {self.name} alias {self.alias}"),
         )
 
@@ -58,7 +63,12 @@ class AddBridge(NetlinkStep):
 
 @dataclass(frozen=True, slots=True)
 class AddVeth(NetlinkStep):
-    """A veth pair with its ends in two namespaces.  An empty MAC is left to the kernel."""
+    """A veth pair with its ends in two namespaces.  An empty MAC is left to the kernel.
+
+    So is a number of queues of 0: then it makes one queue for each processor and uses the first, but for turning off
+    the others it waits until every processor has passed through its scheduler (veth_init_queues, drivers/net/veth.c),
+    twice.  On a busy machine those are milliseconds.
+    """
 
     namespace: str
     name: str
@@ -68,6 +78,7 @@ class AddVeth(NetlinkStep):
     mac: str = ""
     peer_mac: str = ""
     mtu: int = 0
+    queues: int = 0
 
     def make(self, batch: Batch) -> None:
         message = rtnetlink.add_veth(
@@ -77,6 +88,7 @@ class AddVeth(NetlinkStep):
             mac=self.mac,
             peer_mac=self.peer_mac,
             mtu=self.mtu,
+            queues=self.queues,
         )
         batch.add(message, f"cannot make the veth pair {self.name}, {self.peer}")
         batch.flush()
@@ -102,8 +114,11 @@ class AddVeth(NetlinkStep):
         return fact.kind if fact else ""
 
     def shell(self) -> tuple[str, ...]:
+        more = f" mtu {self.mtu}" if self.mtu else ""
+        more += f" numtxqueues {self.queues} numrxqueues {self.queues}" if self.queues else ""
+
         def end(name: str, mac: str) -> str:
-            return name + (f" address {mac}" if mac else "") + (f" mtu {self.mtu}" if self.mtu else "")
+            return name + (f" address {mac}" if mac else "") + more
 
         netns = f" netns {netns_word(self.peer_namespace)}" if self.peer_namespace != self.namespace else ""
         one, other = end(self.name, self.mac), end(self.peer, self.peer_mac)
@@ -154,9 +169,13 @@ class SetLink(NetlinkStep):
         if not self.link_local:
             # Its own request, before the one that sets the link up, which is when the kernel makes the address.
             batch.add(rtnetlink.set_link(self.name, link_local=False), what)
-        batch.add(rtnetlink.set_link(self.name, up=True if self.up else None, master=master), what)
+        up = True if self.up else None
         if self.master:
-            batch.add(rtnetlink.set_port(self.name, hairpin=True, isolated=self.isolated), what)
+            # Up last: each change to a link that is up makes the kernel go through all IPv6 routes of the host.
+            batch.add(rtnetlink.set_link(self.name, master=master), what)
+            batch.add(rtnetlink.set_port(self.name, hairpin=True, isolated=self.isolated, up=up), what)
+        else:
+            batch.add(rtnetlink.set_link(self.name, up=up), what)
 
     def unmake(self, batch: Batch) -> None:
         message = rtnetlink.set_link(self.name, up=False if self.up else None, master=0 if self.master else None)
@@ -176,12 +195,13 @@ class SetLink(NetlinkStep):
         lines = []
         if not self.link_local:
             lines.append(ip(self.namespace, f"link set {self.name} addrgenmode none"))
-        words = [f"master {self.master}"] if self.master else []
-        words += ["up"] if self.up else []
-        lines.append(ip(self.namespace, f"link set {self.name} {' '.join(words)}"))
+        up = " up" if self.up else ""
         if self.master:
             isolated = " isolated on" if self.isolated else ""
-            lines.append(ip(self.namespace, f"link set {self.name} type bridge_slave hairpin on{isolated}"))
+            lines.append(ip(self.namespace, f"link set {self.name} master {self.master}"))
+            lines.append(ip(self.namespace, f"link set {self.name}{up} type bridge_slave hairpin on{isolated}"))
+        elif up:
+            lines.append(ip(self.namespace, f"link set {self.name}{up}"))
         return tuple(lines)
 
     def unshell(self) -> tuple[str, ...]:

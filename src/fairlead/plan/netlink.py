@@ -86,6 +86,15 @@ def ip(namespace: str, words: str) -> str:
     return f"nsenter --net={namespace} ip {words}"
 
 
+def in_namespace(namespace: str, words: str) -> str:
+    """A command's line for a namespace."""
+    if namespace == HOST:
+        return words
+    if namespace.startswith("/run/netns/"):
+        return f"ip netns exec {namespace.removeprefix('/run/netns/')} {words}"
+    return f"nsenter --net={namespace} {words}"
+
+
 def netns_word(namespace: str) -> str:
     """A namespace as a word of ``ip link … netns WORD`` (iproute2 takes a path with a slash as such)."""
     return namespace.removeprefix("/run/netns/")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fairlead.kernel import sysctl
+from fairlead.model import HOST
+from fairlead.plan.netlink import in_namespace
 from fairlead.plan.step import State, Step
 
 if TYPE_CHECKING:
@@ -17,7 +20,7 @@ class SetSysctl(Step):
     """A setting of the host, written with slashes (``net/ipv4/ip_forward``); `before` is what revert restores.
 
     With `link` the setting belongs to that interface (``link:…``) and goes with it.  With `optional` a kernel that has
-    no such setting (one without IPv6) is no error.
+    no such setting (one without IPv6) is no error.  With `namespace` it is one of that network namespace.
     """
 
     name: str
@@ -25,24 +28,29 @@ class SetSysctl(Step):
     before: str = ""
     link: str = ""
     optional: bool = False
+    namespace: str = HOST
 
     def apply(self, kernel: Kernel) -> None:
-        if not self.optional or sysctl.read(self.name) is not None:
-            sysctl.write(self.name, self.value)
+        with kernel.namespaces.entered(self.namespace):
+            sysctl.write(self.name, self.value, optional=self.optional)
 
     def revert(self, kernel: Kernel) -> None:
-        if self.before and sysctl.read(self.name) == self.value:
-            sysctl.write(self.name, self.before)
+        if self.before:
+            with kernel.namespaces.entered(self.namespace):
+                if sysctl.read(self.name) == self.value:
+                    sysctl.write(self.name, self.before)
 
     def check(self, kernel: Kernel) -> State:
-        value = sysctl.read(self.name)
+        with kernel.namespaces.entered(self.namespace):
+            value = sysctl.read(self.name)
         return State.HOLDS if value == self.value or (self.optional and value is None) else State.MISSING
 
     def shell(self) -> tuple[str, ...]:
-        return (f"sysctl -{'e' * self.optional}qw {self.name}={self.value}",)
+        line = f"sysctl -{'e' * self.optional}qw {self.name}={shlex.quote(self.value)}"
+        return (in_namespace(self.namespace, line),)
 
     def unshell(self) -> tuple[str, ...]:
-        return (f"sysctl -qw {self.name}={self.before}",) if self.before else ()
+        return (in_namespace(self.namespace, f"sysctl -qw {self.name}={self.before}"),) if self.before else ()
 
     def inside(self) -> tuple[str, ...]:
         return (self.link,) if self.link else ()

@@ -1,8 +1,9 @@
 """The store: where intent lives, one SQLite file per instance.
 
-Records are JSON documents, one row each; what must be unique (names, addresses, ports, interface names) is a row of
-`claim`, whose primary key makes two owners impossible.  All records are also held in memory: reads never touch the
-disk, and there is one copy of each, replaced as a whole and never changed in place.
+Records are JSON documents, one row each.  All are also held in memory: reads never touch the disk, and there is one
+copy of each, replaced as a whole and never changed in place.  What must be unique (names, addresses, ports, interface
+names) follows from the records (`Record.claims`) and is held in memory alone, in a dictionary in which no claim can
+have two owners: the file belongs to one daemon, and 500 published ports are a thousand claims.
 
 Durability: write-ahead log with ``synchronous=NORMAL``.  A committed transaction survives the death of the process at
 any instant; a power cut may lose the last ones but never damages the file (sqlite.org/wal.html).
@@ -25,7 +26,6 @@ R = TypeVar("R", bound=Record)
 _SCHEMA = """
 create table if not exists record (kind text not null, id text not null, body blob not null, primary key (kind, id))
     without rowid;
-create table if not exists claim (name text primary key, kind text not null, id text not null) without rowid;
 create table if not exists setting (name text primary key, value text not null) without rowid;
 """
 
@@ -37,7 +37,9 @@ class Store:
         """Open or make the file at `path`; raises `FairleadError` when it cannot be used."""
         self._lock = threading.RLock()
         self._records: dict[type[Record], dict[str, Record]] = {kind: {} for kind in kinds}
-        self._claims: dict[str, tuple[type[Record], str]] = {}
+        self._owners: dict[str, Record] = {}
+        self._claims: dict[tuple[type[Record], str], frozenset[str]] = {}
+        self._stems: dict[str, dict[str, Record]] = {}
         self._undo: list[Callable[[], None]] | None = None
         self.fault: Callable[[str], None] = lambda point: None
         """Called after each commit, so that tests can kill the process there."""
@@ -56,10 +58,7 @@ class Store:
         kinds = {kind.__name__: kind for kind in self._records}
         for name, id_, body in self._db.execute("select kind, id, body from record"):
             if kind := kinds.get(name):
-                self._records[kind][id_] = decode(kind, body)
-        for claim, name, id_ in self._db.execute("select name, kind, id from claim"):
-            if kind := kinds.get(name):
-                self._claims[claim] = (kind, id_)
+                self._hold(kind, id_, decode(kind, body))
 
     # Reading
 
@@ -73,8 +72,11 @@ class Store:
 
     def owner(self, claim: str) -> Record | None:
         """The record that holds `claim` (see `Record.claims`)."""
-        held = self._claims.get(claim)
-        return self._records[held[0]][held[1]] if held else None
+        return self._owners.get(claim)
+
+    def owners(self, stem: str) -> list[tuple[str, Record]]:
+        """The claims ``STEM@REST``, as REST with the record that holds it."""
+        return list(self._stems.get(stem, {}).items())
 
     def setting(self, name: str) -> str | None:
         """A single value that belongs to no record, such as a sysctl's value before we changed it."""
@@ -133,56 +135,52 @@ class Store:
 
     def _put(self, record: Record) -> None:
         kind = type(record)
-        held = self._records[kind]
-        old = held.get(record.id)
-        old_claims = set(old.claims()) if old else set()
-        new_claims = set(record.claims())
-        for claim in new_claims - old_claims:
-            if claim in self._claims:
-                raise Conflict(
-                    f"{claim} is taken by {self._claims[claim][0].__name__.lower()} {self._claims[claim][1][:12]}"
-                )
+        self._exchange(kind, record.id, record)
         self._db.execute("insert or replace into record values (?, ?, ?)", (kind.__name__, record.id, encode(record)))
-        self._change_claims(kind, record.id, old_claims - new_claims, new_claims - old_claims)
-        held[record.id] = record
-        self._on_rollback(lambda: _restore(held, record.id, old))
 
     def _delete(self, record: Record) -> None:
         kind = type(record)
-        held = self._records[kind]
-        old = held.pop(record.id, None)
-        if old is None:
+        if record.id in self._records[kind]:
+            self._exchange(kind, record.id, None)
+            self._db.execute("delete from record where kind = ? and id = ?", (kind.__name__, record.id))
+
+    def _exchange(self, kind: type[Record], id_: str, new: Record | None) -> None:
+        old = self._records[kind].get(id_)
+        self._hold(kind, id_, new)
+        self._on_rollback(lambda: self._hold(kind, id_, old))
+
+    def _hold(self, kind: type[Record], id_: str, record: Record | None) -> None:
+        """Have this record, or none, with its claims, in memory; raises `Conflict` with nothing changed."""
+        before = self._claims.get((kind, id_), frozenset())
+        claims = frozenset(record.claims()) if record else frozenset()
+        for claim in claims - before:
+            if owner := self._owners.get(claim):
+                raise Conflict(f"{claim} is taken by {type(owner).__name__.lower()} {owner.id[:12]}")
+        for claim in before - claims:
+            self._free(claim)
+        if record is None:
+            self._records[kind].pop(id_, None)
+            self._claims.pop((kind, id_), None)
             return
-        self._on_rollback(lambda: _restore(held, record.id, old))
-        self._db.execute("delete from record where kind = ? and id = ?", (kind.__name__, record.id))
-        self._change_claims(kind, record.id, set(old.claims()), set())
+        self._records[kind][id_] = record
+        self._claims[kind, id_] = claims
+        self._owners.update(dict.fromkeys(claims, record))
+        for claim in claims:
+            stem, at, rest = claim.partition("@")
+            if at:
+                self._stems.setdefault(stem, {})[rest] = record
 
-    def _change_claims(self, kind: type[Record], id_: str, drop: set[str], add: set[str]) -> None:
-        self._db.executemany("delete from claim where name = ?", [(claim,) for claim in drop])
-        self._db.executemany("insert into claim values (?, ?, ?)", [(claim, kind.__name__, id_) for claim in add])
-        for claim in drop:
-            del self._claims[claim]
-        for claim in add:
-            self._claims[claim] = (kind, id_)
-
-        def undo() -> None:
-            for claim in add:
-                del self._claims[claim]
-            for claim in drop:
-                self._claims[claim] = (kind, id_)
-
-        self._on_rollback(undo)
+    def _free(self, claim: str) -> None:
+        del self._owners[claim]
+        stem, at, rest = claim.partition("@")
+        if at:
+            del self._stems[stem][rest]
+            if not self._stems[stem]:
+                del self._stems[stem]
 
     def _on_rollback(self, undo: Callable[[], None]) -> None:
         assert self._undo is not None, "written outside a transaction"
         self._undo.append(undo)
-
-
-def _restore(held: dict[str, Record], id_: str, old: Record | None) -> None:
-    if old is None:
-        held.pop(id_, None)
-    else:
-        held[id_] = old
 
 
 def _explain(error: sqlite3.Error, path: Path) -> FairleadError:

@@ -1,0 +1,41 @@
+"""What the resolver is told of the records: which names an endpoint has, which sandboxes to serve.  Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fairlead.containers.record import Container
+from fairlead.model import Endpoint, Network, Phase, Sandbox
+
+Entry = dict[str, Any]
+
+
+def member(endpoint: Endpoint, network: Network, sandbox: Sandbox, container: Container | None) -> Entry | None:
+    """An endpoint as the resolver's table has it, None where it is not to be known by name.
+
+    The first name is the one that its addresses lead back to.  A full id has 64 digits, one too many for a DNS label;
+    it is there for links, which name a container in any way.
+    """
+    if endpoint.phase is not Phase.READY or not network.has_names:
+        return None
+    if container:
+        names = (container.name, *endpoint.aliases, container.id[:12], container.spec.hostname, container.id)
+    else:
+        names = (sandbox.name, *endpoint.aliases, sandbox.id[:12], sandbox.id)
+    return {
+        "sandbox": sandbox.id,
+        "network": network.id,
+        "network_name": network.name,
+        "names": list(dict.fromkeys(name for name in names if name)),
+        "addresses": [str(interface.ip) for interface in endpoint.addresses],
+        "links": endpoint.links,
+        "internal": network.internal,
+        "priority": endpoint.priority,
+    }
+
+
+def served(sandbox: Sandbox, networks: list[Network], container: Container | None) -> Entry | None:
+    """A sandbox that the resolver is to be in, None if it is in no network that has names."""
+    if sandbox.phase is not Phase.READY or not any(network.has_names for network in networks):
+        return None
+    return {"path": sandbox.path, "upstreams": list(container.spec.dns) if container else []}
