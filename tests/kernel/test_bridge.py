@@ -351,6 +351,13 @@ def test_an_adopted_bridge_gets_the_subnet_asked_for_and_loses_it_again(engine: 
     assert addresses("br0") - had == {"10.0.1.1/24", "fd00:1::1/64"}
     engine.perform(engine.planner.remove_network, made.id)
     assert addresses("br0") == had
+    sh("ip addr add fe80::1/64 dev br0 nodad")
+    had = addresses("br0")
+    pool = Pool(subnet=ip_network("fd00:1::/64"), gateway=ip_address("fe80::1"))
+    spec = NetworkSpec(name="six", ipv4=False, ipv6=True, pools=(pool,), options={f"{BRIDGE}name": "br0"})
+    engine.perform(engine.planner.create_network, spec)
+    engine.perform(engine.planner.remove_network, "six")
+    assert addresses("br0") == had, "its own link-local address is left to it as well"
     sh("ip link set br0 down")
     with pytest.raises(Conflict, match=r"bridge br0 is there already, but down: set it up \(ip link set br0 up\)"):
         network(engine, "br0")
