@@ -647,3 +647,16 @@ def test_bad_values_are_named(engine: Engine, options: dict[str, str], sentence:
         network(engine, "br0", options=options)
     assert "\n" not in str(caught.value)
     assert "br0" not in links()
+
+
+def test_rules_and_chains_are_the_same_whatever_there_is(engine: Engine) -> None:
+    def written() -> list[dict[str, Any]]:
+        things = json.loads(sh("nft -j list table inet fairlead"))["nftables"]
+        return [thing for thing in things if "rule" in thing or "chain" in thing]
+
+    before = written()
+    trusted = {f"{BRIDGE}trusted_host_interfaces": "eth0"}
+    network(engine, "br0", options={MODE4: "routed", f"{BRIDGE}enable_icc": "false", **trusted})
+    network(engine, "br1", internal=True)
+    join(engine, "web", "br0", *(PortSpec(port=80, host_port=8000 + i) for i in range(20)))
+    assert written() == before
