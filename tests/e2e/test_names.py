@@ -443,6 +443,21 @@ def test_both_are_killed(lab: Lab, web: str) -> None:
     assert lab.addresses("web") == ["10.1.7.7"]
 
 
+def test_a_resolver_of_another_version_is_replaced(lab: Lab, web: str) -> None:
+    assert lab.daemon
+    lab.daemon.terminate()
+    lab.daemon.wait(20)
+    os.kill(lab.resolver(), signal.SIGTERM)
+    script = "import sys; from fairlead.dns import __main__, resolver; resolver.VERSION = 0; __main__.main(sys.argv[1])"
+    command = lab.enter(sys.executable, "-P", "-c", script, str(lab.run_dir))
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    eventually(lambda: (lab.run_dir / "dns.sock").exists())
+    before = lab.resolver()
+    lab.start()
+    assert lab.addresses("web") == ["10.1.7.7"]
+    assert lab.resolver() != before
+
+
 def test_a_resolver_that_does_not_answer_is_replaced(lab: Lab) -> None:
     before = lab.resolver()
     os.kill(before, signal.SIGSTOP)
