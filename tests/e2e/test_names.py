@@ -341,7 +341,7 @@ def test_nothing_leaves_an_internal_network(lab: Lab) -> None:
         assert lab.status("+tcp", "secret.test", sandbox="inside") == "SERVFAIL 0"
         assert lab.addresses("inside", sandbox="inside")
         assert not asked(log)
-        lab.fairlead("network", "connect", "u", "inside")
+        lab.fairlead("network", "connect", "bridge", "inside")
         assert lab.addresses("public.test", sandbox="inside") == ["198.51.100.1"]
     lab.fairlead("netns", "rm", "inside")
     lab.fairlead("network", "rm", "inner")
@@ -377,6 +377,12 @@ def test_the_default_bridge_has_no_names(lab: Lab, web: str) -> None:
     lab.fairlead("network", "connect", "u", "plain")
     assert lab.fairlead(*read).stdout == "nameserver 127.0.0.11\noptions ndots:0\n"
     assert "10.1.7.7" in lab.fairlead("exec", "plain", "nslookup", "web", check=False).stdout
+    # Back on the default bridge alone the resolver passes on, and knows no names.
+    lab.fairlead("network", "disconnect", "u", "plain")
+    with lab.upstream("198.51.100.1"):
+        for name in ("web.", "far.test."):
+            said = lab.fairlead("exec", "plain", "nslookup", "-type=a", name, check=False).stdout
+            assert "Address: 198.51.100.1" in said
     lab.fairlead("rm", "-f", "plain")
 
 
