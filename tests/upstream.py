@@ -40,7 +40,7 @@ def respond(data: bytes, client: str, transport: str) -> bytes | None:
         else:
             addresses = [f"203.0.113.{i}" for i in range(1, 61)]
             response.answer.append(dns.rrset.from_text(question.name, 300, "IN", "A", *addresses))
-    elif question.rdtype.name == "A":
+    elif question.rdtype.name == "A" and ":" not in ADDRESS:
         life = 1 if name.lower() == "short.test" else 300
         response.answer.append(dns.rrset.from_text(question.name, life, "IN", "A", ADDRESS))
     return response.to_wire()

@@ -17,6 +17,7 @@ RUN = ("run", "-d", "--name", "web", "-p", "8081:80", "alpine", "httpd", "-f", "
 
 OPERATIONS: dict[str, tuple[tuple[tuple[str, ...], ...], tuple[str, ...]]] = {
     "run": ((), RUN),
+    "run in a network": ((), ("run", "-d", "--network", "named", *RUN[2:])),
     "run --rm": ((), ("run", "--rm", "--name", "web", "alpine", "true")),
     "start": ((("create", *RUN[2:]),), ("start", "web")),
     "stop": ((RUN,), ("stop", "-t", "0", "web")),
@@ -31,6 +32,7 @@ OPERATIONS: dict[str, tuple[tuple[tuple[str, ...], ...], tuple[str, ...]]] = {
 def host() -> Iterator[Host]:
     with Host() as one:
         one.fairlead("image", "load", "-i", str(images() / "alpine.tar"))
+        one.fairlead("network", "create", "named")
         stop_daemon(one)
         yield one
 
@@ -104,6 +106,8 @@ def assert_whole(host: Host, acknowledged: tuple[str, ...] | None) -> None:
     for one in running:
         assert host.fairlead("exec", "web", "true").returncode == 0, one
         assert host.run("curl", "-sSm3", "-o/dev/null", "localhost:8081/hostname").returncode == 0
+        if host.fairlead("inspect", "--format", "{{.HostConfig.NetworkMode}}", "web").stdout == "named\n":
+            assert "Address: 172." in host.fairlead("exec", "web", "nslookup", "web", check=False).stdout
     if acknowledged:
         wanted = {"run": 1, "start": 1, "restart": 1, "stop": 0, "kill": 0, "rm": 0}[acknowledged[0]]
         if "--rm" not in acknowledged:

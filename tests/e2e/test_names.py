@@ -275,11 +275,11 @@ def test_the_next_server_is_asked(lab: Lab, mode: str) -> None:
         began = time.monotonic()
         assert lab.addresses(f"{mode}.next.test") == ["8.8.8.8"]
         took = time.monotonic() - began
-        assert (1.9 < took < 3) if mode == "silent" else took < 1
+        assert took > 1.9 if mode == "silent" else took < 1.9
         # One that was silent is asked last for a while.
         began = time.monotonic()
         assert lab.addresses("+tcp", f"{mode}.tcp.test") == ["8.8.8.8"]
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 1.9
     lab.resolv_conf.write_text("nameserver 198.51.100.1\n")
 
 
@@ -307,19 +307,30 @@ def test_a_server_on_the_hosts_loopback(lab: Lab) -> None:
     lab.resolv_conf.write_text("nameserver 198.51.100.1\n")
 
 
+def test_a_server_in_a_family_that_the_sandbox_has_not(lab: Lab) -> None:
+    lab.sh("ip addr add 2001:db8:9::2/64 dev eth0 nodad; ip -n internet addr add 2001:db8:9::1/64 dev eth0 nodad")
+    lab.resolv_conf.write_text("nameserver 2001:db8:9::1\n")
+    with lab.upstream("2001:db8:9::1") as log:
+        assert lab.status("six.test") == "NOERROR 0"  # an A record of an IPv6 address there is none
+        assert asked(log) == ["udp 2001:db8:9::2 six.test A"]
+    lab.resolv_conf.write_text("nameserver 198.51.100.1\n")
+
+
 def test_a_users_own_server(lab: Lab) -> None:
-    """Asked from inside the container: even a container of the same network may be one."""
-    with lab.upstream("198.51.100.1") as host, lab.upstream("8.8.8.8") as own:
-        lab.container(
-            "custom", "--network", "u", "--dns", "8.8.8.8", "--dns-search", "a.test", "--dns-option", "ndots:2"
-        )
+    """Asked from inside the container, so that a neighbour in its network may be one."""
+    lab.fairlead("netns", "add", "server")
+    lab.fairlead("network", "connect", "--ip", "10.1.8.8", "u", "server")
+    options = ("--dns", "10.1.8.8", "--dns-search", "a.test", "--dns-option", "ndots:2")
+    with lab.upstream("198.51.100.1") as host, lab.upstream("10.1.8.8", namespace="server") as own:
+        lab.container("custom", "--network", "u", "--ip", "10.1.8.9", *options)
         assert lab.fairlead("exec", "custom", "cat", "/etc/resolv.conf").stdout == (
             "nameserver 127.0.0.11\nsearch a.test\noptions ndots:2\n"
         )
-        assert "8.8.8.8" in lab.fairlead("exec", "custom", "nslookup", "-type=a", "own.test.", check=False).stdout
+        assert "10.1.8.8" in lab.fairlead("exec", "custom", "nslookup", "-type=a", "own.test.", check=False).stdout
         assert not asked(host)
-        assert asked(own)
+        assert "udp 10.1.8.9 own.test A" in asked(own)
     lab.fairlead("rm", "-f", "custom")
+    lab.fairlead("netns", "rm", "server")
 
 
 def test_nothing_leaves_an_internal_network(lab: Lab) -> None:
@@ -330,7 +341,7 @@ def test_nothing_leaves_an_internal_network(lab: Lab) -> None:
         assert lab.status("+tcp", "secret.test", sandbox="inside") == "SERVFAIL 0"
         assert lab.addresses("inside", sandbox="inside")
         assert not asked(log)
-        lab.fairlead("network", "connect", "u", "inside")
+        lab.fairlead("network", "connect", "bridge", "inside")
         assert lab.addresses("public.test", sandbox="inside") == ["198.51.100.1"]
     lab.fairlead("netns", "rm", "inside")
     lab.fairlead("network", "rm", "inner")
@@ -366,6 +377,12 @@ def test_the_default_bridge_has_no_names(lab: Lab, web: str) -> None:
     lab.fairlead("network", "connect", "u", "plain")
     assert lab.fairlead(*read).stdout == "nameserver 127.0.0.11\noptions ndots:0\n"
     assert "10.1.7.7" in lab.fairlead("exec", "plain", "nslookup", "web", check=False).stdout
+    # Back on the default bridge alone the resolver passes on, and knows no names.
+    lab.fairlead("network", "disconnect", "u", "plain")
+    with lab.upstream("198.51.100.1"):
+        for name in ("web.", "far.test."):
+            said = lab.fairlead("exec", "plain", "nslookup", "-type=a", name, check=False).stdout
+            assert "Address: 198.51.100.1" in said
     lab.fairlead("rm", "-f", "plain")
 
 
@@ -398,7 +415,7 @@ def test_a_restart_of_the_daemon_loses_no_request(lab: Lab, web: str) -> None:
     requests = lab.directory / "requests"
     requests.write_text("web A\nwww A\n" * 100)
     perf = ["ip", "netns", "exec", "asker", "dnsperf", "-s", "127.0.0.11", "-d", str(requests), "-l", "6", "-Q", "1000"]
-    asking = lab.popen(*perf, "-t", "1", stdout=subprocess.PIPE)
+    asking = lab.popen(*perf, stdout=subprocess.PIPE)
     resolver = lab.resolver()
     for number in (signal.SIGTERM, signal.SIGKILL):
         time.sleep(0.7)
@@ -407,8 +424,8 @@ def test_a_restart_of_the_daemon_loses_no_request(lab: Lab, web: str) -> None:
         lab.daemon.wait(20)
         time.sleep(0.7)
         lab.start()
-    said, _ = asking.communicate(timeout=20)
-    assert int(said.split("Queries completed:")[1].split()[0]) > 4000, said
+    said, _ = asking.communicate(timeout=30)
+    assert int(said.split("Queries completed:")[1].split()[0]) > 2000, said
     assert "Queries lost:         0 " in said, said
     assert lab.resolver() == resolver
     lab.container("later", "--network", "u", "--ip", "10.1.3.3")
@@ -430,6 +447,21 @@ def test_both_are_killed(lab: Lab, web: str) -> None:
     os.kill(lab.resolver(), signal.SIGKILL)
     lab.start()
     assert lab.addresses("web") == ["10.1.7.7"]
+
+
+def test_a_resolver_of_another_version_is_replaced(lab: Lab, web: str) -> None:
+    assert lab.daemon
+    lab.daemon.terminate()
+    lab.daemon.wait(20)
+    os.kill(lab.resolver(), signal.SIGTERM)
+    script = "import sys; from fairlead.dns import __main__, resolver; resolver.VERSION = 0; __main__.main(sys.argv[1])"
+    command = lab.enter(sys.executable, "-P", "-c", script, str(lab.run_dir))
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    eventually(lambda: (lab.run_dir / "dns.sock").exists())
+    before = lab.resolver()
+    lab.start()
+    assert lab.addresses("web") == ["10.1.7.7"]
+    assert lab.resolver() != before
 
 
 def test_a_resolver_that_does_not_answer_is_replaced(lab: Lab) -> None:

@@ -35,7 +35,6 @@ MEMBER = {
     "names": ["web"],
     "addresses": ["10.0.0.2"],
     "links": {},
-    "internal": False,
     "priority": 0,
 }
 
@@ -53,7 +52,7 @@ class Target:
         self._feed.connect(str(run / "dns.sock"))
         self._lines = self._feed.makefile("rb")
         self.pid: int = json.loads(self._lines.readline())["pid"]
-        place = {"path": PLACE, "upstreams": ["127.0.0.1"]}
+        place = {"path": PLACE, "upstreams": ["127.0.0.1"], "outside": True}
         self._feed.sendall(
             json.dumps({"whole": True, "members": {"e": MEMBER}, "sandboxes": {"s": place}}).encode() + b"\n"
         )

@@ -351,6 +351,13 @@ def test_an_adopted_bridge_gets_the_subnet_asked_for_and_loses_it_again(engine: 
     assert addresses("br0") - had == {"10.0.1.1/24", "fd00:1::1/64"}
     engine.perform(engine.planner.remove_network, made.id)
     assert addresses("br0") == had
+    sh("ip addr add fe80::1/64 dev br0 nodad")
+    had = addresses("br0")
+    pool = Pool(subnet=ip_network("fd00:1::/64"), gateway=ip_address("fe80::1"))
+    spec = NetworkSpec(name="six", ipv4=False, ipv6=True, pools=(pool,), options={f"{BRIDGE}name": "br0"})
+    engine.perform(engine.planner.create_network, spec)
+    engine.perform(engine.planner.remove_network, "six")
+    assert addresses("br0") == had, "its own link-local address is left to it as well"
     sh("ip link set br0 down")
     with pytest.raises(Conflict, match=r"bridge br0 is there already, but down: set it up \(ip link set br0 up\)"):
         network(engine, "br0")
@@ -640,3 +647,16 @@ def test_bad_values_are_named(engine: Engine, options: dict[str, str], sentence:
         network(engine, "br0", options=options)
     assert "\n" not in str(caught.value)
     assert "br0" not in links()
+
+
+def test_rules_and_chains_are_the_same_whatever_there_is(engine: Engine) -> None:
+    def written() -> list[dict[str, Any]]:
+        things = json.loads(sh("nft -j list table inet fairlead"))["nftables"]
+        return [thing for thing in things if "rule" in thing or "chain" in thing]
+
+    before = written()
+    trusted = {f"{BRIDGE}trusted_host_interfaces": "eth0"}
+    network(engine, "br0", options={MODE4: "routed", f"{BRIDGE}enable_icc": "false", **trusted})
+    network(engine, "br1", internal=True)
+    join(engine, "web", "br0", *(PortSpec(port=80, host_port=8000 + i) for i in range(20)))
+    assert written() == before

@@ -86,7 +86,7 @@ def kernel(fresh_kernel: None, tmp_path: Path) -> Iterator[Kernel]:
 
 
 def place(name: str) -> dict[str, Any]:
-    return {"path": f"/run/netns/{name}", "upstreams": []}
+    return {"path": f"/run/netns/{name}", "upstreams": [], "outside": True}
 
 
 def listens(name: str) -> bool:

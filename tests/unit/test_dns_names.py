@@ -60,10 +60,29 @@ def test_who_is_not_known() -> None:
 
 def test_where_the_resolver_is() -> None:
     assert names.served(SANDBOX, [BRIDGE], None) is None
-    assert names.served(SANDBOX, [], None) is None
-    assert names.served(SANDBOX, [BRIDGE, USER], None) == {"path": "/run/netns/ns0", "upstreams": []}
-    assert names.served(SANDBOX, [USER], CONTAINER) == {"path": "/run/netns/ns0", "upstreams": ["192.0.2.1"]}
-    assert names.served(msgspec.structs.replace(SANDBOX, phase=Phase.REMOVING), [USER], None) is None
+    named = msgspec.structs.replace(SANDBOX, names=True)
+    assert names.served(named, [USER], None) == {"path": "/run/netns/ns0", "upstreams": [], "outside": True}
+    with_own = names.served(named, [USER], CONTAINER)
+    assert with_own
+    assert with_own["upstreams"] == ["192.0.2.1"]
+    assert names.served(msgspec.structs.replace(named, phase=Phase.REMOVING), [USER], None) is None
+
+
+def test_from_where_anything_is_passed_on() -> None:
+    named = msgspec.structs.replace(SANDBOX, names=True)
+    internal = msgspec.structs.replace(USER, internal=True)
+    nothing = Network(id="0" * 64, name="none", driver="null", predefined=True)
+    for networks, outside in (
+        ([USER], True),
+        ([internal], False),
+        ([internal, BRIDGE], True),
+        ([internal, nothing], False),
+        ([BRIDGE], True),
+        ([], False),
+    ):
+        found = names.served(named, networks, None)
+        assert found
+        assert found["outside"] is outside, networks
 
 
 def test_the_hosts_servers() -> None:

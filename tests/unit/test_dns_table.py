@@ -16,7 +16,6 @@ def member(sandbox: str, network: str, *names: str, addresses: tuple[str, ...] =
         "names": list(names),
         "addresses": list(addresses),
         "links": {},
-        "internal": False,
         "priority": 0,
         **more,
     }
@@ -28,7 +27,7 @@ def filled() -> Table:
     table.put("1", member("a", "n1", "A", addresses=("10.1.0.1",), links={"DB": "B"}))
     table.put("2", member("b", "n1", "b", "pool", addresses=("10.1.0.2", "fd00:1::2")))
     table.put("3", member("b", "n2", "b", addresses=("10.2.0.2",), priority=5))
-    table.put("4", member("c", "n2", "c", "pool", addresses=("10.2.0.3",), internal=True))
+    table.put("4", member("c", "n2", "c", "pool", addresses=("10.2.0.3",)))
     return table
 
 
@@ -82,13 +81,6 @@ def test_pointers() -> None:
     assert table.pointer("a", reverse_name(pack("10.2.0.3"))) is None
     assert reverse_name(pack("10.1.0.2")) == "2.0.1.10.in-addr.arpa"
     assert reverse_name(pack("fd00::1")).startswith("1.0.0.0.")
-
-
-def test_outside() -> None:
-    table = filled()
-    assert table.leads_outside("b")
-    assert not table.leads_outside("c")
-    assert not table.leads_outside("nobody")
 
 
 def test_whom_a_change_concerns() -> None:

@@ -160,7 +160,7 @@ def test_a_routed_port_needs_no_port_of_the_host(world: World) -> None:
     ports = (PortSpec(port=80, host_port=8081),)
     change = world.planner.attach("ns0", EndpointSpec(network="n", ports=ports))
     assert [(str(port.host_ip), port.host_port) for port in change.result.ports] == [("0.0.0.0", 8081), ("::", 0)]
-    assert [line for line in lines(change) if "nft" in line] == [
+    assert [line for line in lines(change) if line.startswith("nft ")] == [
         "nft add element inet fairlead ports4_any '{ tcp . 8081 : 172.17.0.2 . 80 }'",
         "nft add element inet fairlead direct6 '{ tcp . fd00:1:2::2 . 80 }'",
     ]

@@ -195,7 +195,6 @@ class View:
     def sandbox(self, sandbox: Sandbox) -> dict[str, Any]:
         """A namespace with what is in it."""
         name = self.owner.get(sandbox.id, ("", ""))[1] if sandbox.container else ""
-        places = [place for place in self.endpoints.get(sandbox.id, []) if place.network in self.networks]
         return {
             "Id": sandbox.id,
             "Name": sandbox.name,
@@ -203,8 +202,8 @@ class View:
             "Container": sandbox.container,
             "ContainerName": name,
             "Created": rfc3339(sandbox.created),
-            "Resolver": ADDRESS if any(self.networks[place.network].has_names for place in places) else "",
-            "Endpoints": [self.endpoint(endpoint) for endpoint in places],
+            "Resolver": ADDRESS if sandbox.names else "",
+            "Endpoints": [self.endpoint(endpoint) for endpoint in self.endpoints.get(sandbox.id, [])],
             "Links": [
                 self.link(link) for link in self.links if sandbox.id in (link.ends[0].sandbox, link.ends[1].sandbox)
             ],

@@ -35,6 +35,9 @@ PATIENCE = 5.0
 LEAST_PAUSE = 1.0
 """Seconds between two starts of a resolver that keeps dying."""
 
+_MOST_OWED = 64
+"""Answers that may be unread before one is waited for: a resolver that hangs is to be noticed."""
+
 log = logging.getLogger("fairlead.dns")
 
 Entries = dict[str, names.Entry]
@@ -60,20 +63,23 @@ class Feed:
             self._tell_whole()
 
     def changed(self, records: Iterable[Record]) -> None:
-        """Tell what these records now amount to; returns when it is served."""
+        """Tell what these records now amount to."""
         with self._lock:
             if not self._open:
                 return
             members, sandboxes = self._differences(records)
             if not members and not sandboxes:
                 return
+            # Of names alone no answer is awaited, which makes an attach quicker: the resolver has them in its queue
+            # before any request that comes later.  Sockets are open, or closed, when we return.
+            sockets = any(entry is None or id_ not in self._sandboxes for id_, entry in sandboxes.items())
             _apply(self._members, members)
             _apply(self._sandboxes, sandboxes)
             if self._connection is None:
                 self._tell_whole()
             else:
                 try:
-                    self._send(self._connection, whole=False, members=members, sandboxes=sandboxes)
+                    self._send(self._connection, members, sandboxes, wait=sockets)
                 except OSError:
                     self._let_go(kill=True)
                     self._tell_whole()
@@ -119,7 +125,7 @@ class Feed:
         try:
             self._connect()
             if self._connection:
-                self._send(self._connection, whole=True, members=self._members, sandboxes=self._sandboxes)
+                self._send(self._connection, self._members, self._sandboxes, whole=True)
         except (OSError, ValueError, FairleadError) as error:
             log.error("names are not served: %s", error)
             self._let_go()
@@ -146,12 +152,17 @@ class Feed:
     def _send(
         self,
         connection: _Connection,
-        *,
-        whole: bool,
         members: Mapping[str, names.Entry | None],
         sandboxes: Mapping[str, names.Entry | None],
+        *,
+        whole: bool = False,
+        wait: bool = True,
     ) -> None:
-        answer = connection.ask({"whole": whole, "members": members, "sandboxes": sandboxes})
+        message = {"whole": whole, "members": members, "sandboxes": sandboxes}
+        if not wait:
+            connection.tell(message)
+            return
+        answer = connection.ask(message)
         for id_, reason in answer["failed"].items():
             sandbox = self._store.get(Sandbox, id_)
             log.error("names are not served in %s: %s", sandbox.name if sandbox else id_[:12], reason)
@@ -201,6 +212,8 @@ class _Connection:
     """A connection to a running resolver; raises `OSError` when there is none, or it does not answer in time."""
 
     def __init__(self, path: Path) -> None:
+        self._owed = 0
+        """Answers that are still to be read."""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
             self._socket.settimeout(PATIENCE)
@@ -213,10 +226,23 @@ class _Connection:
         self.version: int = hello["version"]
         self.pid: int = hello["pid"]
 
+    def tell(self, message: dict[str, Any]) -> None:
+        """Send a line; its answer is read some time later."""
+        if self._owed >= _MOST_OWED:
+            self._settle()
+        self._socket.sendall(msgspec.json.encode(message) + b"\n")
+        self._owed += 1
+
     def ask(self, message: dict[str, Any]) -> dict[str, Any]:
         """Send a line and return the answer."""
+        self._settle()
         self._socket.sendall(msgspec.json.encode(message) + b"\n")
         return self._line()
+
+    def _settle(self) -> None:
+        while self._owed:
+            self._line()
+            self._owed -= 1
 
     def _line(self) -> dict[str, Any]:
         line = self._lines.readline()

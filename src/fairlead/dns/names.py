@@ -29,13 +29,20 @@ def member(endpoint: Endpoint, network: Network, sandbox: Sandbox, container: Co
         "names": list(dict.fromkeys(name for name in names if name)),
         "addresses": [str(interface.ip) for interface in endpoint.addresses],
         "links": endpoint.links,
-        "internal": network.internal,
         "priority": endpoint.priority,
     }
 
 
 def served(sandbox: Sandbox, networks: list[Network], container: Container | None) -> Entry | None:
-    """A sandbox that the resolver is to be in, None if it is in no network that has names."""
-    if sandbox.phase is not Phase.READY or not any(network.has_names for network in networks):
+    """A sandbox that the resolver is to be in, None if it was never in a network that has names.
+
+    One that has left them all keeps the resolver, which passes on: its resolv.conf leads there, as in Docker.
+    `outside` is whether anything may be passed on, which from internal networks alone it may not.
+    """
+    if sandbox.phase is not Phase.READY or not sandbox.names:
         return None
-    return {"path": sandbox.path, "upstreams": list(container.spec.dns) if container else []}
+    return {
+        "path": sandbox.path,
+        "upstreams": list(container.spec.dns) if container else [],
+        "outside": any(not network.internal and network.driver != "null" for network in networks),
+    }

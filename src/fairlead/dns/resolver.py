@@ -89,15 +89,13 @@ class Resolver:
     def _change(self, id_: str, entry: dict[str, Any] | None) -> None:
         before = self._sandboxes.get(id_)
         if before and entry and before.path == entry["path"] and is_namespace(before.path, before.inode):
-            before.upstreams = entry["upstreams"]
+            before.take(entry)
             return
         if before:
             del self._sandboxes[id_]
             before.close()
         if entry:
-            self._sandboxes[id_] = Sandbox(
-                self.loop, self._table, self._hosts, self._grudges, id_, entry["path"], entry["upstreams"]
-            )
+            self._sandboxes[id_] = Sandbox(self.loop, self._table, self._hosts, self._grudges, id_, entry)
 
     def _look_round(self) -> None:
         """Let go of namespaces that are gone, and end when there was nothing to do for a while."""

@@ -16,7 +16,8 @@ from fairlead.dns.sockets import listen_in, namespace_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from typing import Any
 
     from fairlead.dns.hosts import HostServers
     from fairlead.dns.loop import Loop
@@ -49,12 +50,11 @@ class Sandbox:
     """Opens the sockets when it is made (raises `OSError`); `close` gives everything back."""
 
     def __init__(
-        self, loop: Loop, table: Table, hosts: HostServers, grudges: Grudges, id_: str, path: str, upstreams: list[str]
+        self, loop: Loop, table: Table, hosts: HostServers, grudges: Grudges, id_: str, entry: Mapping[str, Any]
     ) -> None:
         self.id = id_
-        self.path = path
-        self.upstreams = upstreams
-        """The user's own servers; empty: the host's."""
+        self.path: str = entry["path"]
+        self.take(entry)
         self._loop = loop
         self._table = table
         self._hosts = hosts
@@ -66,8 +66,8 @@ class Sandbox:
         """The servers whose answers are kept: others may know other things."""
         self._exchanges: set[Exchange] = set()
         self._streams: set[Stream] = set()
-        self.inode = namespace_of(path)
-        self._datagrams, self._listener = listen_in(path)
+        self.inode = namespace_of(self.path)
+        self._datagrams, self._listener = listen_in(self.path)
         loop.watch(self._datagrams.fileno(), self._serve)
         loop.watch(self._listener.fileno(), self._accept)
 
@@ -81,6 +81,13 @@ class Sandbox:
         for listening in (self._datagrams, self._listener):
             self._loop.forget(listening.fileno())
             listening.close()
+
+    def take(self, entry: Mapping[str, Any]) -> None:
+        """What may change while the sandbox stays."""
+        self.upstreams: list[str] = entry["upstreams"]
+        """The user's own servers; empty: the host's."""
+        self.outside: bool = entry["outside"]
+        """Whether anything may be passed on."""
 
     def renew(self) -> None:
         """Names have changed: make the answers anew."""
@@ -165,7 +172,7 @@ class Sandbox:
             self._forward(query, data, reply, stream=True)
 
     def _forward(self, query: Query, data: bytes, reply: Reply, *, stream: bool) -> None:
-        if not self._table.leads_outside(self.id) or len(self._exchanges) >= _MOST_EXCHANGES:
+        if not self.outside or len(self._exchanges) >= _MOST_EXCHANGES:
             reply(wire.answer(query, code=wire.SERVFAIL))
             return
         addresses = self.upstreams or self._hosts()

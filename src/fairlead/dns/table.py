@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Member:
     """A sandbox's place in a network: what the daemon says of an endpoint."""
 
-    __slots__ = ("addresses", "internal", "links", "names", "network", "network_name", "rank", "sandbox")
+    __slots__ = ("addresses", "links", "names", "network", "network_name", "rank", "sandbox")
 
     def __init__(self, entry: Mapping[str, Any]) -> None:
         self.sandbox: str = entry["sandbox"]
@@ -25,7 +25,6 @@ class Member:
         self.names: list[str] = [name.lower() for name in entry["names"]]
         self.addresses: list[bytes] = [pack(address) for address in entry["addresses"]]
         self.links: dict[str, str] = {alias.lower(): name.lower() for alias, name in entry["links"].items()}
-        self.internal: bool = entry["internal"]
         self.rank: tuple[int, str] = (-entry["priority"], self.network_name)
         """In which order a sandbox's networks are asked."""
 
@@ -84,10 +83,6 @@ class Table:
         if not network.members:
             del self._networks[member.network]
         return touched
-
-    def leads_outside(self, sandbox: str) -> bool:
-        """Whether it is in any network that is not internal."""
-        return any(not place.internal for place in self._places.get(sandbox, ()))
 
     def addresses(self, sandbox: str, name: str) -> list[bytes] | None:
         """The packed addresses that a sandbox knows by this name, of both families; None if it knows no such name.

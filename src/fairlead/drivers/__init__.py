@@ -45,7 +45,7 @@ class Host(Protocol):
         ...
 
     def addresses(self, link: str) -> tuple[Interface, ...]:
-        """The addresses of a link of the host, without link-local ones."""
+        """The addresses of a link of the host."""
         ...
 
     def uplink_mtu(self) -> int:

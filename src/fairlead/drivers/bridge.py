@@ -54,7 +54,9 @@ class Bridge:
     def home(self, options: Mapping[str, str], host: Host) -> tuple[Interface, ...]:
         """The addresses of a bridge that is there already, and that the network will use as it is."""
         name = options.get(NAME, "")
-        return host.addresses(name) if name and _adoptable(check_ifname(name), host) else ()
+        if not name or not _adoptable(check_ifname(name), host):
+            return ()
+        return tuple(interface for interface in host.addresses(name) if not interface.is_link_local)
 
     def complete(self, network: Network, host: Host) -> Network:
         """Name the bridge or adopt one, choose the MTU, and check the options' values."""

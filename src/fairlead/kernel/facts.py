@@ -31,15 +31,11 @@ class KernelFacts:
             return rtnetlink.get_link(socket, name)
 
     def addresses(self, link: str) -> tuple[Interface, ...]:
-        """The addresses of a link of the host, without link-local ones."""
+        """The addresses of a link of the host."""
         with self._kernel.socket(HOST) as socket:
             fact = rtnetlink.get_link(socket, link)
             found = rtnetlink.addresses(socket) if fact else []
-        return tuple(
-            address.interface
-            for address in found
-            if fact and address.index == fact.index and not address.interface.is_link_local
-        )
+        return tuple(address.interface for address in found if fact and address.index == fact.index)
 
     def uplink_mtu(self) -> int:
         """The least MTU of the links that the host's default routes lead through; 0 if there are none."""
