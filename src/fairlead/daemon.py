@@ -34,9 +34,11 @@ from fairlead.api import fairlead as api_fairlead
 from fairlead.api import images as api_images
 from fairlead.api import networks as api_networks
 from fairlead.api import system as api_system
+from fairlead.api import volumes as api_volumes
 from fairlead.api.app import IN_FLIGHT, Daemon, make_app
 from fairlead.containers import Containers
 from fairlead.containers.record import Container
+from fairlead.containers.volumes import Volume
 from fairlead.dns.feed import Feed
 from fairlead.engine import KINDS, Engine
 from fairlead.errors import FairleadError
@@ -64,7 +66,7 @@ log = logging.getLogger("fairlead.daemon")
 
 def build(paths: Paths, fault: Fault) -> Daemon:
     """Wire the parts together; nothing is recovered or served yet."""
-    store = Store(paths.store, (*KINDS, Image, Container))
+    store = Store(paths.store, (*KINDS, Image, Container, Volume))
     store.fault = fault
     executor = Executor(Kernel(paths.run), fault)
     engine = Engine(store, executor, paths)
@@ -84,6 +86,7 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
         *api_images.routes(daemon),
         *api_containers.routes(daemon),
         *api_exec.routes(daemon),
+        *api_volumes.routes(daemon),
     ]
 
 
@@ -159,6 +162,7 @@ async def recover(daemon: Daemon) -> None:
     await asyncio.to_thread(daemon.engine.recover)
     await asyncio.to_thread(daemon.names.open)
     await asyncio.to_thread(daemon.images.recover)
+    await asyncio.to_thread(daemon.containers.volumes.recover)
     await daemon.containers.recover()
 
 

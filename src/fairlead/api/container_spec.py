@@ -12,20 +12,19 @@ from typing import Any, TypeVar, cast
 
 import msgspec
 
+from fairlead.api.mount_spec import Lookup, parse_mounts
 from fairlead.api.shapes import EndpointSettings, endpoint_spec
 from fairlead.containers.bundle import capabilities
-from fairlead.containers.record import Bind, ContainerSpec, Limits, Restart, RestartName
+from fairlead.containers.record import Container, ContainerSpec, Limits, Restart, RestartName
 from fairlead.containers.service import signal_number
 from fairlead.engine import EndpointSpec, PortSpec
-from fairlead.errors import Invalid
+from fairlead.errors import Invalid, NotFound
 from fairlead.images import Image
 
 T = TypeVar("T")
 
 _REFUSED: dict[str, tuple[Any, ...]] = {
     # HostConfig field: the values that are served
-    "VolumesFrom": (None, []),
-    "VolumeDriver": (None, "", "local"),
     "Devices": (None, []),
     "DeviceRequests": (None, []),
     "DeviceCgroupRules": (None, []),
@@ -51,16 +50,22 @@ _UNSET_LIMITS = (
 )
 """Limits that we cannot set: the container runs without them, and the user is told."""
 
-_MODES = {"ro", "rw", "z", "Z", "nocopy", "rprivate", "private", "rshared", "shared", "rslave", "slave"}
+_SHOWN_AGAIN = ("Binds", "Mounts", "Tmpfs", "VolumeDriver", "VolumesFrom")
+"""Members of HostConfig that inspect shows as they came."""
 
 
-def parse(body: dict[str, Any], image: Image) -> tuple[ContainerSpec, list[str]]:
-    """The spec and the warnings; raises `Invalid`."""
+def _nobody(ref: str) -> Container:
+    raise NotFound(f"No such container: {ref}")
+
+
+def parse(body: dict[str, Any], image: Image, lookup: Lookup = _nobody) -> tuple[ContainerSpec, list[str]]:
+    """The spec and the warnings; raises `Invalid`.  `lookup` finds the containers that it refers to."""
     host = _get(body, "HostConfig", dict, {})
     from_image: dict[str, Any] = image.config.get("config") or {}
     warnings = _check(body, host)
     entrypoint, command = _command(body, from_image)
     mode, endpoints = _networks(body, host)
+    mounts = parse_mounts(body, host, from_image, lookup)
     restart = _restart(host)
     auto_remove = bool(host.get("AutoRemove"))
     if auto_remove and restart.name != "no":
@@ -80,8 +85,10 @@ def parse(body: dict[str, Any], image: Image) -> tuple[ContainerSpec, list[str]]
         attach_stdin=bool(body.get("AttachStdin")),
         attach_stdout=bool(body.get("AttachStdout")),
         attach_stderr=bool(body.get("AttachStderr")),
-        binds=_binds(host),
-        tmpfs=_tmpfs(host),
+        binds=tuple(mounts.binds),
+        volumes=tuple(mounts.volumes),
+        tmpfs=mounts.tmpfs,
+        asked={name: host[name] for name in _SHOWN_AGAIN if host.get(name)},
         labels={**(from_image.get("Labels") or {}), **_get(body, "Labels", dict, {})},
         restart=restart,
         auto_remove=auto_remove,
@@ -119,8 +126,6 @@ def _check(body: dict[str, Any], host: dict[str, Any]) -> list[str]:
     for name, served in _REFUSED.items():
         if host.get(name) not in served:
             raise Invalid(f"HostConfig.{name} {host[name]!r} is not supported: leave it out")
-    if body.get("Volumes"):
-        raise Invalid("anonymous volumes (Volumes) are not supported: bind a directory of the host instead")
     health = body.get("Healthcheck") or {}
     warnings = []
     if health.get("Test") and health["Test"] != ["NONE"]:
@@ -205,75 +210,6 @@ def _restart(host: dict[str, Any]) -> Restart:
     if not isinstance(maximum, int) or maximum < 0:
         raise Invalid("invalid restart policy: maximum retry count cannot be negative")
     return Restart(name=cast(RestartName, name), maximum=maximum)
-
-
-def _binds(host: dict[str, Any]) -> tuple[Bind, ...]:
-    found = [_bind(text) for text in _strings(host, "Binds")]
-    for mount in _get(host, "Mounts", list, []):
-        kind = mount.get("Type", "")
-        if kind == "tmpfs":
-            continue
-        if kind != "bind":
-            raise Invalid(f"mount type {kind!r} is not supported: only bind and tmpfs are")
-        options = ["ro"] if mount.get("ReadOnly") else []
-        bind = mount.get("BindOptions") or {}
-        if propagation := bind.get("Propagation"):
-            options.append(propagation)
-        source, target = mount.get("Source", ""), mount.get("Target", "")
-        _check_bind(source, target, options)
-        if not os.path.exists(source):
-            if not bind.get("CreateMountpoint"):
-                raise Invalid(f'invalid mount config for type "bind": bind source path does not exist: {source}')
-            os.makedirs(source)
-        found.append(Bind(source=source, target=os.path.normpath(target), options=tuple(options)))
-    targets = [bind.target for bind in found]
-    for target in targets:
-        if targets.count(target) > 1:
-            raise Invalid(f"Duplicate mount point: {target}")
-    return tuple(found)
-
-
-def _bind(text: str) -> Bind:
-    """``/src:/dst`` or ``/src:/dst:ro,z``."""
-    parts = text.split(":")
-    if len(parts) not in (2, 3) or not all(parts):
-        raise Invalid(f"invalid volume specification: '{text}'")
-    options = parts[2].split(",") if len(parts) == 3 else []
-    if not parts[0].startswith("/"):
-        raise Invalid(f"named volumes are not supported ('{parts[0]}'): give an absolute path of the host")
-    _check_bind(parts[0], parts[1], options)
-    return Bind(
-        source=os.path.normpath(parts[0]),
-        target=os.path.normpath(parts[1]),
-        options=tuple(option for option in options if option != "rw"),
-    )
-
-
-def _check_bind(source: str, target: str, options: list[str]) -> None:
-    if not source.startswith("/"):
-        raise Invalid(f"invalid mount path: '{source}' mount path must be absolute")
-    if not target.startswith("/"):
-        raise Invalid(f"invalid mount path: '{target}' mount path must be absolute")
-    if os.path.normpath(target) == "/":
-        raise Invalid("invalid mount: destination can't be '/'")
-    for option in options:
-        if option not in _MODES:
-            raise Invalid(f"invalid mode: {option}")
-
-
-def _tmpfs(host: dict[str, Any]) -> dict[str, str]:
-    found = {os.path.normpath(target): options for target, options in _get(host, "Tmpfs", dict, {}).items()}
-    for mount in _get(host, "Mounts", list, []):
-        if mount.get("Type") == "tmpfs":
-            options = mount.get("TmpfsOptions") or {}
-            words = [f"size={options['SizeBytes']}"] if options.get("SizeBytes") else []
-            words += [f"mode={options['Mode']:o}"] if options.get("Mode") else []
-            words += ["ro"] if mount.get("ReadOnly") else []
-            found[os.path.normpath(mount.get("Target", ""))] = ",".join(words)
-    for target in found:
-        if not target.startswith("/") or target == "/":
-            raise Invalid(f"invalid mount path: '{target}' mount path must be absolute")
-    return found
 
 
 def _networks(body: dict[str, Any], host: dict[str, Any]) -> tuple[str, tuple[EndpointSpec, ...]]:

@@ -20,6 +20,7 @@ from fairlead.api.app import answer, body, flag
 from fairlead.api.container_spec import parse
 from fairlead.containers.explain import Explainer
 from fairlead.containers.inspect import inspect, status_word, summary
+from fairlead.containers.mounting import make_bind_sources
 from fairlead.containers.record import Container
 from fairlead.containers.service import Condition, signal_number
 from fairlead.errors import FairleadError, Invalid, NotFound
@@ -134,11 +135,11 @@ class Door:
         reference = document.get("Image")
         if not isinstance(reference, str) or not reference:
             raise Invalid("no image given: Image must name one")
-        spec, warnings = parse(document, self._daemon.images.get(reference))
+        spec, warnings = parse(document, self._daemon.images.get(reference), self._containers.get)
         name = request.query.get("name", "")
         if flag(request, "explain"):
             return answer({"Lines": await asyncio.to_thread(self._explainer.create, name, spec)})
-        _make_bind_sources(spec.binds)
+        await asyncio.to_thread(make_bind_sources, spec.binds)
         container = await self._containers.create(name, spec)
         return answer({"Id": container.id, "Warnings": warnings}, 201)
 
@@ -387,17 +388,6 @@ def _is_port(wanted: str, port: int, protocol: str) -> bool:
 def _check_platform(platform: str) -> None:
     if platform.partition("/")[0].lower() not in ("linux", ""):
         raise Invalid(f"platform {platform!r} is not supported: containers are Linux ones here")
-
-
-def _make_bind_sources(binds: tuple[Any, ...]) -> None:
-    """A source that is not there becomes a directory, as Docker has it for ``-v``."""
-    for bind in binds:
-        try:
-            Path(bind.source).mkdir(parents=True, exist_ok=True)
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise Invalid(f"the bind source {bind.source} cannot be made: {error.strerror}") from None
 
 
 def _size(directory: Path) -> int:

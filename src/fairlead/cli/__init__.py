@@ -20,7 +20,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "kill": ("container:KILL", "Kill one or more running containers"),
     "rm": ("container:RM", "Remove one or more containers"),
     "ps": ("listing:PS", "List containers"),
-    "inspect": ("inspect:INSPECT", "Show containers, images, networks or namespaces in full"),
+    "inspect": ("inspect:INSPECT", "Show containers, images, networks, volumes or namespaces in full"),
     "exec": ("container:EXEC", "Run a command in a running container"),
     "logs": ("container:LOGS", "Fetch the logs of a container"),
     "wait": ("container:WAIT", "Wait until containers stop, then print their exit codes"),
@@ -49,6 +49,11 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "image tag": ("image:TAG", "Give an image another name"),
     "image rm": ("image:RM", "Remove one or more images"),
     "image prune": ("image:PRUNE", "Remove unused images"),
+    "volume create": ("volume:CREATE", "Create a volume"),
+    "volume ls": ("volume:LS", "List volumes"),
+    "volume inspect": ("volume:INSPECT", "Show volumes in full"),
+    "volume rm": ("volume:RM", "Remove one or more volumes"),
+    "volume prune": ("volume:PRUNE", "Remove unused volumes"),
     "topology": ("topology:TOPOLOGY", "Show what is connected to what"),
     "system reset": ("system:RESET", "Remove everything that Fairlead made, and stop the daemon"),
     "version": ("system:VERSION", "Show the versions of client and daemon"),
@@ -73,6 +78,8 @@ _ALIASES = {
     "link del": "link rm",
     "link delete": "link rm",
     "link remove": "link rm",
+    "volume list": "volume ls",
+    "volume remove": "volume rm",
     "image list": "image ls",
     "image remove": "image rm",
 }
@@ -83,6 +90,7 @@ _GROUPS = {
     "netns": "Manage network namespaces",
     "link": "Manage links between namespaces",
     "image": "Manage images",
+    "volume": "Manage volumes",
     "system": "Manage Fairlead itself",
 }
 

@@ -55,6 +55,9 @@ def body(options: Options, words: list[str], *, attach: bool) -> dict[str, Any]:
     ports, exposed = _ports(options)
     wanted["ExposedPorts"] = {port: {} for port in exposed}
     mode, endpoints = _networks(options)
+    # A path alone is a volume without a name.
+    alone = [text for text in options.many("volume") if text.startswith("/") and ":" not in text]
+    wanted["Volumes"] = {path: {} for path in alone}
     wanted["HostConfig"] = _host_config(options, mode, ports)
     wanted["NetworkingConfig"] = {"EndpointsConfig": endpoints}
     return wanted
@@ -97,18 +100,13 @@ def _networks(options: Options) -> tuple[str, dict[str, Any]]:
 
 def _host_config(options: Options, mode: str, ports: dict[str, list[dict[str, str]]]) -> dict[str, Any]:
     binds = [parse.volume(text, _absolute) for text in options.many("volume")]
-    tmpfs = parse.tmpfs(options.many("tmpfs"))
-    for text in options.many("mount"):
-        kind, target, rest = parse.mount(text, _absolute)
-        if kind == "bind":
-            binds.append(rest)
-        else:
-            tmpfs[target] = rest
     restart = parse.restart(options.text("restart", "no"))
     if options.flag("rm") and restart["Name"] != "no":
         raise Usage("--rm and --restart exclude each other: a container that is removed cannot start again")
     config: dict[str, Any] = {
-        "Binds": binds,
+        "Binds": [bind for bind in binds if ":" in bind],
+        "Mounts": [parse.mount(text, _absolute) for text in options.many("mount")],
+        "VolumesFrom": options.many("volumes-from"),
         "NetworkMode": mode,
         "PortBindings": ports,
         "PublishAllPorts": options.flag("publish-all"),
@@ -124,7 +122,7 @@ def _host_config(options: Options, mode: str, ports: dict[str, list[dict[str, st
         "ExtraHosts": [parse.extra_host(text) for text in options.many("add-host")],
         "Privileged": options.flag("privileged"),
         "ReadonlyRootfs": options.flag("read-only"),
-        "Tmpfs": tmpfs,
+        "Tmpfs": parse.tmpfs(options.many("tmpfs")),
         "Sysctls": parse.labels(options.many("sysctl"), ()),
     }
     if options.has("init"):
@@ -251,7 +249,8 @@ _FLAGS = (
     Flag("-p --publish", "Publish a port: [ADDRESS:][HOST[-END]:]PORT[-END][/PROTOCOL]", "list", "port"),
     Flag("-t --tty", "Give it a terminal"),
     Flag("-u --user", "User name or number (name|uid[:group|gid])", "text"),
-    Flag("-v --volume", "Bind mount: SOURCE:TARGET[:OPTIONS]", "list"),
+    Flag("-v --volume", "Volume or bind mount: [NAME|PATH:]TARGET[:OPTIONS]", "list"),
+    Flag("--volumes-from", "Mount the volumes and binds of another container", "list", "CONTAINER[:ro]"),
     Flag("-w --workdir", "Working directory inside the container", "text"),
     Flag("--add-host", "A line for /etc/hosts", "list", "NAME:IP"),
     Flag("--cap-add", "Add a capability", "list"),
@@ -274,7 +273,7 @@ _FLAGS = (
     Flag("--label-file", "Read metadata from a file", "list", "file"),
     Flag("--mac-address", "MAC address", "text", "MAC"),
     Flag("--memory-swap", "Memory and swap together; -1 for no limit of swap", "text", "bytes"),
-    Flag("--mount", "Mount: type=bind|tmpfs,source=…,target=…[,readonly]", "list", "mount"),
+    Flag("--mount", "Mount: type=bind|volume|tmpfs,source=…,target=…[,readonly]", "list", "mount"),
     Flag("--name", "Name of the container", "text"),
     Flag("--net --network", "Network: NAME, or name=NAME,ip=…,alias=…", "list", "network"),
     Flag("--net-alias --network-alias", "Another name for it in the network", "list"),

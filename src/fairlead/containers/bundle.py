@@ -6,11 +6,14 @@ No seccomp profile is set yet; capabilities, masked paths, read-only paths and t
 
 from __future__ import annotations
 
+import functools
+import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fairlead.containers.record import Container, ContainerSpec, Limits
+from fairlead.containers.record import Bind, Container, ContainerSpec, Limits
 from fairlead.errors import Invalid, MissingProgram
 
 
@@ -74,12 +77,19 @@ def _names(names: tuple[str, ...]) -> set[str]:
 
 
 def make_config(
-    container: Container, *, root: Path, namespace: str | None, files: dict[str, Path], cgroup: str
+    container: Container,
+    *,
+    root: Path,
+    namespace: str | None,
+    files: dict[str, Path],
+    cgroup: str,
+    volumes: Mapping[str, Path] = {},
 ) -> dict[str, Any]:
     """The configuration document.
 
     `namespace`: the network namespace's path, or None for the host's.  `files`: what is bound over the container's
-    /etc/hosts and the like, by its path inside.  The user is filled in later: the names are in the image.
+    /etc/hosts and the like, by its path inside.  `volumes`: where volumes' content is, by the path inside.
+    The user is filled in later: the names are in the image.
     """
     spec = container.spec
     document: dict[str, Any] = {
@@ -87,7 +97,7 @@ def make_config(
         "hostname": spec.hostname,
         "root": {"path": str(root), "readonly": spec.read_only},
         "process": _process(spec),
-        "mounts": _mounts(spec, files, host_network=namespace is None),
+        "mounts": _mounts(spec, files, volumes, host_network=namespace is None),
         "linux": {
             "cgroupsPath": cgroup,
             "namespaces": _namespaces(namespace),
@@ -95,7 +105,7 @@ def make_config(
             "sysctl": _sysctls(spec, namespace),
             "maskedPaths": [] if spec.privileged else list(_MASKED),
             "readonlyPaths": [] if spec.privileged else list(_READ_ONLY),
-            "rootfsPropagation": "private",
+            "rootfsPropagation": _root_propagation(spec),
         },
     }
     if spec.domainname:
@@ -140,7 +150,9 @@ def _namespaces(network: str | None) -> list[dict[str, str]]:
     return kinds if network is None else [*kinds, {"type": "network", "path": network}]
 
 
-def _mounts(spec: ContainerSpec, files: dict[str, Path], *, host_network: bool) -> list[dict[str, Any]]:
+def _mounts(
+    spec: ContainerSpec, files: dict[str, Path], volumes: Mapping[str, Path], *, host_network: bool
+) -> list[dict[str, Any]]:
     quiet = ["nosuid", "noexec", "nodev"]
     system = "rw" if spec.privileged else "ro"
     # A sysfs can only be mounted by the owner of the network namespace; the host's is bound instead.
@@ -171,31 +183,67 @@ def _mounts(spec: ContainerSpec, files: dict[str, Path], *, host_network: bool) 
             "options": [*quiet, "mode=1777", f"size={spec.shm_size}"],
         },
     ]
-    taken = {bind.target for bind in spec.binds}
+    taken = {bind.target for bind in spec.binds} | {volume.target for volume in spec.volumes} | set(spec.tmpfs)
+    mounts = [mount for mount in mounts if mount["destination"] not in taken]
     mounts += [
         {"destination": inside, "type": "bind", "source": str(outside), "options": ["rbind", "rprivate"]}
         for inside, outside in files.items()
         if inside not in taken
     ]
-    for target, options in spec.tmpfs.items():
-        words = options.split(",") if options else []
-        mounts.append(
-            {"destination": target, "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "nodev", *words]}
-        )
-    for bind in spec.binds:
-        propagation = [] if any("shared" in o or "slave" in o for o in bind.options) else ["rprivate"]
-        mounts.append(
-            {
-                "destination": bind.target,
-                "type": "bind",
-                "source": bind.source,
-                "options": ["rbind", *propagation, *(o for o in bind.options if o not in ("z", "Z", "nocopy"))],
-            }
-        )
+    mounts += [
+        {"destination": target, "type": "tmpfs", "source": "tmpfs", "options": tmpfs_options(options)}
+        for target, options in spec.tmpfs.items()
+    ]
+    mounts += [_bind_mount(bind) for bind in spec.binds]
+    mounts += [
+        {
+            "destination": volume.target,
+            "type": "bind",
+            "source": str(volumes.get(volume.target, "")),
+            "options": ["rbind", "rprivate", *([_read_only()] if volume.read_only else [])],
+        }
+        for volume in spec.volumes
+    ]
     if spec.init:
         mounts.append({"destination": _INIT_PATH, "type": "bind", "source": find_init(), "options": ["bind", "ro"]})
     # A mount hides what was mounted beneath it before, so parents come first.
     return sorted(mounts, key=lambda entry: entry["destination"].rstrip("/").count("/"))
+
+
+def tmpfs_options(text: str) -> list[str]:
+    """Docker's defaults and the user's words, of which the last of each pair counts."""
+    words = ["noexec", "nosuid", "nodev"]
+    for word in filter(None, text.split(",")):
+        opposite = word[2:] if word.startswith("no") else f"no{word}"
+        opposite = {"ro": "rw", "rw": "ro"}.get(word, opposite)
+        words = [old for old in words if old not in (opposite, word)] + [word]
+    return words
+
+
+def _bind_mount(bind: Bind) -> dict[str, Any]:
+    propagation = [] if any("shared" in o or "slave" in o or "private" in o for o in bind.options) else ["rprivate"]
+    words = [o for o in bind.options if o not in _NOT_FOR_MOUNT]
+    if not bind.flat:
+        words = [_read_only() if word == "ro" else word for word in words]
+    options = ["rbind" if bind.recursive else "bind", *propagation, *words]
+    return {"destination": bind.target, "type": "bind", "source": bind.source, "options": options}
+
+
+_NOT_FOR_MOUNT = ("z", "Z", "nocopy", "copy", "consistent", "cached", "delegated", "rw")
+"""Words of ``-v`` that concern other systems, or the volume's filling."""
+
+
+def _root_propagation(spec: ContainerSpec) -> str:
+    """The root must let through what any bind lets through."""
+    words = {option.removeprefix("r") for bind in spec.binds for option in bind.options}
+    return "shared" if "shared" in words else "rslave" if "slave" in words else "private"
+
+
+@functools.cache
+def _read_only() -> str:
+    """Read-only with all that is mounted beneath, where the kernel can (mount_setattr(2), Linux 5.12), as Docker 25."""
+    release = os.uname().release.split(".")
+    return "rro" if (int(release[0]), int(release[1].partition("-")[0])) >= (5, 12) else "ro"
 
 
 def _resources(spec: ContainerSpec) -> dict[str, Any]:

@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Any
 
+from fairlead.containers import mounting
 from fairlead.containers.plans import log_path
-from fairlead.containers.record import Container, ContainerSpec, Status
+from fairlead.containers.record import Container, Status
 from fairlead.engine import EndpointSpec, PortSpec
 from fairlead.model import Endpoint, Network
 from fairlead.paths import Paths
@@ -75,7 +76,7 @@ def inspect(
                 "MergedDir": str(paths.container_run(container.id) / "rootfs"),
             },
         },
-        "Mounts": _mounts(spec),
+        "Mounts": mounting.shown(container, paths),
         "Config": _config(container, image_config),
         "NetworkSettings": _network_settings(container, paths, endpoints, networks),
     }
@@ -97,7 +98,7 @@ def summary(container: Container, *, endpoints: list[Endpoint], networks: Mappin
         "Status": status_text(container, time.time()),
         "HostConfig": {"NetworkMode": spec.network_mode},
         "NetworkSettings": {"Networks": _networks(container, endpoints, networks)},
-        "Mounts": _mounts(spec),
+        "Mounts": mounting.shown(container),
     }
 
 
@@ -176,7 +177,7 @@ def _config(container: Container, image: dict[str, Any]) -> dict[str, Any]:
         "Env": list(spec.env),
         "Cmd": list(spec.command) or None,
         "Image": spec.image,
-        "Volumes": image.get("Volumes"),
+        "Volumes": {volume.target: {} for volume in spec.volumes if volume.anonymous} or None,
         "WorkingDir": spec.workdir,
         "Entrypoint": list(spec.entrypoint) or None,
         "OnBuild": None,
@@ -194,7 +195,7 @@ def _host_config(container: Container) -> dict[str, Any]:
     spec = container.spec
     limits = spec.limits
     return {
-        "Binds": [str(bind) for bind in spec.binds] or None,
+        "Binds": None,
         "ContainerIDFile": "",
         "LogConfig": {"Type": "json-file", "Config": {}},
         "NetworkMode": spec.network_mode,
@@ -221,7 +222,6 @@ def _host_config(container: Container) -> dict[str, Any]:
         "PublishAllPorts": spec.publish_all,
         "ReadonlyRootfs": spec.read_only,
         "SecurityOpt": ["no-new-privileges"] if spec.no_new_privileges else None,
-        "Tmpfs": spec.tmpfs or None,
         "UTSMode": "",
         "UsernsMode": "",
         "ShmSize": spec.shm_size,
@@ -238,6 +238,7 @@ def _host_config(container: Container) -> dict[str, Any]:
         "MemorySwap": limits.memory_swap,
         "PidsLimit": limits.pids or None,
         "Init": spec.init or None,
+        **spec.asked,
     }
 
 
@@ -249,25 +250,6 @@ def _bindings(ports: tuple[PortSpec, ...]) -> dict[str, list[dict[str, str]]]:
             host = f"{port.host_port}-{port.host_port_end}"
         binding = {"HostIp": str(port.host_ip) if port.host_ip else "", "HostPort": host}
         found.setdefault(f"{port.port}/{port.protocol}", []).append(binding)
-    return found
-
-
-def _mounts(spec: ContainerSpec) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = [
-        {
-            "Type": "bind",
-            "Source": bind.source,
-            "Destination": bind.target,
-            "Mode": ",".join(bind.options),
-            "RW": "ro" not in bind.options,
-            "Propagation": next((o for o in bind.options if "shared" in o or "slave" in o), "rprivate"),
-        }
-        for bind in spec.binds
-    ]
-    found += [
-        {"Type": "tmpfs", "Source": "", "Destination": target, "Mode": options, "RW": True, "Propagation": ""}
-        for target, options in spec.tmpfs.items()
-    ]
     return found
 
 

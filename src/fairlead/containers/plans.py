@@ -7,7 +7,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from fairlead.catalog import Catalog
-from fairlead.containers import files
+from fairlead.containers import files, mounting
 from fairlead.containers.bundle import make_config
 from fairlead.containers.etc import MADE
 from fairlead.containers.record import Container
@@ -15,7 +15,7 @@ from fairlead.dns import ADDRESS
 from fairlead.model import Endpoint
 from fairlead.paths import Paths
 from fairlead.plan import Plan
-from fairlead.plan.containers import MountOverlay, StartMonitor, StartProcess, WriteBundle
+from fairlead.plan.containers import BindSubpaths, MountOverlay, StartMonitor, StartProcess, WriteBundle
 from fairlead.plan.runtime import Place
 from fairlead.spec import EndpointSpec, PortSpec
 
@@ -43,12 +43,20 @@ def preparing(
     state = paths.container_state(container.id)
     resolver = ADDRESS if has_names else ""
     bound = {f"/etc/{name}": state / name for name in ("resolv.conf", "hostname", "hosts")}
-    config = make_config(container, root=place.rootfs, namespace=namespace, files=bound, cgroup=place.cgroup)
+    config = make_config(
+        container,
+        root=place.rootfs,
+        namespace=namespace,
+        files=bound,
+        cgroup=place.cgroup,
+        volumes=mounting.sources(container, paths),
+    )
     etc = _etc(container, bound, namespace, endpoints, resolver)
     return Plan(
         (
             MountOverlay(place.rootfs, tuple(lower), state / "upper", state / "work"),
             WriteBundle(place, config, spec.user, spec.group_add, etc),
+            *mounting.subpath_steps(container, paths),
             StartMonitor(place, log_path(paths, container.id), spec.tty, spec.open_stdin, spec.keep_stdin),
         )
     )
@@ -62,7 +70,8 @@ def running(container: Container, paths: Paths) -> Plan:
 def remains(container_id: str, paths: Paths) -> Plan:
     """Whatever a run of this container may have left; only good for being reverted."""
     place = Place.of(paths, container_id)
-    return Plan((MountOverlay(place.rootfs), WriteBundle(place), StartMonitor(place)))
+    subpaths = BindSubpaths(paths.subpaths / container_id)
+    return Plan((MountOverlay(place.rootfs), WriteBundle(place), subpaths, StartMonitor(place)))
 
 
 def endpoint_specs(container: Container, catalog: Catalog) -> tuple[EndpointSpec, ...]:

@@ -83,6 +83,7 @@ class Recovery:
         for directory in (
             paths.container_run("x").parent,
             paths.container_state("x").parent,
+            paths.subpaths,
             Place(id="x", run=paths.run).runtime_root,
         ):
             with contextlib.suppress(FileNotFoundError):

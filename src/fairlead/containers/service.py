@@ -15,20 +15,23 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Literal
 
 import msgspec
 
-from fairlead.containers import etc, plans
+from fairlead.containers import copying, etc, plans
 from fairlead.containers.execs import Execs
 from fairlead.containers.logs import read_log
+from fairlead.containers.mounting import make_bind_sources
 from fairlead.containers.names import random_name
 from fairlead.containers.record import DEFAULT_STOP_TIMEOUT, Container, ContainerSpec, Status
 from fairlead.containers.recovery import Recovery
 from fairlead.containers.streams import Attachment, Frame, Hub
+from fairlead.containers.volumes import Volumes
 from fairlead.engine import EndpointSpec, Engine
 from fairlead.errors import Conflict, FairleadError, Invalid, KernelError, NotFound, NotModified
 from fairlead.images import Image, Images
@@ -77,6 +80,7 @@ class Containers:
         self.paths = paths
         self.engine = engine
         self.images = images
+        self.volumes = Volumes(store, paths)
         self._executor = executor
         self._live: dict[str, Live] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -139,10 +143,12 @@ class Containers:
     async def create(self, name: str, spec: ContainerSpec) -> Container:
         """A container that does not run yet.  An empty name: a random one."""
         container = self.plan_new(name, spec)
-        try:
-            self.store.put(container)
-        except Conflict:
-            raise self._name_taken(container.name) from None
+        async with self.volumes.made_for(container.spec.volumes, partial(self._fill_volumes, container)) as made:
+            self.images.get(container.image_id)  # it may have been removed while the volumes were being filled
+            try:
+                self.store.put(container, *made)
+            except Conflict:
+                raise self._name_taken(container.name) from None
         self._tell("create", container)
         return container
 
@@ -161,12 +167,17 @@ class Containers:
         for endpoint in spec.endpoints:
             self.engine.catalog.network(endpoint.network)
         id_ = new_id()
+        named = tuple(v if v.name else msgspec.structs.replace(v, name=new_id()) for v in spec.volumes)
+        spec = msgspec.structs.replace(spec, volumes=named)
         if not spec.hostname:
             spec = msgspec.structs.replace(spec, hostname=id_[:12])
         container = Container(id=id_, name=name, image_id=image.id, spec=spec, created=time.time())
         # Building the plan validates the rest: capabilities, the init program, crun and conmon being there.
         plans.preparing(container, self.paths, [], namespace="/", endpoints=[]).shell()
         return container
+
+    def _fill_volumes(self, container: Container, places: Sequence[tuple[str, Path]]) -> None:
+        copying.fill(self.paths, self.images.lower_directories(self.image(container)), places)
 
     def _name_taken(self, name: str) -> Conflict:
         owner = self.store.owner(f"container:{name}")
@@ -176,7 +187,7 @@ class Containers:
         )
 
     async def remove(self, ref: str, *, force: bool = False, volumes: bool = False) -> None:
-        """Remove a container; a running one only with `force`, which kills it.  `volumes`: there are none to keep."""
+        """Remove a container; a running one only with `force`, which kills it.  `volumes`: the anonymous ones, too."""
         id_ = self.get(ref).id
         while True:
             if force:
@@ -185,7 +196,7 @@ class Containers:
             async with live.lock:
                 container = self.get(id_)
                 if not container.is_running:
-                    await self.remove_now(container, live)
+                    await self.remove_now(container, live, volumes=volumes)
                     return
             if not force:
                 state = "paused" if container.status is Status.PAUSED else "running"
@@ -194,14 +205,17 @@ class Containers:
                     "stop the container before removing or force remove"
                 )
 
-    async def remove_now(self, container: Container, live: Live) -> None:
+    async def remove_now(self, container: Container, live: Live, *, volumes: bool = False) -> None:
         """The rest of the life; the caller holds the lock."""
         if live.timer:
             live.timer.cancel()
-        container = container.becomes(Status.REMOVING)
+        volumes = volumes or container.remove_volumes or container.spec.auto_remove
+        container = container.becomes(Status.REMOVING, remove_volumes=volumes)
         self.store.put(container)
         await self.erase(container.id)
         self.store.delete(container)
+        if volumes:
+            await self.volumes.remove_anonymous(container.spec.volumes)
         self._live.pop(container.id, None)
         for attachment in live.pending:
             await attachment.finish()
@@ -253,6 +267,7 @@ class Containers:
                 starting.becomes(Status.RUNNING, pid=prepared[0], monitor_pid=prepared[1], started=started, exit_code=0)
             )
             self.watch(container.id, prepared[1])
+            self.volumes.tell_use("mount", starting)
             self._tell("start", starting)
 
     def _prepare(self, container: Container) -> tuple[int, int]:
@@ -270,6 +285,8 @@ class Containers:
             namespace = sandbox.path
             endpoints = self.engine.catalog.endpoints(sandbox=sandbox.id)
         has_names = any(self.engine.catalog.network(endpoint.network).has_names for endpoint in endpoints)
+        make_bind_sources(container.spec.binds)
+        self.volumes.mount(container.spec.volumes)
         plan = plans.preparing(
             container, self.paths, lower, namespace=namespace, endpoints=endpoints, has_names=has_names
         )
@@ -362,6 +379,7 @@ class Containers:
             except Exception:
                 log.exception("clearing container %s away failed; the next start of the daemon tries again", ended.name)
             self._tell("die", ended, {"exitCode": str(code)})
+            self.volumes.tell_use("unmount", ended)
             if again:
                 self._restart_later(ended, live)
             self._wake(live, ("next-exit",) if again else ("next-exit", "not-running"), code)
@@ -405,13 +423,18 @@ class Containers:
         Closing a sandbox waits for the kernel to let go of its links, so it goes on beside the rest.
         """
         outcomes = await asyncio.gather(
-            asyncio.to_thread(self._executor.revert, plans.remains(container_id, self.paths)),
+            asyncio.to_thread(self._take_back, container_id),
             asyncio.to_thread(self._close_sandbox, container_id),
             return_exceptions=True,
         )
         errors = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
         if errors:
             raise FairleadError(f"container {container_id[:12]} could not be cleared away: {errors[0]}") from errors[0]
+
+    def _take_back(self, container_id: str) -> None:
+        self._executor.revert(plans.remains(container_id, self.paths))
+        if container := self.store.get(Container, container_id):
+            self.volumes.unmount(container)
 
     def _close_sandbox(self, container_id: str) -> None:
         with contextlib.suppress(NotFound):

@@ -131,6 +131,47 @@ class WriteBundle(Step):
 
 
 @dataclass(frozen=True, slots=True)
+class BindSubpaths(Step):
+    """Parts of volumes, each bound where the runtime finds it: resolved by us, as links in it may lead anywhere."""
+
+    directory: Path
+    parts: tuple[tuple[Path, str, Path], ...] = ()
+    """The volume's content, the path in it, where it is bound."""
+
+    def apply(self, kernel: Kernel) -> None:
+        for source, subpath, target in self.parts:
+            try:
+                mounts.bind_subpath(source, subpath, target)
+            except OSError as error:
+                self.revert(kernel)
+                raise Invalid(f"cannot access path {source}/{subpath}: {error.strerror}") from error
+
+    def revert(self, kernel: Kernel) -> None:
+        # Never more than an empty directory or file is removed here: were the mount still there, it would refuse.
+        with contextlib.suppress(FileNotFoundError):
+            for entry in list(os.scandir(self.directory)):
+                while mounts.unmount(Path(entry.path)):
+                    pass
+                if entry.is_dir(follow_symlinks=False):
+                    os.rmdir(entry.path)
+                elif not os.path.getsize(entry.path):
+                    os.unlink(entry.path)
+            self.directory.rmdir()
+
+    def check(self, kernel: Kernel) -> State:
+        return State.HOLDS if all(mounts.is_mounted(target) for _, _, target in self.parts) else State.MISSING
+
+    def shell(self) -> tuple[str, ...]:
+        return tuple(
+            f"mount --bind -- {shlex.quote(f'{source}/{subpath}')} {shlex.quote(str(target))}"
+            for source, subpath, target in self.parts
+        )
+
+    def unshell(self) -> tuple[str, ...]:
+        return tuple(f"umount {shlex.quote(str(target))}" for _, _, target in self.parts)
+
+
+@dataclass(frozen=True, slots=True)
 class StartMonitor(Step):
     """conmon, which has crun create the container: all is set up, the first process waits to be started."""
 
