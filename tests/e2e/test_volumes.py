@@ -226,6 +226,9 @@ def test_propagation_and_read_only_binds(machine: Machine, tmp_path: Path) -> No
     machine.host.sh(f"mkdir {outer}/late; mount -t tmpfs none {outer}/late; echo > {outer}/late/seen")
     assert machine.out("exec", "slave", "ls", "/o/late") == "seen"
     assert machine.out("exec", "private", "ls", "/o/late") == ""
+    script = "mkdir /o/back; mount -t tmpfs none /o/back; echo > /o/back/seen"
+    machine.docker("run", "--rm", "--privileged", "-v", f"{outer}:/o:rshared", "box", "sh", "-c", script)
+    assert machine.host.sh(f"ls {outer}/back; umount {outer}/back") == "seen\n"
     machine.docker("rm", "-f", "slave", "private", "flat")
     machine.host.sh(f"umount {outer}/late {outer}/in {outer}")
 

@@ -52,12 +52,22 @@ _INITS = ("tini", "docker-init", "catatonit")
 _INIT_PATH = "/sbin/docker-init"
 
 
+def available_capabilities() -> list[str]:
+    """All that this process may pass on: a daemon that runs in a container itself may lack some."""
+    try:
+        status = Path("/proc/self/status").read_text()
+        bound = int(next(line for line in status.splitlines() if line.startswith("CapBnd")).split()[1], 16)
+    except (OSError, StopIteration, ValueError):
+        return list(ALL_CAPABILITIES)
+    return [name for number, name in enumerate(ALL_CAPABILITIES) if bound >> number & 1]
+
+
 def capabilities(spec: ContainerSpec) -> list[str]:
     """What the container's root may do; raises `Invalid` for a capability that Linux does not have."""
     if spec.privileged:
-        return list(ALL_CAPABILITIES)
+        return available_capabilities()
     add, drop = (_names(names) for names in (spec.cap_add, spec.cap_drop))
-    base = set(ALL_CAPABILITIES if "ALL" in add else DEFAULT_CAPABILITIES)
+    base = set(available_capabilities() if "ALL" in add else DEFAULT_CAPABILITIES)
     if "ALL" in drop:
         base = set()
     wanted = (base | (add - {"ALL"})) - drop

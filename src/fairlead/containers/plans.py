@@ -57,7 +57,14 @@ def preparing(
             MountOverlay(place.rootfs, tuple(lower), state / "upper", state / "work"),
             WriteBundle(place, config, spec.user, spec.group_add, etc),
             *mounting.subpath_steps(container, paths),
-            StartMonitor(place, log_path(paths, container.id), spec.tty, spec.open_stdin, spec.keep_stdin),
+            StartMonitor(
+                place,
+                log_path(paths, container.id),
+                spec.tty,
+                spec.open_stdin,
+                spec.keep_stdin,
+                config["linux"]["rootfsPropagation"] == "shared",
+            ),
         )
     )
 

@@ -180,6 +180,7 @@ class StartMonitor(Step):
     terminal: bool = False
     stdin: bool = False
     keep_stdin: bool = False
+    shared: bool = False
 
     def apply(self, kernel: Kernel) -> None:
         reader, writer = os.pipe()
@@ -212,7 +213,13 @@ class StartMonitor(Step):
             raise StartRefused(str(answer.get("message", "")))
 
     def _argv(self) -> list[str]:
-        return self.place.monitor(log=self.log, terminal=self.terminal, stdin=self.stdin, keep_stdin=self.keep_stdin)
+        return self.place.monitor(
+            log=self.log,
+            terminal=self.terminal,
+            stdin=self.stdin,
+            keep_stdin=self.keep_stdin,
+            shared=self.shared,
+        )
 
     def revert(self, kernel: Kernel) -> None:
         monitor = read_pid(self.place.monitor_pid_file)
