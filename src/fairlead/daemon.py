@@ -28,6 +28,7 @@ from pathlib import Path
 import msgspec
 from aiohttp import web
 
+from fairlead.api import archive as api_archive
 from fairlead.api import containers as api_containers
 from fairlead.api import exec as api_exec
 from fairlead.api import fairlead as api_fairlead
@@ -87,6 +88,7 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
         *api_containers.routes(daemon),
         *api_exec.routes(daemon),
         *api_volumes.routes(daemon),
+        *api_archive.routes(daemon),
     ]
 
 
