@@ -252,6 +252,7 @@ class Door:
                 await self._containers.remove(container.id)
                 removed.append(container.id)
                 freed += size
+        self._daemon.events.publish("container", "prune", "", {"reclaimed": str(freed)})
         return answer({"ContainersDeleted": removed, "SpaceReclaimed": freed})
 
     async def wait(self, request: web.Request) -> web.StreamResponse:
@@ -325,6 +326,7 @@ class Door:
         pids = await asyncio.to_thread(self._containers.processes, container.id)
         arguments = request.query.get("ps_args") or "-ef"
         titles, rows = await asyncio.to_thread(_ps, pids, arguments)
+        self._containers.tell("top", container)
         return answer({"Titles": titles, "Processes": rows})
 
 

@@ -148,6 +148,7 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
                     raise
                 continue  # used or gone since: then it is not for us to prune
             deleted.append(network.name)
+        daemon.events.publish("network", "prune", "", {"reclaimed": "0"})
         return answer({"NetworksDeleted": deleted or None})
 
     return [

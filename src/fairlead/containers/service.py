@@ -143,7 +143,7 @@ class Containers:
             self.store.put(container)
         except Conflict:
             raise self._name_taken(container.name) from None
-        self._tell("create", container)
+        self.tell("create", container)
         return container
 
     def plan_new(self, name: str, spec: ContainerSpec) -> Container:
@@ -208,7 +208,7 @@ class Containers:
         for _, waiter in live.waiters:
             if not waiter.done():
                 waiter.set_result(container.exit_code)
-        self._tell("destroy", container)
+        self.tell("destroy", container)
 
     async def erase(self, container_id: str) -> None:
         """All that a container has on disk and in the kernel; what is gone already is no error."""
@@ -253,7 +253,7 @@ class Containers:
                 starting.becomes(Status.RUNNING, pid=prepared[0], monitor_pid=prepared[1], started=started, exit_code=0)
             )
             self.watch(container.id, prepared[1])
-            self._tell("start", starting)
+            self.tell("start", starting)
 
     def _prepare(self, container: Container) -> tuple[int, int]:
         """Sandbox, root, bundle, monitor; returns the pids of the first process and of conmon.  In a thread."""
@@ -354,6 +354,9 @@ class Containers:
             self.store.put(ended)
             live.hub = None
             self.execs.container_ended(container_id)
+            if ended.oom_killed:
+                self.tell("oom", ended)
+            self.tell("die", ended, {"exitCode": str(code), "execDuration": str(int(finished - ended.started))})
             try:
                 if ended.spec.auto_remove:
                     await self.remove_now(ended, live)
@@ -361,7 +364,6 @@ class Containers:
                 await self.clear(container_id)
             except Exception:
                 log.exception("clearing container %s away failed; the next start of the daemon tries again", ended.name)
-            self._tell("die", ended, {"exitCode": str(code)})
             if again:
                 self._restart_later(ended, live)
             self._wake(live, ("next-exit",) if again else ("next-exit", "not-running"), code)
@@ -427,6 +429,7 @@ class Containers:
             timeout = container.spec.stop_timeout
         number = wanted or signal_number(container.spec.stop_signal)
         await self._end(container.id, number, DEFAULT_STOP_TIMEOUT if timeout is None else timeout)
+        self.tell("stop", container)
 
     async def _end(self, container_id: str, number: int, timeout: int | None) -> None:
         """Signal, wait, kill; returns when the container's remains are cleared away.  A `timeout` of None: kill now."""
@@ -463,6 +466,7 @@ class Containers:
             await self.stop(container.id, timeout, stop_signal)
         with contextlib.suppress(NotModified):
             await self.start(container.id)
+        self.tell("restart", container)
 
     async def kill(self, ref: str, number: int = signal.SIGKILL) -> None:
         """Send a signal to the first process; SIGKILL counts as stopped by the user."""
@@ -479,6 +483,7 @@ class Containers:
         if is_monitor(container.monitor_pid, container.id):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(container.pid, number)
+                self.tell("kill", container, {"signal": str(int(number))})
 
     async def pause(self, ref: str) -> None:
         """Freeze all processes."""
@@ -497,7 +502,7 @@ class Containers:
                 raise Conflict(f"Container {container.name} is {state}")
             await asyncio.to_thread(self._crun, container, verb)
             self.store.put(container.becomes(after))
-        self._tell("pause" if after is Status.PAUSED else "unpause", container)
+        self.tell("pause" if after is Status.PAUSED else "unpause", container)
 
     def _crun(self, container: Container, verb: str) -> None:
         done = subprocess.run(
@@ -551,6 +556,7 @@ class Containers:
             live.hub.add(attachment)
         else:
             live.pending.append(attachment)
+        self.tell("attach", container)
         return attachment
 
     def detach(self, ref: str, attachment: Attachment) -> None:
@@ -603,6 +609,7 @@ class Containers:
                 os.write(control, f"1 {height} {width}\n".encode())
             finally:
                 os.close(control)
+        self.tell("resize", container, {"height": str(height), "width": str(width)})
 
     def processes(self, ref: str) -> builtins.list[int]:
         """The host's numbers of all processes of a running container."""
@@ -630,7 +637,7 @@ class Containers:
         for sandbox in self.engine.catalog.sandboxes():
             if sandbox.container == container.id:
                 await asyncio.to_thread(self.engine.refresh, sandbox)
-        self._tell("rename", self.get(container.id), {"oldName": f"/{container.name}"})
+        self.tell("rename", self.get(container.id), {"oldName": f"/{container.name}"})
 
     async def connect(self, ref: str, spec: EndpointSpec) -> None:
         """Put a container into one more network, at once if it runs."""
@@ -698,7 +705,8 @@ class Containers:
         if not task.cancelled() and (error := task.exception()):
             log.error("a task of the containers failed", exc_info=error)
 
-    def _tell(self, action: str, container: Container, attributes: dict[str, str] | None = None) -> None:
+    def tell(self, action: str, container: Container, attributes: dict[str, str] | None = None) -> None:
+        """Something has happened to a container: an event of Docker's."""
         for listener in self.listeners:
             listener(action, container, attributes or {})
 
