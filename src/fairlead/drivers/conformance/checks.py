@@ -114,7 +114,7 @@ def decisions(lab: Lab) -> None:
 
 
 def life(lab: Lab) -> None:
-    """A network and its endpoints are what their plans say, stay what they are over a restart, and go without a trace."""
+    """A network and its endpoints are what their plans say, stay so over a restart, and go without a trace."""
     before = snapshot()
     network = lab.create()
     endpoints = [lab.join(name) for name in ("one", "two")]

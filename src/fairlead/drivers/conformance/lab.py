@@ -55,6 +55,7 @@ ip -n {OUTSIDE_NAMESPACE} link set eth0 up
 ip route add default via {ROUTER[4]}
 ip -6 route add default via {ROUTER[6]}
 """
+_IPV6_ROUTES = ("ip -6 route", f"ip -n {OUTSIDE_NAMESPACE} -6 route")
 
 
 def sh(script: str) -> str:
@@ -78,9 +79,8 @@ def until(true: Callable[[], object], patience: float = 5) -> bool:
 def prepare(setup: str) -> None:
     """Make this process's network namespace, which must be a fresh one, the host."""
     sh(_HOST + setup)
-    for where in ("", f"-n {OUTSIDE_NAMESPACE}"):
-        # Until then the kernel does not ask for IPv6 neighbours there.
-        until(lambda where=where: "multicast ff00::/8" in sh(f"ip {where} -6 route show table local dev eth0"))  # type: ignore[misc]
+    # Until then the kernel does not ask for IPv6 neighbours there.
+    until(lambda: all("multicast ff00::/8" in sh(f"{routes} show table local dev eth0") for routes in _IPV6_ROUTES))
 
 
 class Lab:
@@ -171,9 +171,9 @@ def snapshot() -> dict[str, Any]:
     return {name or "the host": _namespace(name) for name in ("", *names)}
 
 
-def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
     """Where two snapshots differ, a line for each place: ``place: what the first has → what the second has``."""
-    left, right = dict(_flat(one)), dict(_flat(other))
+    left, right = dict(_flat(first)), dict(_flat(second))
     places = sorted(left.keys() | right.keys())
     return [
         f"{place}: {left.get(place)} → {right.get(place)}" for place in places if left.get(place) != right.get(place)
