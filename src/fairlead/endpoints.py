@@ -9,7 +9,7 @@ advertisement (RFC 4861 7.2.6): it does so when a link's MAC is set, even to wha
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from fairlead.errors import Invalid
 from fairlead.model import Endpoint, Sandbox
@@ -56,7 +56,12 @@ def dressed(plan: Plan, sandbox: Sandbox, endpoint: Endpoint) -> Plan:
             settings.append(SetSysctl(setting, "1", link=link, optional=True, namespace=inside))
     # The user's last: they are what is to hold.
     settings += [SetSysctl(name_, value, link=link, namespace=inside) for name_, value in sysctls(endpoint)]
-    return Plan((*plan.steps[:place], *settings, *plan.steps[place:]))
+    asked = {step.name for step in settings if isinstance(step, SetSysctl)}
+
+    def kept(steps: Sequence[Step]) -> list[Step]:
+        return [s for s in steps if not (isinstance(s, SetSysctl) and s.namespace == inside and s.name in asked)]
+
+    return Plan((*kept(plan.steps[:place]), *settings, *kept(plan.steps[place:])))
 
 
 def _sets_up(step: Step, namespace: str, name: str) -> bool:

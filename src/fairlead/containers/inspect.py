@@ -16,6 +16,8 @@ from fairlead.paths import Paths
 
 _NEVER = "0001-01-01T00:00:00Z"
 
+_NAMELESS: Mapping[str, str] = {}
+
 _SHOWN = {Status.STARTING: "created"}
 """Nobody was told of a start before it succeeded."""
 
@@ -43,10 +45,12 @@ def inspect(
     image_config: dict[str, Any],
     execs: list[str],
     namespace: str = "",
+    names: Mapping[str, str] = _NAMELESS,
 ) -> dict[str, Any]:
     """The whole of ``docker inspect``.
 
-    `namespace`: the path of the sandbox it runs in, empty for none.  `networks`: all, by id.
+    `namespace`: the path of the sandbox it runs in, empty for none.  `networks`: all, by id.  `names`: of the
+    containers that it is linked to, by id.
     """
     spec = container.spec
     state = paths.container_state(container.id)
@@ -71,7 +75,7 @@ def inspect(
         "ProcessLabel": "",
         "AppArmorProfile": "",
         "ExecIDs": execs or None,
-        "HostConfig": _host_config(container),
+        "HostConfig": _host_config(container, names),
         "GraphDriver": {
             "Name": "overlay2",
             "Data": {
@@ -195,7 +199,7 @@ def _config(container: Container, image: dict[str, Any]) -> dict[str, Any]:
     return config
 
 
-def _host_config(container: Container) -> dict[str, Any]:
+def _host_config(container: Container, names: Mapping[str, str]) -> dict[str, Any]:
     spec = container.spec
     limits = spec.limits
     return {
@@ -219,7 +223,7 @@ def _host_config(container: Container) -> dict[str, Any]:
         "GroupAdd": list(spec.group_add) or None,
         "IpcMode": "private",
         "Cgroup": "",
-        "Links": None,
+        "Links": [f"/{names.get(id_, id_)}:/{container.name}/{alias}" for alias, id_ in spec.links.items()] or None,
         "OomScoreAdj": spec.oom_score_adj,
         "PidMode": "",
         "Privileged": spec.privileged,

@@ -123,6 +123,9 @@ class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
     dns_search: tuple[str, ...] = ()
     dns_options: tuple[str, ...] = ()
     extra_hosts: tuple[str, ...] = ()
+    links: dict[str, str] = {}
+    """Of the default bridge (`fairlead.containers.links`): alias → container id.  Those of other networks are in
+    `endpoints`."""
     sysctls: dict[str, str] = {}
     read_only: bool = False
     shm_size: int = 64 << 20

@@ -24,6 +24,7 @@ import msgspec
 
 from fairlead.containers import etc, plans
 from fairlead.containers.execs import Execs
+from fairlead.containers.links import NOT_LINKED, Links, checked, settled
 from fairlead.containers.logs import read_log
 from fairlead.containers.names import random_name
 from fairlead.containers.record import DEFAULT_STOP_TIMEOUT, Container, ContainerSpec, Status
@@ -79,6 +80,7 @@ class Containers:
         self.engine = engine
         self.images = images
         self.sharing = Sharing(store, engine)
+        self.links = Links(store, engine, self.sharing, paths)
         self._executor = executor
         self._live: dict[str, Live] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -171,6 +173,7 @@ class Containers:
             hostname=spec.hostname or hostname or id_[:12],
             domainname=spec.domainname or domainname,
         )
+        spec = settled(spec, self.get)
         container = Container(id=id_, name=name, image_id=image.id, spec=spec, created=time.time())
         # Building the plan validates the rest: capabilities, the init program, crun and conmon being there.
         plans.preparing(container, self.paths, [], namespace="/", endpoints=[]).shell()
@@ -265,6 +268,7 @@ class Containers:
             self.store.put(
                 starting.becomes(Status.RUNNING, pid=prepared[0], monitor_pid=prepared[1], started=started, exit_code=0)
             )
+            await asyncio.to_thread(self.links.moved, self.get(container.id))
             self.watch(container.id, prepared[1])
             self.tell("start", starting)
 
@@ -279,6 +283,7 @@ class Containers:
             namespace=sandbox.path if sandbox else None,
             endpoints=self.engine.catalog.endpoints(sandbox=sandbox.id) if sandbox else [],
             has_names=sandbox is not None and sandbox.names,
+            linked=self.links.of(container) if container.spec.links else NOT_LINKED,
         )
         self._executor.apply(plan)
         place = self.place(container)
@@ -649,6 +654,7 @@ class Containers:
             container = self.get(container.id)
             network = self.engine.catalog.network(spec.network)
             check_can_connect(container.spec.network_mode)
+            spec = msgspec.structs.replace(spec, links=checked(spec.links, self.get))
             if any(self.engine.catalog.network(e.network).id == network.id for e in container.spec.endpoints):
                 raise Conflict(f"endpoint with name {container.name} already exists in network {network.name}")
             if self.sharing.sandbox(container):  # also while another keeps it
