@@ -12,15 +12,19 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from fairlead.errors import Invalid
-from fairlead.model import Endpoint, Sandbox
+from fairlead.model import Endpoint, Network, Sandbox
 from fairlead.plan import Plan, Step
 from fairlead.plan.announce import Announce, NotifyByArp
 from fairlead.plan.links import SetLink
 from fairlead.plan.netlink import link_name
 from fairlead.plan.sysctl import SetSysctl
+from fairlead.spec import EndpointSpec
 
 SYSCTLS = "com.docker.network.endpoint.sysctls"
 """The endpoint option: ``net.ipv4.conf.IFNAME.log_martians=1,…``, with the very word IFNAME (Docker 28)."""
+
+IFNAME = "com.docker.network.endpoint.ifname"
+"""The endpoint option that names the interface (Docker 28); the API turns it into `EndpointSpec.ifname`."""
 
 OPTIONS = frozenset({SYSCTLS})
 """The endpoint options that all drivers with links have."""
@@ -39,6 +43,14 @@ def sysctls(endpoint: Endpoint) -> Iterator[tuple[str, str]]:
                 "net.{ipv4,ipv6,mpls}.{conf,neigh}.IFNAME.SETTING=VALUE is, with the word IFNAME as it stands"
             )
         yield f"net/{match[1]}/{match[2]}/{endpoint.ifname}/{match[3]}", match[4]
+
+
+def check_spec(spec: EndpointSpec, network: Network) -> None:
+    """Raise for what a place in this network cannot have."""
+    if spec.aliases and not network.has_names:
+        raise Invalid("network-scoped aliases are only supported for user-defined networks")
+    if spec.links and not network.has_names:
+        raise Invalid(f"links in network {network.name} can only be had by a container, with --link when it is created")
 
 
 def dressed(plan: Plan, sandbox: Sandbox, endpoint: Endpoint) -> Plan:

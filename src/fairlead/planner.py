@@ -386,6 +386,7 @@ class Planner:
             raise Forbidden(f"{sandbox.name} is already connected to network {network.name}")
         if network.single and (others := self._catalog.endpoints(network=network.id)):
             raise Forbidden(f"network {network.name} takes one endpoint, and {self._owner_name(others[0])} is it")
+        endpoints.check_spec(spec, network)
         known = driver.endpoint_options | (endpoints.OPTIONS if driver.has_links else frozenset())
         _check_options(spec.options, known, f"endpoints of the driver {network.driver}")
         if not driver.has_links:
@@ -446,12 +447,27 @@ class Planner:
                 pool = next((pool for pool in pools if address in pool.subnet), pools[0])
                 ipam.check_address(pool, address, network.name)
                 self._check_address_is_free(network, address)
-            else:
+            elif not (lease := self._wished_address(network, pools, spec.wished)):
                 pool, address = self._free_address(network, pools)
+            else:
+                pool, address = lease
             found.append(interface_of(address, pool.subnet.prefixlen))
         for address in wanted.values():
             raise Invalid(f"address {address}: network {network.name} has no IPv{address.version} subnet")
         return tuple(found)
+
+    def _wished_address(
+        self, network: Network, pools: Sequence[Pool], wished: Sequence[Address]
+    ) -> tuple[Pool, Address] | None:
+        """The first of the wished addresses that can be given, if any can."""
+        for pool in pools:
+            for address in wished:
+                if address in (pool.ip_range or pool.subnet):
+                    with contextlib.suppress(Conflict, Invalid):
+                        ipam.check_address(pool, address, network.name)
+                        self._check_address_is_free(network, address)
+                        return pool, address
+        return None
 
     def _free_address(self, network: Network, pools: Sequence[Pool]) -> tuple[Pool, Address]:
         """An address of the first of these pools that has one."""

@@ -292,6 +292,8 @@ def _networks(body: dict[str, Any], host: dict[str, Any]) -> tuple[str, tuple[En
                 raise Invalid(f"conflicting options: a container in network mode {mode} has no place in a network")
         return mode, ()
     if mode in ("host", "none"):
+        if body.get("MacAddress"):
+            raise Invalid("conflicting options: mac-address and the network mode")
         for name, settings in wanted.items():
             if name != mode or (settings or {}).get("IPAMConfig"):
                 raise Invalid(f"conflicting options: a container in network mode {mode} cannot be in network {name}")

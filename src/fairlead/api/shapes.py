@@ -10,6 +10,7 @@ import msgspec
 from fairlead.containers.inspect import rfc3339
 from fairlead.containers.links import parse as parse_link
 from fairlead.containers.record import Container
+from fairlead.endpoints import IFNAME
 from fairlead.engine import EndpointSpec
 from fairlead.errors import Invalid
 from fairlead.model import Address, Endpoint, Network, Phase
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
     from fairlead.api.app import Daemon
 
 Strings = dict[str, str]
-
-IFNAME_OPTION = "com.docker.network.endpoint.ifname"
-"""The driver option that names the interface inside (Docker 28)."""
 
 
 def owners(daemon: Daemon) -> dict[str, tuple[str, str]]:
@@ -115,7 +113,7 @@ def endpoint_spec(network: str, settings: EndpointSettings | None) -> EndpointSp
     settings = settings or EndpointSettings()
     ipam = settings.ipam or IpamOfEndpoint()
     options = dict(settings.driver_options or {})
-    ifname = options.pop(IFNAME_OPTION, "")
+    ifname = options.pop(IFNAME, "")
     return EndpointSpec(
         network=network,
         ips=tuple(

@@ -10,6 +10,7 @@ from typing import Any
 
 from fairlead.containers.plans import etc_files, log_path
 from fairlead.containers.record import Container, ContainerSpec, Status
+from fairlead.endpoints import IFNAME
 from fairlead.engine import EndpointSpec, PortSpec
 from fairlead.model import Endpoint, Network
 from fairlead.paths import Paths
@@ -356,7 +357,7 @@ def _endpoint(
         "Links": [f"{target}:{alias}" for alias, target in spec.links.items()] or None,
         "Aliases": list(spec.aliases) or None,
         "MacAddress": endpoint.mac if endpoint else "",
-        "DriverOpts": spec.options or None,
+        "DriverOpts": {**({IFNAME: spec.ifname} if spec.ifname else {}), **spec.options} or None,
         "GwPriority": spec.priority,
         "NetworkID": network.id if endpoint or not container.is_running else "",
         "EndpointID": endpoint.id if endpoint else "",

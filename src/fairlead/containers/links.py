@@ -8,6 +8,7 @@ follow.  Source of the forms: moby, daemon/links and daemon/container_operations
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -216,11 +217,12 @@ class Links:
         for other in self._store.all(Container):
             if other.is_running and target.id in other.spec.links.values() and (endpoint := self._place(target)):
                 file = self._paths.container_state(other.id) / "hosts"
-                lines = file.read_text().splitlines()
+                lines = file.read_text().splitlines() if file.exists() else []
                 for alias, id_ in other.spec.links.items():
                     if id_ == target.id:
                         lines = rewritten(lines, hosts_lines(alias, target, endpoint))
-                file.write_text("\n".join(lines) + "\n")  # in place, as it is bound into the container
+                with contextlib.suppress(FileNotFoundError):  # it is being removed
+                    file.write_text("\n".join(lines) + "\n")  # in place, as it is bound into the container
 
     def _place(self, container: Container) -> Endpoint | None:
         sandbox = self._sharing.sandbox(container)

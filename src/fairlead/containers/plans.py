@@ -78,7 +78,10 @@ def remains(container_id: str, paths: Paths) -> Plan:
 def endpoint_specs(container: Container, catalog: Catalog) -> tuple[EndpointSpec, ...]:
     """What the engine is asked for: the networks, the published ports on the first that leads outside."""
     spec = container.spec
-    endpoints = list(spec.endpoints)
+    endpoints = [
+        replace(endpoint, wished=container.addresses.get(catalog.network(endpoint.network).id, ()))
+        for endpoint in spec.endpoints
+    ]
     ports = published(container)
     if not ports or not endpoints:
         return tuple(endpoints)
