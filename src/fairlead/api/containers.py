@@ -152,6 +152,7 @@ class Door:
             container,
             paths=self._daemon.paths,
             namespace=sandbox.path if sandbox else "",
+            names={one.id: one.name for one in self._containers.list()} if container.spec.links else {},
             endpoints=self._containers.endpoints(container),
             networks=self._networks(),
             image_config=image_config,
@@ -223,7 +224,7 @@ class Door:
     async def remove(self, request: web.Request) -> web.StreamResponse:
         container = self._get(request)
         if flag(request, "link"):
-            raise Invalid("links between containers are not supported")
+            raise Invalid("a link cannot be removed by itself: it goes with the container that has it")
         if flag(request, "explain"):
             lines = self._explainer.end(container.id) if flag(request, "force") else []
             return answer({"Lines": [*lines, f"rm -r {self._daemon.paths.container_state(container.id)}"]})
