@@ -24,6 +24,7 @@ import msgspec
 
 from fairlead.containers import etc, plans
 from fairlead.containers.execs import Execs
+from fairlead.containers.health import HealthMonitors
 from fairlead.containers.logs import read_log
 from fairlead.containers.names import random_name
 from fairlead.containers.record import DEFAULT_STOP_TIMEOUT, Container, ContainerSpec, Status
@@ -81,6 +82,7 @@ class Containers:
         self._live: dict[str, Live] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self.execs = Execs(self)
+        self.health = HealthMonitors(self)
         self.listeners: builtins.list[Listener] = []
 
     # Reading
@@ -203,6 +205,7 @@ class Containers:
         await self.erase(container.id)
         self.store.delete(container)
         self._live.pop(container.id, None)
+        self.health.forget(container.id)
         for attachment in live.pending:
             await attachment.finish()
         for _, waiter in live.waiters:
@@ -249,11 +252,13 @@ class Containers:
             # The daemon is being stopped: `recover` undoes the rest.
             raise
         else:
-            self.store.put(
-                starting.becomes(Status.RUNNING, pid=prepared[0], monitor_pid=prepared[1], started=started, exit_code=0)
+            running = starting.becomes(
+                Status.RUNNING, pid=prepared[0], monitor_pid=prepared[1], started=started, exit_code=0
             )
+            self.store.put(running)
             self.watch(container.id, prepared[1])
-            self.tell("start", starting)
+            self.tell("start", running)
+            self.health.begin(running)
 
     def _prepare(self, container: Container) -> tuple[int, int]:
         """Sandbox, root, bundle, monitor; returns the pids of the first process and of conmon.  In a thread."""
@@ -353,6 +358,7 @@ class Containers:
             )
             self.store.put(ended)
             live.hub = None
+            self.health.end(ended)
             self.execs.container_ended(container_id)
             if ended.oom_killed:
                 self.tell("oom", ended)
@@ -503,6 +509,10 @@ class Containers:
             await asyncio.to_thread(self._crun, container, verb)
             self.store.put(container.becomes(after))
         self.tell("pause" if after is Status.PAUSED else "unpause", container)
+        if after is Status.PAUSED:
+            self.health.suspend(container.id)
+        else:
+            self.health.resume(container)
 
     def _crun(self, container: Container, verb: str) -> None:
         done = subprocess.run(
@@ -690,6 +700,7 @@ class Containers:
                 live.timer.cancel()
             if live.hub:
                 live.hub.ended.cancel()
+        await self.health.close()
         self.execs.close()
         for task in tuple(self._tasks):
             task.cancel()
