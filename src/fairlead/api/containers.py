@@ -51,7 +51,6 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
         web.post(f"{one}/wait", door.wait),
         web.post(f"{one}/attach", door.attach),
         web.get(f"{one}/logs", door.logs),
-        web.get(f"{one}/top", door.top),
         web.delete(one, door.remove),
     ]
 
@@ -292,14 +291,6 @@ class Door:
             await response.write_eof()
         return response
 
-    async def top(self, request: web.Request) -> web.StreamResponse:
-        container = self._get(request)
-        pids = await asyncio.to_thread(self._containers.processes, container.id)
-        arguments = request.query.get("ps_args") or "-ef"
-        titles, rows = await asyncio.to_thread(_ps, pids, arguments)
-        self._containers.tell("top", container)
-        return answer({"Titles": titles, "Processes": rows})
-
 
 def parse_filters(request: web.Request) -> dict[str, list[str]]:
     """The ``filters`` parameter: ``{"name": ["a"]}``, or as old clients send it ``{"name": {"a": true}}``."""
@@ -370,21 +361,3 @@ def _make_bind_sources(binds: tuple[Any, ...]) -> None:
             continue
         except OSError as error:
             raise Invalid(f"the bind source {bind.source} cannot be made: {error.strerror}") from None
-
-
-def _ps(pids: list[int], arguments: str) -> tuple[list[str], list[list[str]]]:
-    """The host's ps(1), its rows reduced to these processes."""
-    import shlex
-    import subprocess
-
-    done = subprocess.run(["ps", *shlex.split(arguments)], capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    if done.returncode or not done.stdout:
-        raise Invalid(f"ps: {done.stderr.strip() or 'no output'}")
-    header, *lines = done.stdout.splitlines()
-    titles = header.split()
-    if "PID" not in titles:
-        raise Invalid("Couldn't find PID field in ps output")
-    column = titles.index("PID")
-    wanted = {str(pid) for pid in pids}
-    rows = [line.split(None, len(titles) - 1) for line in lines]
-    return titles, [row for row in rows if len(row) > column and row[column] in wanted]

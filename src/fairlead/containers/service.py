@@ -33,6 +33,7 @@ from fairlead.containers.streams import Attachment, Frame, Hub
 from fairlead.engine import EndpointSpec, Engine
 from fairlead.errors import Conflict, FairleadError, Invalid, KernelError, NotFound, NotModified
 from fairlead.images import Image, Images
+from fairlead.kernel.cgroups import Cgroup
 from fairlead.model import Endpoint, check_name, new_id
 from fairlead.paths import Paths
 from fairlead.plan.containers import StartRefused
@@ -626,9 +627,7 @@ class Containers:
         container = self.get(ref)
         if not container.is_running:
             raise Conflict(f"container {container.id} is not running")
-        argv = self.place(container).crun("ps", "--format=json", container.id)
-        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, close_fds=False)
-        return [int(pid) for pid in msgspec.json.decode(done.stdout or b"[]")]
+        return Cgroup(self.place(container).cgroup).processes()
 
     # Changing
 
