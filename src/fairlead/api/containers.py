@@ -116,9 +116,11 @@ class Door:
         image_config: dict[str, Any] = {}
         with contextlib.suppress(NotFound):
             image_config = self._containers.image(container).config.get("config") or {}
+        sandbox = self._containers.sharing.sandbox(container) if container.is_running else None
         document = inspect(
             container,
             paths=self._daemon.paths,
+            namespace=sandbox.path if sandbox else "",
             endpoints=self._containers.endpoints(container),
             networks=self._networks(),
             image_config=image_config,

@@ -9,7 +9,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from fairlead.containers.health import Health
-from fairlead.containers.plans import log_path
+from fairlead.containers.plans import etc_files, log_path
 from fairlead.containers.record import Container, ContainerSpec, HealthCheck, Status
 from fairlead.engine import EndpointSpec, PortSpec
 from fairlead.model import Endpoint, Network
@@ -44,10 +44,15 @@ def inspect(
     image_config: dict[str, Any],
     execs: list[str],
     health: Health | None = None,
+    namespace: str = "",
 ) -> dict[str, Any]:
-    """The whole of ``docker inspect``.  `networks`: all, by id."""
+    """The whole of ``docker inspect``.
+
+    `namespace`: the path of the sandbox it runs in, empty for none.  `networks`: all, by id.
+    """
     spec = container.spec
     state = paths.container_state(container.id)
+    etc = etc_files(container, paths)
     arguments = spec.arguments
     return {
         "Id": container.id,
@@ -56,9 +61,9 @@ def inspect(
         "Args": list(arguments[1:]),
         "State": _state(container, health),
         "Image": f"sha256:{container.image_id}",
-        "ResolvConfPath": str(state / "resolv.conf"),
-        "HostnamePath": str(state / "hostname"),
-        "HostsPath": str(state / "hosts"),
+        "ResolvConfPath": str(etc["/etc/resolv.conf"]),
+        "HostnamePath": str(etc["/etc/hostname"]),
+        "HostsPath": str(etc["/etc/hosts"]),
         "LogPath": str(log_path(paths, container.id)) if spec.log.driver != "none" else "",
         "Name": f"/{container.name}",
         "RestartCount": container.restart_count,
@@ -79,7 +84,7 @@ def inspect(
         },
         "Mounts": mounts(spec),
         "Config": _config(container, image_config),
-        "NetworkSettings": _network_settings(container, paths, endpoints, networks),
+        "NetworkSettings": _network_settings(container, namespace, endpoints, networks),
     }
 
 
@@ -307,16 +312,15 @@ def mounts(spec: ContainerSpec) -> list[dict[str, Any]]:
 
 
 def _network_settings(
-    container: Container, paths: Paths, endpoints: list[Endpoint], networks: Mapping[str, Network]
+    container: Container, namespace: str, endpoints: list[Endpoint], networks: Mapping[str, Network]
 ) -> dict[str, Any]:
     running = container.is_running
-    in_sandbox = running and container.spec.network_mode != "host"
     shown = _networks(container, endpoints, networks)
     first = shown.get("bridge", {})
     return {
         "Bridge": "",
-        "SandboxID": container.id if in_sandbox else "",
-        "SandboxKey": str(paths.namespaces / container.id) if in_sandbox else "",
+        "SandboxID": container.joined or container.id if namespace else "",
+        "SandboxKey": namespace,
         "Ports": _port_map(container, endpoints) if running else {},
         "HairpinMode": False,
         "LinkLocalIPv6Address": "",
