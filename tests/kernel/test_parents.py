@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from kernel_lab import assert_consistent, assert_nothing_left, die_at, links, open_here, sh, works
-from lab import INTERNET
+from lab import INTERNET, ipv6_ready
 
 from fairlead.engine import Engine
 from fairlead.errors import Conflict, FairleadError, Forbidden, Invalid, KernelError, MissingFeature
@@ -46,7 +46,7 @@ def kernel_has(kind: str) -> bool:
 
 @pytest.fixture
 def engine(fresh_kernel: None, tmp_path: Path) -> Iterator[Engine]:
-    sh(INTERNET + LAN)
+    sh(INTERNET + LAN + ipv6_ready())
     one = open_here(tmp_path)
     yield one
     assert_consistent(one)
@@ -357,7 +357,7 @@ OPERATIONS: dict[str, tuple[Callable[[Engine], object], Callable[[Engine], objec
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_killed_at_every_boundary(fresh_kernel: None, name: str, tmp_path: Path) -> None:
-    sh(INTERNET + LAN)
+    sh(INTERNET + LAN + ipv6_ready())
     if (kind := name.split()[0]) in SENTENCES and not kernel_has(kind):
         pytest.skip(f"this kernel has no {kind}")
     setup, act = OPERATIONS[name]

@@ -24,6 +24,7 @@ from fairlead.api.networks import parse_until
 from fairlead.api.shapes import rfc3339
 from fairlead.catalog import Catalog
 from fairlead.containers.record import Container, ContainerSpec, Status
+from fairlead.containers.sharing import Sharing
 from fairlead.dns.feed import Feed
 from fairlead.drivers.bridge_options import ENABLE
 from fairlead.engine import KINDS
@@ -70,6 +71,7 @@ class FakeContainers:
 
     def __init__(self, engine: FakeEngine) -> None:
         self._engine = engine
+        self.sharing = Sharing(engine.store, engine)  # type: ignore[arg-type]
         self.connected: list[tuple[str, EndpointSpec]] = []
         self.disconnected: list[tuple[str, str]] = []
         self.removed: list[str] = []

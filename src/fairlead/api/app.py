@@ -19,6 +19,7 @@ from fairlead import __version__
 from fairlead.dns.feed import Feed
 from fairlead.engine import Change, Engine
 from fairlead.errors import FairleadError, Invalid
+from fairlead.events import Events
 from fairlead.images import Images
 from fairlead.paths import Paths
 
@@ -49,6 +50,7 @@ class Daemon:
     images: Images
     containers: Containers
     names: Feed
+    events: Events = field(default_factory=Events)
     stop: Callable[[], None] = lambda: None
     """Ends the daemon gracefully, once the request in hand is answered."""
     mending: asyncio.Lock = field(default_factory=asyncio.Lock)

@@ -16,6 +16,7 @@ from fairlead.api.shapes import EndpointSettings, endpoint_spec
 from fairlead.containers.bundle import capabilities
 from fairlead.containers.record import Bind, ContainerSpec, Limits, Restart, RestartName
 from fairlead.containers.service import signal_number
+from fairlead.containers.sharing import PREFIX, check_options
 from fairlead.engine import EndpointSpec, PortSpec
 from fairlead.errors import Invalid
 from fairlead.images import Image
@@ -29,7 +30,6 @@ _REFUSED: dict[str, tuple[Any, ...]] = {
     "Devices": (None, []),
     "DeviceRequests": (None, []),
     "DeviceCgroupRules": (None, []),
-    "Links": (None, []),
     "PidMode": (None, "", "private"),
     "UTSMode": (None, "", "private"),
     "IpcMode": (None, "", "private", "shareable"),
@@ -280,9 +280,13 @@ def _networks(body: dict[str, Any], host: dict[str, Any]) -> tuple[str, tuple[En
     mode = _get(host, "NetworkMode", str, "") or "bridge"
     if mode == "default":
         mode = "bridge"
-    if mode.startswith("container:"):
-        raise Invalid("network mode container:… is not supported: put both containers into one network")
     wanted = _get(_get(body, "NetworkingConfig", dict, {}), "EndpointsConfig", dict, {}) or {}
+    if mode.startswith(PREFIX):
+        check_options(body, host)
+        for name, settings in wanted.items():
+            if name != mode or any((settings or {}).values()):
+                raise Invalid(f"conflicting options: a container in network mode {mode} has no place in a network")
+        return mode, ()
     if mode in ("host", "none"):
         for name, settings in wanted.items():
             if name != mode or (settings or {}).get("IPAMConfig"):

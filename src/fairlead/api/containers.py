@@ -147,9 +147,11 @@ class Door:
         image_config: dict[str, Any] = {}
         with contextlib.suppress(NotFound):
             image_config = self._containers.image(container).config.get("config") or {}
+        sandbox = self._containers.sharing.sandbox(container) if container.is_running else None
         document = inspect(
             container,
             paths=self._daemon.paths,
+            namespace=sandbox.path if sandbox else "",
             endpoints=self._containers.endpoints(container),
             networks=self._networks(),
             image_config=image_config,
@@ -252,6 +254,7 @@ class Door:
                 await self._containers.remove(container.id)
                 removed.append(container.id)
                 freed += size
+        self._daemon.events.publish("container", "prune", "", {"reclaimed": str(freed)})
         return answer({"ContainersDeleted": removed, "SpaceReclaimed": freed})
 
     async def wait(self, request: web.Request) -> web.StreamResponse:
@@ -325,6 +328,7 @@ class Door:
         pids = await asyncio.to_thread(self._containers.processes, container.id)
         arguments = request.query.get("ps_args") or "-ef"
         titles, rows = await asyncio.to_thread(_ps, pids, arguments)
+        self._containers.tell("top", container)
         return answer({"Titles": titles, "Processes": rows})
 
 

@@ -21,6 +21,7 @@ from fairlead.api.shapes import (
     owners,
     parse_address,
 )
+from fairlead.containers.sharing import check_can_connect
 from fairlead.drivers.bridge_options import ENABLE, boolean
 from fairlead.engine import NetworkSpec
 from fairlead.errors import FairleadError, Invalid, NotFound
@@ -148,6 +149,7 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
                     raise
                 continue  # used or gone since: then it is not for us to prune
             deleted.append(network.name)
+        daemon.events.publish("network", "prune", "", {"reclaimed": "0"})
         return answer({"NetworksDeleted": deleted or None})
 
     return [
@@ -184,9 +186,9 @@ def sandbox_named(daemon: Daemon, ref: str) -> str:
             return daemon.engine.catalog.sandbox(ref).id
         except NotFound:
             raise NotFound(f"No such container: {ref} (and no network namespace of that name)") from None
-    for sandbox in daemon.engine.catalog.sandboxes():
-        if sandbox.container == container.id:
-            return sandbox.id
+    check_can_connect(container.spec.network_mode)
+    if sandbox := daemon.containers.sharing.sandbox(container):
+        return sandbox.id
     raise Explained([])
 
 

@@ -24,13 +24,15 @@ IFNAME_OPTION = "com.docker.network.endpoint.ifname"
 
 def owners(daemon: Daemon) -> dict[str, tuple[str, str]]:
     """By sandbox id: the id and name that users know it by, a container's or its own."""
-    names = {container.id: container.name for container in daemon.engine.store.all(Container)}
-    return {
-        sandbox.id: (
-            (sandbox.container, names.get(sandbox.container, "")) if sandbox.container else (sandbox.id, sandbox.name)
-        )
-        for sandbox in daemon.engine.catalog.sandboxes()
-    }
+    store, shown_by = daemon.engine.store, daemon.containers.sharing.shown_by
+    found = {}
+    for sandbox in daemon.engine.catalog.sandboxes():
+        if sandbox.container:
+            container = store.get(Container, shown_by(sandbox))
+            found[sandbox.id] = (container.id, container.name) if container else (sandbox.container, "")
+        else:
+            found[sandbox.id] = (sandbox.id, sandbox.name)
+    return found
 
 
 def network_shape(network: Network, endpoints: list[Endpoint], owner: dict[str, tuple[str, str]]) -> dict[str, Any]:

@@ -49,6 +49,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "image tag": ("image:TAG", "Give an image another name"),
     "image rm": ("image:RM", "Remove one or more images"),
     "image prune": ("image:PRUNE", "Remove unused images"),
+    "events": ("events:EVENTS", "Show what happens, as it happens"),
     "topology": ("topology:TOPOLOGY", "Show what is connected to what"),
     "system reset": ("system:RESET", "Remove everything that Fairlead made, and stop the daemon"),
     "version": ("system:VERSION", "Show the versions of client and daemon"),
@@ -73,6 +74,7 @@ _ALIASES = {
     "link del": "link rm",
     "link delete": "link rm",
     "link remove": "link rm",
+    "system events": "events",
     "image list": "image ls",
     "image remove": "image rm",
 }

@@ -146,7 +146,13 @@ class Execs:
         over = [e.id for e in self._execs.values() if e.exit_code is not None]
         for id_ in over[: max(0, len(over) - _REMEMBERED)]:
             del self._execs[id_]
+        self._tell("exec_create", container, made)
         return made
+
+    def _tell(self, action: str, container: Container, execution: Exec, **more: str) -> None:
+        if action != "exec_die":
+            action = f"{action}: {' '.join(execution.spec.command)}"
+        self._containers.tell(action, container, {"execID": execution.id, **more})
 
     def _running(self, ref: str) -> Container:
         container = self._containers.get(ref)
@@ -177,6 +183,7 @@ class Execs:
             execution.exit_code = 126
             execution.ended.set()
             raise
+        self._tell("exec_start", container, execution)
         task = asyncio.get_running_loop().create_task(self._attend(container, execution, streams, attachment))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -278,6 +285,7 @@ class Execs:
             if execution.exit_code is None:
                 execution.exit_code = 137
             execution.ended.set()
+            self._tell("exec_die", container, execution, exitCode=str(execution.exit_code))
             await attachment.finish()
 
     def resize(self, ref: str, height: int, width: int) -> None:

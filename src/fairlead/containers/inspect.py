@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Any
 
-from fairlead.containers.plans import log_path
+from fairlead.containers.plans import etc_files, log_path
 from fairlead.containers.record import Container, ContainerSpec, Status
 from fairlead.engine import EndpointSpec, PortSpec
 from fairlead.model import Endpoint, Network
@@ -42,10 +42,15 @@ def inspect(
     networks: Mapping[str, Network],
     image_config: dict[str, Any],
     execs: list[str],
+    namespace: str = "",
 ) -> dict[str, Any]:
-    """The whole of ``docker inspect``.  `networks`: all, by id."""
+    """The whole of ``docker inspect``.
+
+    `namespace`: the path of the sandbox it runs in, empty for none.  `networks`: all, by id.
+    """
     spec = container.spec
     state = paths.container_state(container.id)
+    etc = etc_files(container, paths)
     arguments = spec.arguments
     return {
         "Id": container.id,
@@ -54,9 +59,9 @@ def inspect(
         "Args": list(arguments[1:]),
         "State": _state(container),
         "Image": f"sha256:{container.image_id}",
-        "ResolvConfPath": str(state / "resolv.conf"),
-        "HostnamePath": str(state / "hostname"),
-        "HostsPath": str(state / "hosts"),
+        "ResolvConfPath": str(etc["/etc/resolv.conf"]),
+        "HostnamePath": str(etc["/etc/hostname"]),
+        "HostsPath": str(etc["/etc/hosts"]),
         "LogPath": str(log_path(paths, container.id)),
         "Name": f"/{container.name}",
         "RestartCount": container.restart_count,
@@ -77,7 +82,7 @@ def inspect(
         },
         "Mounts": _mounts(spec),
         "Config": _config(container, image_config),
-        "NetworkSettings": _network_settings(container, paths, endpoints, networks),
+        "NetworkSettings": _network_settings(container, namespace, endpoints, networks),
     }
 
 
@@ -272,16 +277,15 @@ def _mounts(spec: ContainerSpec) -> list[dict[str, Any]]:
 
 
 def _network_settings(
-    container: Container, paths: Paths, endpoints: list[Endpoint], networks: Mapping[str, Network]
+    container: Container, namespace: str, endpoints: list[Endpoint], networks: Mapping[str, Network]
 ) -> dict[str, Any]:
     running = container.is_running
-    in_sandbox = running and container.spec.network_mode != "host"
     shown = _networks(container, endpoints, networks)
     first = shown.get("bridge", {})
     return {
         "Bridge": "",
-        "SandboxID": container.id if in_sandbox else "",
-        "SandboxKey": str(paths.namespaces / container.id) if in_sandbox else "",
+        "SandboxID": container.joined or container.id if namespace else "",
+        "SandboxKey": namespace,
         "Ports": _port_map(container, endpoints) if running else {},
         "HairpinMode": False,
         "LinkLocalIPv6Address": "",

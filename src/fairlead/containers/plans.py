@@ -42,9 +42,10 @@ def preparing(
     place = Place.of(paths, container.id)
     state = paths.container_state(container.id)
     resolver = ADDRESS if has_names else ""
-    bound = {f"/etc/{name}": state / name for name in ("resolv.conf", "hostname", "hosts")}
+    bound = etc_files(container, paths)
     config = make_config(container, root=place.rootfs, namespace=namespace, files=bound, cgroup=place.cgroup)
-    etc = _etc(container, bound, namespace, endpoints, resolver)
+    # Whose network is shared, his are the files.
+    etc = () if container.joined else _etc(container, bound, namespace, endpoints, resolver)
     return Plan(
         (
             MountOverlay(place.rootfs, tuple(lower), state / "upper", state / "work"),
@@ -52,6 +53,12 @@ def preparing(
             StartMonitor(place, log_path(paths, container.id), spec.tty, spec.open_stdin, spec.keep_stdin),
         )
     )
+
+
+def etc_files(container: Container, paths: Paths) -> dict[str, Path]:
+    """The files that are bound into a container, by their paths inside: with a network, its files are shared too."""
+    state = paths.container_state(container.joined or container.id)
+    return {f"/etc/{name}": state / name for name in ("resolv.conf", "hostname", "hosts")}
 
 
 def running(container: Container, paths: Paths) -> Plan:

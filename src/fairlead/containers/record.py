@@ -105,7 +105,7 @@ class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
     restart: Restart = Restart()
     auto_remove: bool = False
     network_mode: str = "bridge"
-    """A network's name, ``host``, ``none`` or ``bridge``."""
+    """A network's name, ``host``, ``none``, ``bridge``, or ``container:ID``."""
     endpoints: tuple[EndpointSpec, ...] = ()
     """The networks to be in at start, the one of `network_mode` first; without ports."""
     ports: tuple[PortSpec, ...] = ()
@@ -161,6 +161,8 @@ class Container(Record, frozen=True, kw_only=True):
     restart_count: int = 0
     stopped_by_user: bool = False
     """Stopped by hand, so that ``unless-stopped`` leaves it alone."""
+    joined: str = ""
+    """The container in whose sandbox its run is, or last was (`fairlead.containers.sharing`); empty: its own."""
 
     def claims(self) -> tuple[str, ...]:
         return (f"container:{self.name}",)

@@ -28,6 +28,7 @@ from fairlead.containers.logs import read_log
 from fairlead.containers.names import random_name
 from fairlead.containers.record import DEFAULT_STOP_TIMEOUT, Container, ContainerSpec, Status
 from fairlead.containers.recovery import Recovery
+from fairlead.containers.sharing import Sharing, check_can_connect, resolve
 from fairlead.containers.streams import Attachment, Frame, Hub
 from fairlead.engine import EndpointSpec, Engine
 from fairlead.errors import Conflict, FairleadError, Invalid, KernelError, NotFound, NotModified
@@ -77,6 +78,7 @@ class Containers:
         self.paths = paths
         self.engine = engine
         self.images = images
+        self.sharing = Sharing(store, engine)
         self._executor = executor
         self._live: dict[str, Live] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -114,17 +116,16 @@ class Containers:
         return Place.of(self.paths, container.id)
 
     def endpoints(self, container: Container) -> builtins.list[Endpoint]:
-        """Its places in networks, while it runs."""
-        if not container.is_running or container.spec.network_mode == "host":
+        """Its places in networks, while it runs; those of a shared sandbox are shown with one container alone."""
+        sandbox = self.sharing.sandbox(container) if container.is_running else None
+        if sandbox is None or self.sharing.shown_by(sandbox) != container.id:
             return []
-        try:
-            return self.engine.catalog.endpoints(sandbox=self.engine.catalog.sandbox(container.id).id)
-        except NotFound:
-            return []
+        return self.engine.catalog.endpoints(sandbox=sandbox.id)
 
     def all_endpoints(self) -> dict[str, builtins.list[Endpoint]]:
         """All running containers' places in networks by container id, gathered in one pass."""
-        owner = {sandbox.id: sandbox.container for sandbox in self.engine.catalog.sandboxes() if sandbox.container}
+        sandboxes = [sandbox for sandbox in self.engine.catalog.sandboxes() if sandbox.container]
+        owner = {sandbox.id: self.sharing.shown_by(sandbox) for sandbox in sandboxes}
         found: dict[str, builtins.list[Endpoint]] = {}
         for endpoint in self.engine.catalog.endpoints():
             if container := owner.get(endpoint.sandbox):
@@ -143,7 +144,7 @@ class Containers:
             self.store.put(container)
         except Conflict:
             raise self._name_taken(container.name) from None
-        self._tell("create", container)
+        self.tell("create", container)
         return container
 
     def plan_new(self, name: str, spec: ContainerSpec) -> Container:
@@ -161,8 +162,15 @@ class Containers:
         for endpoint in spec.endpoints:
             self.engine.catalog.network(endpoint.network)
         id_ = new_id()
-        if not spec.hostname:
-            spec = msgspec.structs.replace(spec, hostname=id_[:12])
+        mode = resolve(spec.network_mode, self.store, own=name)
+        shared = self.store.get(Container, mode.partition(":")[2])
+        hostname, domainname = (shared.spec.hostname, shared.spec.domainname) if shared else ("", "")
+        spec = msgspec.structs.replace(
+            spec,
+            network_mode=mode,
+            hostname=spec.hostname or hostname or id_[:12],
+            domainname=spec.domainname or domainname,
+        )
         container = Container(id=id_, name=name, image_id=image.id, spec=spec, created=time.time())
         # Building the plan validates the rest: capabilities, the init program, crun and conmon being there.
         plans.preparing(container, self.paths, [], namespace="/", endpoints=[]).shell()
@@ -202,13 +210,14 @@ class Containers:
         self.store.put(container)
         await self.erase(container.id)
         self.store.delete(container)
+        await asyncio.to_thread(self.sharing.removed, container.id)
         self._live.pop(container.id, None)
         for attachment in live.pending:
             await attachment.finish()
         for _, waiter in live.waiters:
             if not waiter.done():
                 waiter.set_result(container.exit_code)
-        self._tell("destroy", container)
+        self.tell("destroy", container)
 
     async def erase(self, container_id: str) -> None:
         """All that a container has on disk and in the kernel; what is gone already is no error."""
@@ -236,9 +245,13 @@ class Containers:
         if live.timer:
             live.timer.cancel()
             live.timer = None
-        starting = container.becomes(Status.STARTING, error="", oom_killed=False)
+        starting = container.becomes(Status.STARTING, error="", oom_killed=False, joined="")
         self.store.put(starting)
         try:
+            if joined := self.sharing.root(starting):
+                # From here on whoever else ends leaves us the sandbox.
+                starting = msgspec.structs.replace(starting, joined=joined)
+                self.store.put(starting)
             prepared = await asyncio.to_thread(self._prepare, starting)
             self._connect(starting, live)
             started = time.time()
@@ -253,25 +266,19 @@ class Containers:
                 starting.becomes(Status.RUNNING, pid=prepared[0], monitor_pid=prepared[1], started=started, exit_code=0)
             )
             self.watch(container.id, prepared[1])
-            self._tell("start", starting)
+            self.tell("start", starting)
 
     def _prepare(self, container: Container) -> tuple[int, int]:
         """Sandbox, root, bundle, monitor; returns the pids of the first process and of conmon.  In a thread."""
         lower = self.images.lower_directories(self.image(container))
-        namespace: str | None = None
-        endpoints: builtins.list[Endpoint] = []
-        if container.spec.network_mode != "host":
-            sandbox = self.engine.perform(
-                self.engine.planner.open_sandbox,
-                container.id,
-                container=container.id,
-                endpoints=plans.endpoint_specs(container, self.engine.catalog),
-            )
-            namespace = sandbox.path
-            endpoints = self.engine.catalog.endpoints(sandbox=sandbox.id)
-        has_names = any(self.engine.catalog.network(endpoint.network).has_names for endpoint in endpoints)
+        sandbox = self.sharing.open(container)
         plan = plans.preparing(
-            container, self.paths, lower, namespace=namespace, endpoints=endpoints, has_names=has_names
+            container,
+            self.paths,
+            lower,
+            namespace=sandbox.path if sandbox else None,
+            endpoints=self.engine.catalog.endpoints(sandbox=sandbox.id) if sandbox else [],
+            has_names=sandbox is not None and sandbox.names,
         )
         self._executor.apply(plan)
         place = self.place(container)
@@ -354,6 +361,9 @@ class Containers:
             self.store.put(ended)
             live.hub = None
             self.execs.container_ended(container_id)
+            if ended.oom_killed:
+                self.tell("oom", ended)
+            self.tell("die", ended, {"exitCode": str(code), "execDuration": str(int(finished - ended.started))})
             try:
                 if ended.spec.auto_remove:
                     await self.remove_now(ended, live)
@@ -361,7 +371,6 @@ class Containers:
                 await self.clear(container_id)
             except Exception:
                 log.exception("clearing container %s away failed; the next start of the daemon tries again", ended.name)
-            self._tell("die", ended, {"exitCode": str(code)})
             if again:
                 self._restart_later(ended, live)
             self._wake(live, ("next-exit",) if again else ("next-exit", "not-running"), code)
@@ -406,16 +415,12 @@ class Containers:
         """
         outcomes = await asyncio.gather(
             asyncio.to_thread(self._executor.revert, plans.remains(container_id, self.paths)),
-            asyncio.to_thread(self._close_sandbox, container_id),
+            asyncio.to_thread(self.sharing.close, container_id),
             return_exceptions=True,
         )
         errors = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
         if errors:
             raise FairleadError(f"container {container_id[:12]} could not be cleared away: {errors[0]}") from errors[0]
-
-    def _close_sandbox(self, container_id: str) -> None:
-        with contextlib.suppress(NotFound):
-            self.engine.perform(self.engine.planner.close_sandbox, container_id)
 
     async def stop(self, ref: str, timeout: int | None = None, stop_signal: str = "") -> None:
         """Ask the container to end, and kill it after `timeout` seconds (-1: never); `NotModified` if it has ended."""
@@ -427,6 +432,7 @@ class Containers:
             timeout = container.spec.stop_timeout
         number = wanted or signal_number(container.spec.stop_signal)
         await self._end(container.id, number, DEFAULT_STOP_TIMEOUT if timeout is None else timeout)
+        self.tell("stop", container)
 
     async def _end(self, container_id: str, number: int, timeout: int | None) -> None:
         """Signal, wait, kill; returns when the container's remains are cleared away.  A `timeout` of None: kill now."""
@@ -463,6 +469,7 @@ class Containers:
             await self.stop(container.id, timeout, stop_signal)
         with contextlib.suppress(NotModified):
             await self.start(container.id)
+        self.tell("restart", container)
 
     async def kill(self, ref: str, number: int = signal.SIGKILL) -> None:
         """Send a signal to the first process; SIGKILL counts as stopped by the user."""
@@ -479,6 +486,7 @@ class Containers:
         if is_monitor(container.monitor_pid, container.id):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(container.pid, number)
+                self.tell("kill", container, {"signal": str(int(number))})
 
     async def pause(self, ref: str) -> None:
         """Freeze all processes."""
@@ -497,7 +505,7 @@ class Containers:
                 raise Conflict(f"Container {container.name} is {state}")
             await asyncio.to_thread(self._crun, container, verb)
             self.store.put(container.becomes(after))
-        self._tell("pause" if after is Status.PAUSED else "unpause", container)
+        self.tell("pause" if after is Status.PAUSED else "unpause", container)
 
     def _crun(self, container: Container, verb: str) -> None:
         done = subprocess.run(
@@ -551,6 +559,7 @@ class Containers:
             live.hub.add(attachment)
         else:
             live.pending.append(attachment)
+        self.tell("attach", container)
         return attachment
 
     def detach(self, ref: str, attachment: Attachment) -> None:
@@ -603,6 +612,7 @@ class Containers:
                 os.write(control, f"1 {height} {width}\n".encode())
             finally:
                 os.close(control)
+        self.tell("resize", container, {"height": str(height), "width": str(width)})
 
     def processes(self, ref: str) -> builtins.list[int]:
         """The host's numbers of all processes of a running container."""
@@ -630,7 +640,7 @@ class Containers:
         for sandbox in self.engine.catalog.sandboxes():
             if sandbox.container == container.id:
                 await asyncio.to_thread(self.engine.refresh, sandbox)
-        self._tell("rename", self.get(container.id), {"oldName": f"/{container.name}"})
+        self.tell("rename", self.get(container.id), {"oldName": f"/{container.name}"})
 
     async def connect(self, ref: str, spec: EndpointSpec) -> None:
         """Put a container into one more network, at once if it runs."""
@@ -638,14 +648,10 @@ class Containers:
         async with self.live(container.id).lock:
             container = self.get(container.id)
             network = self.engine.catalog.network(spec.network)
-            if container.spec.network_mode in ("host", "none"):
-                raise Invalid(
-                    f"container {container.name} cannot be connected to network {network.name}: "
-                    f"its network mode is {container.spec.network_mode}"
-                )
+            check_can_connect(container.spec.network_mode)
             if any(self.engine.catalog.network(e.network).id == network.id for e in container.spec.endpoints):
                 raise Conflict(f"endpoint with name {container.name} already exists in network {network.name}")
-            if container.is_running:
+            if self.sharing.sandbox(container):  # also while another keeps it
                 made = await asyncio.to_thread(self.engine.perform, self.engine.planner.attach, container.id, spec)
                 etc.joined(container, self.paths, network, made)
             endpoints = (*container.spec.endpoints, msgspec.structs.replace(spec, network=network.name))
@@ -660,7 +666,7 @@ class Containers:
             kept = tuple(e for e in container.spec.endpoints if self.engine.catalog.network(e.network).id != left.id)
             if len(kept) == len(container.spec.endpoints):
                 raise NotFound(f"container {container.id} is not connected to the network {left.name}")
-            if container.is_running:
+            if self.sharing.sandbox(container):
                 gone = await asyncio.to_thread(self.engine.perform, self.engine.planner.detach, container.id, left.id)
                 etc.left(container, self.paths, gone)
             self.store.put(_with_endpoints(container, kept))
@@ -698,7 +704,8 @@ class Containers:
         if not task.cancelled() and (error := task.exception()):
             log.error("a task of the containers failed", exc_info=error)
 
-    def _tell(self, action: str, container: Container, attributes: dict[str, str] | None = None) -> None:
+    def tell(self, action: str, container: Container, attributes: dict[str, str] | None = None) -> None:
+        """Something has happened to a container: an event of Docker's."""
         for listener in self.listeners:
             listener(action, container, attributes or {})
 
