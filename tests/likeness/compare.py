@@ -23,11 +23,14 @@ _TEXT = (
 )
 
 OWN = frozenset(
-    # Numbers and texts that are each engine's own: only their type is compared.
-    "Created CreatedAt Pid Size SizeRw SizeRootFs VirtualSize SharedSize LayersSize SandboxKey EndpointID time timeNano "
-    "SpaceReclaimed KernelVersion BuildTime GitCommit GoVersion Version ServerVersion NFd NGoroutines NEventsListener "
-    "SystemTime MemTotal ID Name_of_host DockerRootDir".split()
+    {
+        *("Created", "CreatedAt", "time", "timeNano", "SystemTime", "BuildTime"),
+        *("Pid", "ID", "EndpointID", "SandboxKey", "DockerRootDir", "GitCommit", "GoVersion", "Version"),
+        *("Size", "SizeRw", "SizeRootFs", "VirtualSize", "SharedSize", "LayersSize", "SpaceReclaimed", "MemTotal"),
+        *("KernelVersion", "ServerVersion", "NFd", "NGoroutines", "NEventsListener"),
+    }
 )
+"""Keys of numbers and texts that are each engine's own: only their type is compared, and whether there is one."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +59,18 @@ class Difference:
 
 
 def compare(docker: Answer, fairlead: Answer) -> list[Mismatch]:
-    """Every place in which the answers differ."""
+    """Every place in which the answers differ.  Of errors the status and the sentence count.
+
+    A sentence is alike if it has Docker's in it, for clients look for words; it may say more.
+    """
     found = []
     if docker.status != fairlead.status:
         found.append(Mismatch("status", docker.status, fairlead.status))
+    if docker.status >= 400 or fairlead.status >= 400:
+        one, other = (str(_message(answer)) for answer in (docker, fairlead))
+        if found or normal(one).strip().lower() not in normal(other).lower():
+            found.append(Mismatch("message", one, other))
+        return found
     if docker.kind.partition(";")[0] != fairlead.kind.partition(";")[0]:
         found.append(Mismatch("Content-Type", docker.kind, fairlead.kind))
     one, other = dict(_flat(docker.value, "body")), dict(_flat(fairlead.value, "body"))
@@ -68,6 +79,11 @@ def compare(docker: Answer, fairlead: Answer) -> list[Mismatch]:
         if mine != theirs or type(mine) is not type(theirs):
             found.append(Mismatch(path, mine, theirs))
     return found
+
+
+def _message(answer: Answer) -> Any:
+    """The sentence of an error; of an answer that is none, the answer."""
+    return answer.value.get("message", answer.value) if isinstance(answer.value, dict) else answer.value
 
 
 def normal(text: str) -> str:

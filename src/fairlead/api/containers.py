@@ -16,7 +16,7 @@ import msgspec
 from aiohttp import web
 
 from fairlead.api import streams
-from fairlead.api.app import answer, body, flag
+from fairlead.api.app import answer, body, flag, number
 from fairlead.api.container_spec import parse
 from fairlead.containers.explain import Explainer
 from fairlead.containers.inspect import inspect, status_word, summary
@@ -76,7 +76,7 @@ class Door:
         endpoints = self._containers.all_endpoints()
         running = {c.id: endpoints.get(c.id, []) if c.is_running else [] for c in self._containers.list()}
         found = [c for c in found if self._matches(c, filters, networks, running[c.id])]
-        limit = int(request.query.get("limit") or 0)
+        limit = number(request, "limit")
         if limit > 0:
             everyone = self._containers.list()
             found = [c for c in everyone if self._matches(c, filters, networks, running[c.id])][:limit]
