@@ -44,14 +44,15 @@ LOOKUPS: dict[str, str] = {
 def routes() -> list[web.RouteDef]:
     """The routes of this module."""
     return [
-        *(web.route(*line.split(), _refuse(feature)) for feature, lines in FEATURES.items() for line in _split(lines)),
-        *(web.route(*line.split(), _not_there(kind)) for kind, line in LOOKUPS.items()),
+        *(_route(line, _refuse(feature)) for feature, lines in FEATURES.items() for line in lines.split(",")),
+        *(_route(line, _not_there(kind)) for kind, line in LOOKUPS.items()),
         web.post("/build/prune", _prune_build),
     ]
 
 
-def _split(lines: str) -> list[str]:
-    return [line.strip() for line in lines.split(",")]
+def _route(line: str, handler: Handler) -> web.RouteDef:
+    method, path = line.split()
+    return web.route(method, path, handler)
 
 
 def _refuse(feature: str) -> Handler:
