@@ -29,6 +29,7 @@ from pathlib import Path
 import msgspec
 from aiohttp import web
 
+from fairlead.api import absent as api_absent
 from fairlead.api import containers as api_containers
 from fairlead.api import events as api_events
 from fairlead.api import exec as api_exec
@@ -90,6 +91,7 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
         *api_images.routes(daemon),
         *api_containers.routes(daemon),
         *api_exec.routes(daemon),
+        *api_absent.routes(),
         *api_events.routes(daemon),
         *api_stats.routes(daemon),
     ]

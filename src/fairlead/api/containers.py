@@ -14,7 +14,7 @@ import msgspec
 from aiohttp import web
 
 from fairlead.api import streams
-from fairlead.api.app import answer, body, flag
+from fairlead.api.app import answer, body, flag, number
 from fairlead.api.container_filters import ContainerFilter, has_label
 from fairlead.api.container_spec import parse
 from fairlead.containers.explain import Explainer
@@ -69,7 +69,7 @@ class Door:
     async def index(self, request: web.Request) -> web.StreamResponse:
         networks = self._networks()
         wanted = ContainerFilter(self._daemon, parse_filters(request), networks)
-        limit = _number(request, "limit")
+        limit = number(request, "limit")
         everything = flag(request, "all") or limit > 0 or wanted.wants_all
         all_endpoints = self._containers.all_endpoints()
         endpoints = {c.id: all_endpoints.get(c.id, []) if c.is_running else [] for c in self._containers.list()}
@@ -340,14 +340,6 @@ def _seconds(request: web.Request) -> int | None:
         return int(text)
     except ValueError:
         raise Invalid(f"invalid timeout {text!r}: a number of seconds is needed") from None
-
-
-def _number(request: web.Request, name: str) -> int:
-    text = request.query.get(name) or "0"
-    try:
-        return int(text)
-    except ValueError:
-        raise Invalid(f"invalid {name} {text!r}: a whole number is needed") from None
 
 
 def _check_platform(platform: str) -> None:
