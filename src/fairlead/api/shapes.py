@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from fairlead.containers.inspect import rfc3339
-from fairlead.containers.record import Container
 from fairlead.engine import EndpointSpec
 from fairlead.errors import Invalid
 from fairlead.model import Address, Endpoint, Network, Phase
+from fairlead.see import ground
 
 if TYPE_CHECKING:
     from fairlead.api.app import Daemon
@@ -24,13 +24,7 @@ IFNAME_OPTION = "com.docker.network.endpoint.ifname"
 
 def owners(daemon: Daemon) -> dict[str, tuple[str, str]]:
     """By sandbox id: the id and name that users know it by, a container's or its own."""
-    names = {container.id: container.name for container in daemon.engine.store.all(Container)}
-    return {
-        sandbox.id: (
-            (sandbox.container, names.get(sandbox.container, "")) if sandbox.container else (sandbox.id, sandbox.name)
-        )
-        for sandbox in daemon.engine.catalog.sandboxes()
-    }
+    return ground.owners(daemon.engine.store)
 
 
 def network_shape(network: Network, endpoints: list[Endpoint], owner: dict[str, tuple[str, str]]) -> dict[str, Any]:

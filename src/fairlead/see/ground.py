@@ -32,14 +32,8 @@ class Ground:
         return [record for kind in KINDS for record in self.store.all(kind)]
 
     def owners(self) -> dict[str, tuple[str, str]]:
-        """By sandbox: the id and name that users know it by, a container's or its own."""
-        names = {container.id: container.name for container in self.store.all(Container)}
-        return {
-            sandbox.id: (sandbox.container, names.get(sandbox.container, ""))
-            if sandbox.container
-            else (sandbox.id, sandbox.name)
-            for sandbox in self.store.all(Sandbox)
-        }
+        """See `owners`."""
+        return owners(self.store)
 
     def snapshot(self, *, everything: bool = False) -> facts.Snapshot:
         """The network as the kernel has it."""
@@ -52,3 +46,14 @@ class Ground:
         rules = nat.read(self.kernel.nft)
         found = intent.gather(before, self.records(), self.planner.plan_of, self.owners())
         return topologies.build(snapshot, found, rules)
+
+
+def owners(store: Store) -> dict[str, tuple[str, str]]:
+    """By sandbox: the id and name that users know it by, a container's or its own."""
+    names = {container.id: container.name for container in store.all(Container)}
+    return {
+        sandbox.id: (
+            (sandbox.container, names.get(sandbox.container, "")) if sandbox.container else (sandbox.id, sandbox.name)
+        )
+        for sandbox in store.all(Sandbox)
+    }
