@@ -111,7 +111,7 @@ def dot(topology: Topology) -> str:
     tall = most > TALL
     lines = [
         "graph topology {",
-        f"  rankdir={'LR' if tall else 'TB'}; nodesep=0.35; ranksep=0.8; splines={'line' if tall else 'true'};",
+        f"  rankdir={'LR' if tall else 'TB'}; nodesep=0.4; ranksep=0.7; splines={'line' if tall else 'true'};",
         '  bgcolor="white"; fontname="Helvetica"; fontsize=12;',
         '  node [shape=plain, fontname="Helvetica", fontsize=11];',
         f'  edge [color="{_COLOURS[""]}", penwidth=1.4];',
@@ -126,52 +126,67 @@ def dot(topology: Topology) -> str:
 
 
 def _dot_room(graph: _Graph, room: Room, tall: bool) -> Iterator[str]:
-    rows = graph.rows(room)
-    if rows or room.kind != "host":
-        yield f"{graph.node(room)} [label=<{_table(graph, room, rows)}>];"
-    for bridge, ports in graph.bars(room):
+    rows, bars = graph.rows(room), graph.bars(room)
+    framed = bool(bars) and room.kind != "host"
+    if framed:
+        label = _text(f"{_named(room)} {words.role(room)}")
+        yield f'subgraph cluster_{graph.node(room)} {{ label="{label}"; style=rounded; color="{_COLOURS[room.mark]}";'
+    if rows or (room.kind != "host" and not bars):
+        yield f"{graph.node(room)} [label=<{_table(graph, room, rows, tall)}>];"
+    for bridge, ports in bars:
         yield f"{graph.bar(room, bridge)} [label=<{_bar(graph, room, bridge, ports, tall)}>];"
+    if framed:
+        yield "}"
 
 
 def _dot_lines(graph: _Graph, tall: bool) -> Iterator[str]:
-    down, up = ("e", "w") if tall else ("s", "n")
     for (node, cell), (other, other_cell), kind, mark in graph.lines():
-        # Below the bar, above the box: as the eye follows it.
-        sides = (down, up) if cell != "head" else ("_", "_")
-        style = f' [style=dashed, color="{_COLOURS[mark]}"]' if kind == "parent" else ""
-        if mark and kind == "veth":
-            style = f' [color="{_COLOURS[mark]}"]'
         if node == other:
             continue
-        yield f"{node}:{cell}:{sides[0]} -- {other}:{other_cell}:{sides[1]}{style};"
+        style = ["style=dashed"] if kind == "parent" else []
+        style += [f'color="{_COLOURS[mark]}"'] if mark else []
+        # From a bar, or from what the host has, down to the top of a box; between two boxes over the top.
+        sides = ("e", "w") if tall else ("s", "n")
+        if not node.startswith("host") and "_" not in node:
+            sides = ("e", "w") if tall else ("n", "n")
+            style.append("constraint=false")
+        here, there = (f":{side}" if one != "head" else "" for side, one in zip(sides, (cell, other_cell), strict=True))
+        words_ = f" [{', '.join(style)}]" if style else ""
+        yield f"{node}:{cell}{here} -- {other}:{other_cell}{there}{words_};"
 
 
-def _table(graph: _Graph, room: Room, rows: list[Port]) -> str:
-    """A namespace: its name, a row for each interface, its default routes and published ports."""
-    title = f"<B>{_text(_named(room))}</B>"
-    role = "" if room.kind == "host" else f' <FONT COLOR="#607d8b">{_text(words.role(room))}</FONT>'
-    cells = [f"<TR><TD>{title}{role}</TD></TR>"]
-    for port in rows:
-        cells.append(
-            f'<TR><TD PORT="p{_safe(port.name)}" BORDER="1" BGCOLOR="white">{_port(graph, room, port)}</TD></TR>'
-        )
+def _table(graph: _Graph, room: Room, rows: list[Port], tall: bool) -> str:
+    """A namespace: its interfaces at the side where lines come in, its name, the ports that are published to it."""
+    cells = [
+        f'<TD PORT="p{_safe(port.name)}" BORDER="1" BGCOLOR="white" CELLPADDING="5">{_port(graph, room, port)}</TD>'
+        for port in rows
+    ]
+    role = f' <FONT COLOR="#607d8b">{_text(words.role(room))}</FONT>'
+    title = f'<TR><TD COLSPAN="{1 if tall else max(len(cells), 1)}"><B>{_text(_named(room))}</B>{role}</TD></TR>'
+    if room.kind == "host":
+        title = ""  # It stands on the box around everything.
+    lines = (
+        [title, *(f"<TR>{cell}</TR>" for cell in cells)]
+        if tall
+        else [f"<TR>{''.join(cells)}</TR>" * bool(cells), title]
+    )
     small = [f"{_sign(mark)}{text}" for text, mark in words.ports_of(graph.topology, room)[:8]]
-    if room.mark:
-        small.append(room.note)
+    small += [room.note] if room.mark else []
     if small:
         text = "<BR/>".join(map(_text, small))
-        cells.append(f'<TR><TD><FONT POINT-SIZE="10" COLOR="#455a64">{text}</FONT></TD></TR>')
-    style = ' STYLE="rounded,dashed"' if room.mark else ' STYLE="rounded"'
+        span = 1 if tall else max(len(cells), 1)
+        lines.append(f'<TR><TD COLSPAN="{span}"><FONT POINT-SIZE="10" COLOR="#455a64">{text}</FONT></TD></TR>')
+    style = "rounded,dashed" if room.mark else "rounded"
     return (
         f'<TABLE BORDER="1" CELLBORDER="0" CELLSPACING="4" CELLPADDING="4" COLOR="{_COLOURS[room.mark]}"'
-        f' BGCOLOR="{_FILL[room.kind]}"{style}>{"".join(cells)}</TABLE>'
+        f' BGCOLOR="{_FILL[room.kind]}" STYLE="{style}">{"".join(lines)}</TABLE>'
     )
 
 
 def _bar(graph: _Graph, room: Room, bridge: Port, ports: list[Port], tall: bool) -> str:
     """A bridge: its name and addresses, and a cell for each port."""
     head = 'BGCOLOR="#cfd8dc" CELLPADDING="6"'
-    label = _port(graph, room, bridge, " &#160; ")
+    label = _port(graph, room, bridge, " &#160;&#160; ")
     cells = [
         f'<TD PORT="p{_safe(port.name)}" BGCOLOR="white" CELLPADDING="3"><FONT POINT-SIZE="10"'
         f' COLOR="{_COLOURS[port.mark]}">{_text(_sign(port.mark) + port.name + _quiet(port))}</FONT></TD>'

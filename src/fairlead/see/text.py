@@ -146,7 +146,8 @@ class _Drawing:
         rows = self._port_lines(room, joined, inner)
         if not again:
             for port in room.ports:
-                if port is not joined and port.kind != "loopback":
+                # A bridge's ports are where its own frame is.
+                if port is not joined and port.kind != "loopback" and not port.master:
                     rows += self._port_lines(room, port, inner)
             for text, mark in words.ports_of(self._topology, room)[:6]:
                 rows.append(self._paint(f"{_sign(mark)}{text}", mark or "port"))
