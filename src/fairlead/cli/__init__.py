@@ -57,6 +57,9 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "volume inspect": ("volume:INSPECT", "Show volumes in full"),
     "volume rm": ("volume:RM", "Remove one or more volumes"),
     "volume prune": ("volume:PRUNE", "Remove unused volumes"),
+    "stats": ("stats:STATS", "Show what containers use, second by second"),
+    "top": ("stats:TOP", "Show the processes that run in a container"),
+    "events": ("events:EVENTS", "Show what happens, as it happens"),
     "topology": ("topology:TOPOLOGY", "Show what is connected to what"),
     "system reset": ("system:RESET", "Remove everything that Fairlead made, and stop the daemon"),
     "version": ("system:VERSION", "Show the versions of client and daemon"),
@@ -83,6 +86,7 @@ _ALIASES = {
     "link remove": "link rm",
     "volume list": "volume ls",
     "volume remove": "volume rm",
+    "system events": "events",
     "image list": "image ls",
     "image remove": "image rm",
 }

@@ -28,7 +28,9 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from fairlead.containers.record import Container, Status, VolumeMount
+from fairlead.containers.usage import tree_size
 from fairlead.errors import Conflict, FairleadError, Invalid, KernelError, NotFound
+from fairlead.events import Events
 from fairlead.images.layout import remove_tree
 from fairlead.kernel import mounts
 from fairlead.model import Phase, Record, new_id
@@ -135,7 +137,7 @@ class Volumes:
         return self._paths.volume(name)
 
     def size(self, name: str) -> int:
-        """Bytes of its files; blocks.  What is mounted on it from elsewhere does not count."""
+        """Bytes of its files; blocks."""
         return tree_size(self.path(name))
 
     # Making
@@ -372,30 +374,12 @@ def _remove_empty(directory: Path) -> None:
             return
 
 
+def volume_event(events: Events, action: str, volume: Volume, attributes: dict[str, str]) -> None:
+    """Publish what happened to a volume, as Docker does."""
+    events.publish("volume", action, volume.id, {"driver": DRIVER, **attributes})
+
+
 def check_driver(name: str, driver: str) -> None:
     """Raises `NotFound` in Docker's words for a driver that is not there."""
     if driver not in ("", DRIVER):
         raise NotFound(f'create {name}: error looking up volume plugin {driver}: plugin "{driver}" not found')
-
-
-def tree_size(top: Path) -> int:
-    """Bytes of the files beneath a directory, each once however many names it has; other file systems left out."""
-    total, seen = 0, set()
-    try:
-        device = os.stat(top).st_dev
-    except OSError:
-        return 0
-    pending = [os.fspath(top)]
-    while pending:
-        with contextlib.suppress(OSError), os.scandir(pending.pop()) as entries:
-            for entry in entries:
-                with contextlib.suppress(OSError):
-                    status = entry.stat(follow_symlinks=False)
-                    if entry.is_dir(follow_symlinks=False):
-                        if status.st_dev == device:
-                            pending.append(entry.path)
-                    elif entry.is_file(follow_symlinks=False) and status.st_ino not in seen:
-                        total += status.st_size
-                        if status.st_nlink > 1:
-                            seen.add(status.st_ino)
-    return total
