@@ -12,6 +12,7 @@ from typing import Any, TypeVar, cast
 
 import msgspec
 
+from fairlead.api.isolation_spec import SHOWN_AGAIN, no_new_privileges, parse_isolation
 from fairlead.api.mount_spec import Lookup, parse_mounts
 from fairlead.api.runtime_spec import health_check, log_config
 from fairlead.api.shapes import EndpointSettings, endpoint_spec
@@ -29,31 +30,19 @@ T = TypeVar("T")
 
 _REFUSED: dict[str, tuple[Any, ...]] = {
     # HostConfig field: the values that are served
-    "Devices": (None, []),
     "DeviceRequests": (None, []),
-    "DeviceCgroupRules": (None, []),
-    "PidMode": (None, "", "private"),
-    "UTSMode": (None, "", "private"),
-    "IpcMode": (None, "", "private", "shareable"),
-    "UsernsMode": (None, "", "host"),
-    "CgroupParent": (None, ""),
-    "CgroupnsMode": (None, "", "private"),
     "Isolation": (None, "", "default"),
     "StorageOpt": (None, {}),
-    "Runtime": (None, "", "crun", "runc", "io.containerd.runc.v2"),
-    "MaskedPaths": (None,),
-    "ReadonlyPaths": (None,),
     "Ulimits": (None, []),
 }
 
 _UNSET_LIMITS = (
-    "BlkioWeight BlkioWeightDevice BlkioDeviceReadBps BlkioDeviceWriteBps BlkioDeviceReadIOps BlkioDeviceWriteIOps "
     "CpuPeriod CpuQuota CpuRealtimePeriod CpuRealtimeRuntime CpusetMems KernelMemory KernelMemoryTCP "
     "MemoryReservation OomKillDisable"
 )
 """Limits that we cannot set: the container runs without them, and the user is told."""
 
-_SHOWN_AGAIN = ("Binds", "Mounts", "Tmpfs", "VolumeDriver", "VolumesFrom")
+_SHOWN_AGAIN = ("Binds", "Mounts", "Tmpfs", "VolumeDriver", "VolumesFrom", *SHOWN_AGAIN)
 """Members of HostConfig that inspect shows as they came."""
 
 
@@ -94,7 +83,7 @@ def parse(body: dict[str, Any], image: Image, lookup: Lookup = _nobody) -> tuple
         binds=tuple(mounts.binds),
         volumes=tuple(mounts.volumes),
         tmpfs=mounts.tmpfs,
-        asked={name: host[name] for name in _SHOWN_AGAIN if host.get(name)},
+        asked={name: host[name] for name in _SHOWN_AGAIN if host.get(name) is not None},
         labels={**(from_image.get("Labels") or {}), **_get(body, "Labels", dict, {})},
         restart=restart,
         auto_remove=auto_remove,
@@ -107,7 +96,7 @@ def parse(body: dict[str, Any], image: Image, lookup: Lookup = _nobody) -> tuple
         cap_drop=_strings(host, "CapDrop"),
         privileged=bool(host.get("Privileged")),
         group_add=_strings(host, "GroupAdd"),
-        no_new_privileges=_no_new_privileges(host),
+        no_new_privileges=no_new_privileges(host),
         stop_signal=_get(body, "StopSignal", str, "") or from_image.get("StopSignal") or "SIGTERM",
         stop_timeout=_get(body, "StopTimeout", int, None),
         dns=_strings(host, "Dns"),
@@ -121,6 +110,7 @@ def parse(body: dict[str, Any], image: Image, lookup: Lookup = _nobody) -> tuple
         oom_score_adj=_get(host, "OomScoreAdj", int, 0),
         init=bool(host.get("Init")),
         limits=_limits(host),
+        isolation=parse_isolation(body, host, lookup),
         health=health_check(body, from_image),
         log=log,
     )
@@ -313,17 +303,6 @@ def _sysctls(host: dict[str, Any], mode: str) -> dict[str, str]:
         if not name.startswith(("net.", "fs.mqueue.", "kernel.msg", "kernel.sem", "kernel.shm")):
             raise Invalid(f"sysctl {name!r} is not separate per container: only net.*, IPC and mqueue ones are")
     return found
-
-
-def _no_new_privileges(host: dict[str, Any]) -> bool:
-    wanted = False
-    for option in _strings(host, "SecurityOpt"):
-        word, _, value = option.replace("=", ":", 1).partition(":")
-        if word == "no-new-privileges":
-            wanted = value in ("", "true")
-        elif option not in ("seccomp=unconfined", "seccomp:unconfined", "apparmor=unconfined", "label=disable"):
-            raise Invalid(f"security option {option!r} is not supported: only no-new-privileges is")
-    return wanted
 
 
 def _limits(host: dict[str, Any]) -> Limits:

@@ -103,7 +103,12 @@ class Door:
         reference = document.get("Image")
         if not isinstance(reference, str) or not reference:
             raise Invalid("no image given: Image must name one")
-        spec, warnings = parse(document, self._daemon.images.get(reference), self._containers.get)
+        image = self._daemon.images.get(reference)
+        try:
+            spec, warnings = parse(document, image, self._containers.get)
+        except NotFound as error:
+            # Not 404: of that status the answer to a create would mean "pull the image".
+            raise Invalid(str(error)) from None
         name = request.query.get("name", "")
         if flag(request, "explain"):
             return answer({"Lines": await asyncio.to_thread(self._explainer.create, name, spec)})

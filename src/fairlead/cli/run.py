@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from fairlead.cli import parse
+from fairlead.cli import isolation, parse
 from fairlead.cli.client import ApiError, Client
 from fairlead.cli.container import exit_code_of, run_attached
 from fairlead.cli.flags import EXPLAIN, Command, Failure, Flag, Options, Usage
@@ -118,7 +118,6 @@ def _host_config(options: Options, mode: str, ports: dict[str, list[dict[str, st
         "CapAdd": options.many("cap-add"),
         "CapDrop": options.many("cap-drop"),
         "GroupAdd": options.many("group-add"),
-        "SecurityOpt": options.many("security-opt"),
         "Dns": options.many("dns"),
         "DnsSearch": options.many("dns-search"),
         "DnsOptions": options.many("dns-option"),
@@ -132,6 +131,7 @@ def _host_config(options: Options, mode: str, ports: dict[str, list[dict[str, st
     if options.has("log-driver") or options.has("log-opt"):
         options_of_log = parse.labels(options.many("log-opt"), ())
         config["LogConfig"] = {"Type": options.text("log-driver"), "Config": options_of_log}
+    config |= isolation.host_config(options)
     if options.has("init"):
         config["Init"] = options.flag("init")
     if options.has("memory"):
@@ -302,12 +302,12 @@ _FLAGS = (
     Flag("--read-only", "Root file system read-only"),
     Flag("--restart", "Restart policy: no (default), always, unless-stopped, on-failure[:MAX]", "text"),
     Flag("--rm", "Remove the container when it exits"),
-    Flag("--security-opt", "Security option, such as no-new-privileges", "list"),
     Flag("--shm-size", "Size of /dev/shm", "text", "bytes"),
     Flag("--stop-signal", "Signal that stops the container", "text"),
     Flag("--stop-timeout", "Seconds to wait before killing it", "number"),
     Flag("--sysctl", "Kernel setting of its namespaces", "list", "KEY=VALUE"),
     Flag("--tmpfs", "Mount a tmpfs: TARGET[:OPTIONS]", "list"),
+    *isolation.FLAGS,
     EXPLAIN,
 )
 

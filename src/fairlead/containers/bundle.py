@@ -1,7 +1,7 @@
 """The OCI configuration of a container, with Docker's defaults.  Pure: records in, a document out.
 
 Source: opencontainers/runtime-spec 1.0 config.md, config-linux.md; the defaults are those that `docker run` gives.
-No seccomp profile is set yet; capabilities, masked paths, read-only paths and the device list are.
+What differs from them by the user's wish is in isolation.py.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fairlead.containers import isolation
+from fairlead.containers.isolation import NOTHING, Surroundings
 from fairlead.containers.record import Bind, Container, ContainerSpec, Limits
 from fairlead.errors import Invalid, MissingProgram
 
@@ -94,6 +96,7 @@ def make_config(
     files: dict[str, Path],
     cgroup: str,
     volumes: Mapping[str, Path] = {},
+    around: Surroundings = NOTHING,
 ) -> dict[str, Any]:
     """The configuration document.
 
@@ -120,6 +123,7 @@ def make_config(
     }
     if spec.domainname:
         document["domainname"] = spec.domainname
+    isolation.apply(document, container, around, capabilities(spec))
     return document
 
 

@@ -10,13 +10,14 @@ from fairlead.catalog import Catalog
 from fairlead.containers import files, mounting
 from fairlead.containers.bundle import make_config
 from fairlead.containers.etc import MADE
+from fairlead.containers.isolation import NOTHING, Surroundings, shm_place
 from fairlead.containers.links import NOT_LINKED, Linked
 from fairlead.containers.record import Container
 from fairlead.dns import ADDRESS
 from fairlead.model import Endpoint
 from fairlead.paths import Paths
 from fairlead.plan import Plan
-from fairlead.plan.containers import BindSubpaths, MountOverlay, StartMonitor, StartProcess, WriteBundle
+from fairlead.plan.containers import BindSubpaths, MountOverlay, MountShm, StartMonitor, StartProcess, WriteBundle
 from fairlead.plan.runtime import Place
 from fairlead.spec import EndpointSpec, PortSpec
 
@@ -35,13 +36,14 @@ def preparing(
     endpoints: list[Endpoint],
     has_names: bool = False,
     linked: Linked = NOT_LINKED,
+    around: Surroundings = NOTHING,
 ) -> Plan:
     """Everything up to the first process, which is then created but does not run yet.
 
     `has_names`: one of its networks has, so that the container asks the resolver.
     """
     spec = container.spec
-    place = Place.of(paths, container.id)
+    place = Place.of(paths, container.id, spec.isolation.cgroup_parent)
     state = paths.container_state(container.id)
     resolver = ADDRESS if has_names else ""
     bound = etc_files(container, paths)
@@ -52,6 +54,7 @@ def preparing(
         files=bound,
         cgroup=place.cgroup,
         volumes=mounting.sources(container, paths),
+        around=around,
     )
     # Whose network is shared, his are the files.
     etc = () if container.joined else _etc(container, bound, namespace, endpoints, resolver, linked)
@@ -60,6 +63,7 @@ def preparing(
             MountOverlay(place.rootfs, tuple(lower), state / "upper", state / "work"),
             WriteBundle(place, config, spec.user, spec.group_add, etc),
             *mounting.subpath_steps(container, paths),
+            *([MountShm(shm_place(paths, container.id), spec.shm_size)] if spec.isolation.ipc == "shareable" else []),
             StartMonitor(
                 place,
                 log_path(paths, container.id),
@@ -87,7 +91,8 @@ def remains(container_id: str, paths: Paths) -> Plan:
     """Whatever a run of this container may have left; only good for being reverted."""
     place = Place.of(paths, container_id)
     subpaths = BindSubpaths(paths.subpaths / container_id)
-    return Plan((MountOverlay(place.rootfs), WriteBundle(place), subpaths, StartMonitor(place)))
+    shm = MountShm(shm_place(paths, container_id))
+    return Plan((MountOverlay(place.rootfs), WriteBundle(place), subpaths, shm, StartMonitor(place)))
 
 
 def endpoint_specs(container: Container, catalog: Catalog) -> tuple[EndpointSpec, ...]:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from fairlead.containers.isolation import Isolation
 from fairlead.engine import EndpointSpec, PortSpec
 from fairlead.errors import FairleadError
 from fairlead.model import Address, Record
@@ -209,6 +210,7 @@ class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
     oom_score_adj: int = 0
     init: bool = False
     limits: Limits = Limits()
+    isolation: Isolation = Isolation()
     health: HealthCheck | None = None
     log: Log = Log()
 

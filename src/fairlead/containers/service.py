@@ -26,6 +26,7 @@ import msgspec
 from fairlead.containers import copying, etc, plans
 from fairlead.containers.execs import Execs
 from fairlead.containers.health import HealthMonitors
+from fairlead.containers.isolation import surroundings
 from fairlead.containers.links import NOT_LINKED, Links, checked, settled
 from fairlead.containers.logs import read_log
 from fairlead.containers.mounting import make_bind_sources
@@ -123,7 +124,7 @@ class Containers:
 
     def place(self, container: Container) -> Place:
         """Where its run-time files are."""
-        return Place.of(self.paths, container.id)
+        return Place.of(self.paths, container.id, container.spec.isolation.cgroup_parent)
 
     def endpoints(self, container: Container) -> builtins.list[Endpoint]:
         """Its places in networks, while it runs; those of a shared sandbox are shown with one container alone."""
@@ -317,6 +318,7 @@ class Containers:
             endpoints=self.engine.catalog.endpoints(sandbox=sandbox.id) if sandbox else [],
             has_names=sandbox is not None and sandbox.names,
             linked=self.links.of(container) if container.spec.links else NOT_LINKED,
+            around=surroundings(container, self.paths, self.get),
         )
         self._executor.apply(plan)
         place = self.place(container)

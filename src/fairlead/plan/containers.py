@@ -172,6 +172,37 @@ class BindSubpaths(Step):
 
 
 @dataclass(frozen=True, slots=True)
+class MountShm(Step):
+    """The /dev/shm of a container that shares it: on the host, where others can get at it."""
+
+    target: Path
+    size: int = 0
+
+    def apply(self, kernel: Kernel) -> None:
+        try:
+            self.target.mkdir(parents=True, exist_ok=True)
+            mounts.mount("shm", self.target, "tmpfs", f"mode=1777,size={self.size}")
+        except OSError as error:
+            raise _kernel_error(f"the shared memory {self.target} cannot be mounted", error) from error
+
+    def revert(self, kernel: Kernel) -> None:
+        while mounts.unmount(self.target):
+            pass
+        with contextlib.suppress(FileNotFoundError):
+            self.target.rmdir()
+
+    def check(self, kernel: Kernel) -> State:
+        return State.HOLDS if mounts.is_mounted(self.target) else State.MISSING
+
+    def shell(self) -> tuple[str, ...]:
+        place = shlex.quote(str(self.target))
+        return (f"mkdir -p {place}", f"mount -t tmpfs -o mode=1777,size={self.size} shm {place}")
+
+    def unshell(self) -> tuple[str, ...]:
+        return (f"umount {shlex.quote(str(self.target))}",)
+
+
+@dataclass(frozen=True, slots=True)
 class StartMonitor(Step):
     """conmon, which has crun create the container: all is set up, the first process waits to be started."""
 

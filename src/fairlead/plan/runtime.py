@@ -57,10 +57,12 @@ class Place:
     id: str
     run: Path
     """The instance's run directory; the container's own is beneath."""
+    parent: str = ""
+    """Of its control group, such as ``/group``; empty: the root."""
 
     @classmethod
-    def of(cls, paths: Paths, container: str) -> Place:
-        return cls(container, paths.run)
+    def of(cls, paths: Paths, container: str, parent: str = "") -> Place:
+        return cls(container, paths.run, parent)
 
     @property
     def bundle(self) -> Path:
@@ -105,8 +107,8 @@ class Place:
 
     @property
     def cgroup(self) -> str:
-        """No common parent, so nothing is left in the cgroup tree when the container is gone."""
-        return f"/fairlead-{self.id}"
+        """Without a parent, unless one was asked for: so nothing is left in the cgroup tree."""
+        return f"{self.parent}/fairlead-{self.id}"
 
     def crun(self, *arguments: str) -> list[str]:
         """A crun command line."""
