@@ -30,6 +30,7 @@ from aiohttp import web
 from fairlead.api.app import Daemon, make_app
 from fairlead.api.images import routes
 from fairlead.errors import Conflict, DiskFull, FairleadError, Invalid, MissingProgram, NotFound
+from fairlead.events import Events
 from fairlead.images import Credentials, Image, Images
 from fairlead.paths import Paths
 from fairlead.store import Store
@@ -803,7 +804,9 @@ def serve(place: Place, tmp_path: Path, client: Callable[[list[str]], Any]) -> A
 
     async def main() -> Any:
         containers = SimpleNamespace(using_image=unused)
-        daemon = SimpleNamespace(paths=place.paths, images=place.images, containers=containers, engine=None)
+        daemon = SimpleNamespace(
+            paths=place.paths, images=place.images, containers=containers, engine=None, events=Events()
+        )
         pings = [web.get("/_ping", ping)]
         runner = web.AppRunner(make_app([*pings, *routes(cast(Daemon, daemon))]))
         await runner.setup()
@@ -839,7 +842,8 @@ def test_the_docker_command(place: Place, tmp_path: Path, registry: Registry, ar
         assert run(*docker, "images", "-q", "nginx").strip() == place.images.get("nginx").id[:12]
         assert run(*docker, "images", "-q", "--filter", "reference=ng*x:lat*").strip()
         assert not run(*docker, "images", "-q", "--filter", "dangling=true").strip()
-        assert "invalid filter" in refused(*docker, "images", "--filter", "until=1h")
+        assert "invalid filter" in refused(*docker, "images", "--filter", "colour=red")
+        assert not run(*docker, "images", "-q", "--filter", "until=876000h").strip()
         run(*docker, "tag", "nginx", "web:2")
         (details,) = json.loads(run(*docker, "image", "inspect", "web:2"))
         assert details["RepoTags"] == ["nginx:latest", "web:2"]

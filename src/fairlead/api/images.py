@@ -6,14 +6,19 @@ import asyncio
 import base64
 import binascii
 import logging
+import re
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from datetime import datetime
 from typing import Any
 
 import msgspec
 from aiohttp import web
 
-from fairlead.api.app import Daemon, answer, flag
-from fairlead.errors import FairleadError, Invalid
+from fairlead.api.app import Daemon, answer, body, flag
+from fairlead.api.archive import send
+from fairlead.containers.commit import commit
+from fairlead.errors import FairleadError, Invalid, MissingFeature
 from fairlead.images import Credentials, Image, Images, Progress, Reference
 from fairlead.images.manifest import architecture, created_at
 
@@ -36,6 +41,11 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
         web.post("/images/create", handlers.create),
         web.post("/images/load", handlers.load),
         web.post("/images/prune", handlers.prune),
+        web.get("/images/get", handlers.save),
+        web.get("/images/search", handlers.search),
+        web.post("/commit", handlers.commit),
+        web.get("/images/{name:.*}/get", handlers.save),
+        web.post("/images/{name:.*}/push", handlers.push),
         web.get("/images/{name:.*}/json", handlers.inspect),
         web.get("/images/{name:.*}/history", handlers.history),
         web.post("/images/{name:.*}/tag", handlers.tag),
@@ -55,7 +65,7 @@ class _Handlers:
         self._daemon.events.publish("image", action, id_, {**labels, "name": name or id_})
 
     async def list(self, request: web.Request) -> web.Response:
-        filters = read_filters(request, ("before", "dangling", "label", "reference", "since"))
+        filters = read_filters(request, ("before", "dangling", "label", "reference", "since", "until"))
         images = self._images.list()
         for ref in filters.get("before", ()):
             limit = self._images.get(ref).created
@@ -63,6 +73,9 @@ class _Handlers:
         for ref in filters.get("since", ()):
             limit = self._images.get(ref).created
             images = [image for image in images if image.created > limit]
+        for text in filters.get("until", ()):
+            limit = moment(text)
+            images = [image for image in images if image.created < limit]
         if "dangling" in filters:
             wanted = _truth(filters["dangling"], "dangling")
             images = [image for image in images if wanted == (not image.tags)]
@@ -70,7 +83,10 @@ class _Handlers:
             images = [image for image in images if all(_has_label(image, label) for label in labels)]
         patterns = filters.get("reference", [])
         shown = [(image, [t for t in image.tags if _matches(t, patterns)]) for image in images]
-        return answer([_summary(image, tags) for image, tags in shown if tags or not patterns])
+        shared = self._images.shared_sizes() if flag(request, "shared-size") else {}
+        return answer(
+            [_summary(image, tags, shared.get(image.id, -1)) for image, tags in shown if tags or not patterns]
+        )
 
     async def inspect(self, request: web.Request) -> web.Response:
         image = self._images.get(request.match_info["name"])
@@ -122,6 +138,46 @@ class _Handlers:
 
         return await stream(request, load)
 
+    async def save(self, request: web.Request) -> web.StreamResponse:
+        """One image by the path, or several by ``names``."""
+        names = [request.match_info["name"]] if "name" in request.match_info else request.query.getall("names", [])
+        # Old clients put a comma between them; no reference has one.
+        names = [name for text in names for name in text.split(",") if name]
+        if not names:
+            raise Invalid("no image given: names must name at least one")
+        _check_platform(request.query.get("platform", ""))
+        async with self._images.saved(names) as archive:
+            return await send(request, archive, {})
+
+    async def search(self, _: web.Request) -> web.StreamResponse:
+        raise MissingFeature("searching a registry is not supported by Fairlead: pull by the image's full name")
+
+    async def push(self, request: web.Request) -> web.StreamResponse:
+        ref = _join(request.match_info["name"], request.query.get("tag", ""))
+        credentials = _credentials(request.headers.get("X-Registry-Auth", ""))
+
+        async def push(progress: Progress) -> None:
+            await self._images.push(ref, progress, credentials=credentials)
+
+        return await stream(request, push)
+
+    async def commit(self, request: web.Request) -> web.Response:
+        query = request.query
+        if not (ref := query.get("container", "")):
+            raise Invalid("the parameter container is missing: the container to commit")
+        image = await commit(
+            self._daemon.containers,
+            ref,
+            name=_join(query["repo"], query.get("tag", "")) if query.get("repo") else "",
+            comment=query.get("comment", ""),
+            author=query.get("author", ""),
+            changes=query.getall("changes", []),
+            body=await body(request),
+            pause=flag(request, "pause", default=True),
+        )
+        self._tell("commit", image)
+        return answer({"Id": f"sha256:{image.id}"}, 201)
+
     async def tag(self, request: web.Request) -> web.Response:
         if not (repository := request.query.get("repo", "")):
             raise Invalid("the parameter repo is missing: the repository to tag the image into")
@@ -142,10 +198,19 @@ class _Handlers:
         return answer(gone)
 
     async def prune(self, request: web.Request) -> web.Response:
-        filters = read_filters(request, ("dangling",))
+        filters = read_filters(request, ("dangling", "label", "label!", "until"))
         dangling = _truth(filters.get("dangling", ["true"]), "dangling")
+        until = min((moment(text) for text in filters.get("until", [])), default=0.0)
+
+        def fits(image: Image) -> bool:
+            return (
+                (not until or image.created < until)
+                and all(_has_label(image, label) for label in filters.get("label", []))
+                and not any(_has_label(image, label) for label in filters.get("label!", []))
+            )
+
         before = self._images.disk_usage()
-        gone = await self._images.prune(all_unused=not dangling, in_use=self._daemon.containers.using_image)
+        gone = await self._images.prune(all_unused=not dangling, in_use=self._daemon.containers.using_image, fits=fits)
         reclaimed = max(0, before - self._images.disk_usage())
         self._daemon.events.publish("image", "prune", "", {"reclaimed": str(reclaimed)})
         return answer({"ImagesDeleted": gone or None, "SpaceReclaimed": reclaimed})
@@ -270,7 +335,25 @@ def _has_label(image: Image, wanted: str) -> bool:
     return key in labels and (not equals or labels[key] == value)
 
 
-def _summary(image: Image, tags: list[str]) -> dict[str, Any]:
+def moment(text: str) -> float:
+    """The filter ``until``: a length of time back from now (``1h30m``), seconds since the epoch, or a time."""
+    if match := _DURATION.fullmatch(text):
+        hours, minutes, seconds = (float(part or 0) for part in match.groups())
+        return time.time() - (hours * 3600 + minutes * 60 + seconds)
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        raise Invalid(f"invalid filter 'until={text}': a duration such as 1h30m or a time is allowed") from None
+
+
+_DURATION = re.compile(r"(?=.)(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?")
+
+
+def _summary(image: Image, tags: list[str], shared: int) -> dict[str, Any]:
     return {
         "Id": f"sha256:{image.id}",
         "ParentId": "",
@@ -278,7 +361,7 @@ def _summary(image: Image, tags: list[str]) -> dict[str, Any]:
         "RepoDigests": image.digests,
         "Created": int(image.created),
         "Size": image.size,
-        "SharedSize": -1,
+        "SharedSize": shared,
         "Labels": _settings(image).get("Labels"),
         "Containers": -1,
     }
