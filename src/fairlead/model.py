@@ -120,6 +120,10 @@ class Network(Record, frozen=True, kw_only=True):
     """Bytes that its links carry; 0: as the kernel makes them."""
     single: bool = False
     """It takes one endpoint (macvlan in passthru mode)."""
+    config_only: bool = False
+    """No network, but what others are made from: it is nowhere in the kernel, its pools bind nobody."""
+    config_from: str = ""
+    """The name of the one that it was made from."""
     phase: Phase = Phase.READY
 
     @property

@@ -16,7 +16,7 @@ from typing import Generic, Protocol, TypeVar
 
 from msgspec.structs import replace
 
-from fairlead import endpoints, gateways, ipam
+from fairlead import configs, endpoints, gateways, ipam
 from fairlead.catalog import Catalog
 from fairlead.drivers import driver_named, driver_of
 from fairlead.drivers.bridge import PREFIX, binding, divide_ports
@@ -206,8 +206,15 @@ class Planner:
     def create_network(self, spec: NetworkSpec, *, predefined: bool = False) -> Change[Network]:
         """A new network with its bridge."""
         check_name(spec.name, "network")
-        if self._store.owner(f"network:{spec.name}"):
+        holder = self._store.owner(f"network:{spec.name}")
+        if isinstance(holder, Network) and holder.predefined:
+            raise Forbidden(f"operation is not permitted on predefined {spec.name} network")
+        if holder:
             raise Conflict(f"network with name {spec.name} already exists")
+        if spec.config_only:
+            template = configs.configuration(spec)
+            return Change(result=template, add=(template,))
+        spec = configs.configured(spec, self._catalog)
         driver = driver_named(spec.driver)
         if not driver.has_links and not predefined:
             raise Forbidden(f'only one instance of "{spec.driver}" network is allowed, and it exists already')
@@ -226,6 +233,7 @@ class Planner:
                 labels=spec.labels,
                 created=time.time(),
                 predefined=predefined,
+                config_from=spec.config_from,
             ),
             self._host,
         )
@@ -275,10 +283,14 @@ class Planner:
         network = self._catalog.network(ref)
         if network.predefined and not predefined:
             raise Forbidden(f"{network.name} is a pre-defined network and cannot be removed")
+        configs.check_unused(network, self._catalog)
         if endpoints := self._catalog.endpoints(network=network.id):
             names = ", ".join(sorted(self._owner_name(endpoint) for endpoint in endpoints)[:5])
             more = f" and {len(endpoints) - 5} more" if len(endpoints) > 5 else ""
-            raise Forbidden(f"network {network.name} has active endpoints: disconnect {names}{more} first")
+            raise Forbidden(
+                f"error while removing network: network {network.name} has active endpoints: "
+                f"disconnect {names}{more} first"
+            )
         others = self._facts.marked_chains(network.ifname) if network.ifname else ()
         undo = self._own(network, driver_of(network).network_plan(network, others))
         return Change(result=network, remove=(network,), undo=undo)
@@ -374,6 +386,7 @@ class Planner:
         network = self._catalog.network(ref)
         if network.phase is not Phase.READY:
             raise Conflict(f"network {network.name} is being changed: try again")
+        configs.check_joinable(network)
         if network.driver == "host":
             raise Forbidden("the host network has no endpoints: only a container may share it, from its start on")
         return network
@@ -571,7 +584,8 @@ def _gateways(network: Network, endpoint: Endpoint) -> tuple[Address, ...]:
 
 def _check_options(options: Mapping[str, str], known: Iterable[str], owner: str) -> None:
     for option in options:
-        if option not in known:
+        foreign = "." in option and not option.startswith("com.docker.network.")  # another program's; Docker keeps them
+        if option not in known and not foreign:
             words = ", ".join(sorted(known)) or "there are none"
             raise Invalid(f"option {option!r} is unknown to {owner}; known are: {words}")
 

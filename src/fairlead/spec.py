@@ -23,6 +23,10 @@ class NetworkSpec(msgspec.Struct, frozen=True, kw_only=True):
     attachable: bool = False
     options: dict[str, str] = {}
     labels: dict[str, str] = {}
+    config_only: bool = False
+    """Not to be a network, but what others are made from…"""
+    config_from: str = ""
+    """…those that name it here."""
 
 
 class PortSpec(msgspec.Struct, frozen=True, kw_only=True):

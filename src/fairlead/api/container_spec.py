@@ -12,6 +12,7 @@ from typing import Any, TypeVar, cast
 
 import msgspec
 
+from fairlead.api.runtime_spec import health_check, log_config
 from fairlead.api.shapes import EndpointSettings, endpoint_spec
 from fairlead.containers.bundle import capabilities
 from fairlead.containers.links import divided
@@ -65,6 +66,8 @@ def parse(body: dict[str, Any], image: Image) -> tuple[ContainerSpec, list[str]]
     mode, endpoints = _networks(body, host)
     links, endpoints = divided(dict(map(parse_link, _strings(host, "Links"))), mode, endpoints)
     restart = _restart(host)
+    log, log_warnings = log_config(host)
+    warnings += log_warnings
     auto_remove = bool(host.get("AutoRemove"))
     if auto_remove and restart.name != "no":
         raise Invalid("can't create 'AutoRemove' container with restart policy")
@@ -111,6 +114,8 @@ def parse(body: dict[str, Any], image: Image) -> tuple[ContainerSpec, list[str]]
         oom_score_adj=_get(host, "OomScoreAdj", int, 0),
         init=bool(host.get("Init")),
         limits=_limits(host),
+        health=health_check(body, from_image),
+        log=log,
     )
     signal_number(spec.stop_signal)
     capabilities(spec)
@@ -125,21 +130,11 @@ def _check(body: dict[str, Any], host: dict[str, Any]) -> list[str]:
             raise Invalid(f"HostConfig.{name} {host[name]!r} is not supported: leave it out")
     if body.get("Volumes"):
         raise Invalid("anonymous volumes (Volumes) are not supported: bind a directory of the host instead")
-    health = body.get("Healthcheck") or {}
-    warnings = []
-    if health.get("Test") and health["Test"] != ["NONE"]:
-        warnings.append("Healthcheck is not supported: the container runs without it")
-    warnings += [
+    return [
         f"HostConfig.{name} is not supported: the container runs without that limit"
         for name in _UNSET_LIMITS.split()
         if host.get(name)
     ]
-    driver = (host.get("LogConfig") or {}).get("Type") or ""
-    if driver not in ("", "json-file", "local", "k8s-file"):
-        warnings.append(f"log driver {driver!r} is not supported: the log is kept in a file, for `logs` to read")
-    elif (host.get("LogConfig") or {}).get("Config"):
-        warnings.append("options of the log driver are not supported: the log grows without limit")
-    return warnings
 
 
 def _get(body: dict[str, Any], name: str, kind: type[T], default: Any) -> Any:

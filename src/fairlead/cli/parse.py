@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
+    from fairlead.cli.flags import Options
+
 PROTOCOLS = ("tcp", "udp", "sctp")
 RESTART = ("no", "always", "unless-stopped", "on-failure")
 
@@ -318,6 +320,49 @@ def moment(text: str, now: float) -> str:
         raise Usage(
             f"invalid time {text!r}: a duration (10m, 1h30m) or a time (2026-01-31T12:00:00) is needed"
         ) from None
+
+
+_NANOSECONDS = {"h": 3600e9, "m": 60e9, "s": 1e9, "ms": 1e6, "us": 1e3, "µs": 1e3, "ns": 1.0}
+
+
+def duration(text: str, name: str) -> int:
+    """``1m30s`` in nanoseconds (Go's time.ParseDuration)."""
+    total, rest = 0.0, text
+    while rest:
+        number = rest[: len(rest) - len(rest.lstrip("0123456789."))]
+        unit = next(
+            (unit for unit in ("ms", "us", "µs", "ns", "h", "m", "s") if rest[len(number) :].startswith(unit)), ""
+        )
+        if not unit or not number.replace(".", "", 1).isdecimal():
+            raise Usage(f"invalid {name} {text!r}: a duration such as 10s or 1m30s is needed")
+        total += float(number) * _NANOSECONDS[unit]
+        rest = rest[len(number) + len(unit) :]
+    return int(total)
+
+
+def health(options: Options) -> dict[str, Any] | None:
+    """``--health-…`` and ``--no-healthcheck`` as the API's Healthcheck; None where none of them is given."""
+    times = {
+        "Interval": "health-interval",
+        "Timeout": "health-timeout",
+        "StartPeriod": "health-start-period",
+        "StartInterval": "health-start-interval",
+    }
+    given = [name for name in ("health-cmd", "health-retries", *times.values()) if options.has(name)]
+    if options.flag("no-healthcheck"):
+        if given:
+            raise Usage("--no-healthcheck conflicts with --health-* options")
+        return {"Test": ["NONE"]}
+    if not given:
+        return None
+    check: dict[str, Any] = {
+        key: duration(options.text(name), f"--{name}") for key, name in times.items() if name in given
+    }
+    if options.text("health-cmd"):
+        check["Test"] = ["CMD-SHELL", options.text("health-cmd")]
+    if options.has("health-retries"):
+        check["Retries"] = options.number("health-retries")
+    return check
 
 
 def image_name(text: str) -> tuple[str, str]:

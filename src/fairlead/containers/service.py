@@ -24,6 +24,7 @@ import msgspec
 
 from fairlead.containers import etc, plans
 from fairlead.containers.execs import Execs
+from fairlead.containers.health import HealthMonitors
 from fairlead.containers.links import NOT_LINKED, Links, checked, settled
 from fairlead.containers.logs import read_log
 from fairlead.containers.names import random_name
@@ -35,6 +36,7 @@ from fairlead.endpoints import check_spec
 from fairlead.engine import EndpointSpec, Engine
 from fairlead.errors import Conflict, FairleadError, Invalid, KernelError, NotFound, NotModified
 from fairlead.images import Image, Images
+from fairlead.kernel.cgroups import Cgroup
 from fairlead.model import Address, Endpoint, check_name, new_id
 from fairlead.paths import Paths
 from fairlead.plan.containers import StartRefused
@@ -86,6 +88,7 @@ class Containers:
         self._live: dict[str, Live] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self.execs = Execs(self)
+        self.health = HealthMonitors(self)
         self.listeners: builtins.list[Listener] = []
 
     # Reading
@@ -220,6 +223,7 @@ class Containers:
         self.store.delete(container)
         await asyncio.to_thread(self.sharing.removed, container.id)
         self._live.pop(container.id, None)
+        self.health.forget(container.id)
         for attachment in live.pending:
             await attachment.finish()
         for _, waiter in live.waiters:
@@ -282,7 +286,8 @@ class Containers:
             self.watch(container.id, prepared[1])
             if any(container.id in other.spec.links.values() for other in self.store.all(Container)):
                 await asyncio.to_thread(self.links.moved, running)
-            self.tell("start", starting)
+            self.tell("start", running)
+            self.health.begin(running)
 
     def _prepare(self, container: Container) -> tuple[int, int]:
         """Sandbox, root, bundle, monitor; returns the pids of the first process and of conmon.  In a thread."""
@@ -384,6 +389,7 @@ class Containers:
             )
             self.store.put(ended)
             live.hub = None
+            self.health.end(ended)
             self.execs.container_ended(container_id)
             if ended.oom_killed:
                 self.tell("oom", ended)
@@ -530,6 +536,10 @@ class Containers:
             await asyncio.to_thread(self._crun, container, verb)
             self.store.put(container.becomes(after))
         self.tell("pause" if after is Status.PAUSED else "unpause", container)
+        if after is Status.PAUSED:
+            self.health.suspend(container.id)
+        else:
+            self.health.resume(container)
 
     def _crun(self, container: Container, verb: str) -> None:
         done = subprocess.run(
@@ -643,9 +653,7 @@ class Containers:
         container = self.get(ref)
         if not container.is_running:
             raise Conflict(f"container {container.id} is not running")
-        argv = self.place(container).crun("ps", "--format=json", container.id)
-        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, close_fds=False)
-        return [int(pid) for pid in msgspec.json.decode(done.stdout or b"[]")]
+        return Cgroup(self.place(container).cgroup).processes()
 
     # Changing
 
@@ -714,6 +722,7 @@ class Containers:
                 live.timer.cancel()
             if live.hub:
                 live.hub.ended.cancel()
+        await self.health.close()
         self.execs.close()
         for task in tuple(self._tasks):
             task.cancel()
