@@ -126,7 +126,8 @@ if not works("python3 -c 'import socket; socket.socket(2, 1, 132)'"):
 def everything(host: Host) -> str:
     """What there is of links (by name and MAC: a carrier comes and goes by itself), namespaces, containers, rules."""
     return host.sh(
-        f"""ip -br link | awk '{{ print $1, $3 }}' | sort; ls /run/netns {host.run_dir}/netns {host.state}/containers {host.run_dir}/containers
+        f"""ip -br link | awk '{{ print $1, $3 }}' | sort
+        ls /run/netns {host.run_dir}/netns {host.state}/containers {host.run_dir}/containers
         nft list table inet fairlead; grep -c overlay /proc/self/mounts; {FAIRLEAD} network ls; {FAIRLEAD} ps -aq"""
     )
 
