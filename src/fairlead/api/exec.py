@@ -56,9 +56,12 @@ class Door:
         wanted = (size[0], size[1]) if size and any(size) else None
         if document.get("Detach"):
             await self._execs.start(execution.id, detach=True, size=wanted)
-            return answer(status=200)
+            return answer()
         self._execs.check_startable(execution.id)
         spec = execution.spec
+        # Whether output comes in frames is for the start to say, whatever terminal the process has (as Docker).
+        tty = bool(document.get("Tty"))
+        keys = streams.parse_keys(spec.detach_keys) if spec.tty and spec.attach_stdin else b""
         try:
             attachment = await self._execs.start(execution.id, size=wanted)
         except FairleadError as error:
@@ -67,7 +70,7 @@ class Door:
             await attachment.put(Frame(STDOUT, f"{error}\r\n".encode()))
             await attachment.finish()
         try:
-            return await streams.serve(request, attachment, tty=spec.tty, stdin=spec.attach_stdin)
+            return await streams.serve(request, attachment, tty=tty, stdin=spec.attach_stdin, detach_keys=keys)
         finally:
             attachment.close()
 
@@ -89,7 +92,7 @@ class Door:
                 "OpenStdin": spec.attach_stdin,
                 "OpenStdout": spec.attach_stdout,
                 "OpenStderr": spec.attach_stderr,
-                "DetachKeys": "",
+                "DetachKeys": spec.detach_keys,
                 "ProcessConfig": {
                     "tty": spec.tty,
                     "entrypoint": spec.command[0],
@@ -123,4 +126,12 @@ def _spec(document: dict[str, Any]) -> ExecSpec:
         attach_stdin=bool(document.get("AttachStdin")),
         attach_stdout=bool(document.get("AttachStdout")),
         attach_stderr=bool(document.get("AttachStderr")),
+        detach_keys=_detach_keys(document.get("DetachKeys")),
     )
+
+
+def _detach_keys(keys: object) -> str:
+    if not isinstance(keys, str | None):
+        raise Invalid("DetachKeys must be a string")
+    streams.parse_keys(keys or "")
+    return keys or ""

@@ -192,6 +192,11 @@ class Containers:
             live = self.live(id_)
             async with live.lock:
                 container = self.get(id_)
+                if container.status is Status.RESTARTING and not force:
+                    raise Conflict(
+                        f"cannot remove container {container.name}: container is restarting: "
+                        "stop the container before removing or force remove"
+                    )
                 if not container.is_running:
                     await self.remove_now(container, live)
                     return
@@ -373,7 +378,8 @@ class Containers:
                 log.exception("clearing container %s away failed; the next start of the daemon tries again", ended.name)
             if again:
                 self._restart_later(ended, live)
-            self._wake(live, ("next-exit",) if again else ("next-exit", "not-running"), code)
+            # Also before a restart: who waits for the end of a run has seen it (as Docker).
+            self._wake(live, ("next-exit", "not-running"), code)
 
     def _exit_of(self, container: Container) -> tuple[int, float]:
         """The exit code and when; unknown where conmon was killed before it could write them."""
