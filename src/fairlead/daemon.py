@@ -36,6 +36,7 @@ from fairlead.api import exec as api_exec
 from fairlead.api import fairlead as api_fairlead
 from fairlead.api import images as api_images
 from fairlead.api import networks as api_networks
+from fairlead.api import stats as api_stats
 from fairlead.api import system as api_system
 from fairlead.api.app import IN_FLIGHT, Daemon, make_app
 from fairlead.containers import Containers
@@ -92,6 +93,7 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
         *api_exec.routes(daemon),
         *api_absent.routes(),
         *api_events.routes(daemon),
+        *api_stats.routes(daemon),
     ]
 
 

@@ -193,6 +193,9 @@ class Endpoint(Record, frozen=True, kw_only=True):
     priority: int = 0
     """Of several endpoints the one with the highest gives the default routes (`fairlead.gateways`)."""
     mac: str = ""
+    """Empty where it has none of its own.  No two endpoints of a network have the same."""
+    owner: str = ""
+    """What the MAC follows from: the container's id, or the name of the namespace."""
     aliases: tuple[str, ...] = ()
     links: dict[str, str] = {}
     """Names that this endpoint alone knows others by: alias → container name or id."""
@@ -205,6 +208,7 @@ class Endpoint(Record, frozen=True, kw_only=True):
             f"endpoint:{self.network}:{self.sandbox}",
             *((f"link:{self.sandbox}:{self.ifname}",) if self.ifname else ()),
             *(f"address:{self.network}:{interface.ip}" for interface in (*self.addresses, *self.link_local)),
+            *((f"mac:{self.network}:{self.mac}",) if self.mac else ()),
             *(port.claim() for port in self.ports if port.host_port),
         )
 

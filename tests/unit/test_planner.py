@@ -15,7 +15,7 @@ from fairlead.engine import KINDS
 from fairlead.errors import Conflict, FairleadError, Forbidden, Invalid, NotFound
 from fairlead.kernel.firewalls import OtherChain
 from fairlead.kernel.rtnetlink import LinkFact
-from fairlead.model import LinkEnd, Network, Phase, Pool, Record
+from fairlead.model import Endpoint, LinkEnd, Network, Phase, Pool, Record
 from fairlead.plan.names import RedirectNames
 from fairlead.planner import Change, Planner
 from fairlead.publishing import Publisher
@@ -61,6 +61,8 @@ def lines(change: Change[Any]) -> list[str]:
     records: tuple[Record, ...] = (*change.add, *change.remove)
     for record in records:
         found = [line.replace(record.id, "<id>").replace(record.id[:7], "<id7>") for line in found]
+        if isinstance(record, Endpoint) and record.mac:
+            found = [line.replace(record.mac, "<mac>") for line in found]
     return found
 
 
@@ -209,11 +211,12 @@ def test_an_endpoint_with_a_port(world: World) -> None:
     change = world.planner.attach("ns0", EndpointSpec(network="br0", ports=ports))
     assert lines(change) == [
         "ip link add veth<id7> numtxqueues 1 numrxqueues 1 type veth"
-        " peer name eth0 address 02:42:0a:00:00:02 numtxqueues 1 numrxqueues 1 netns ns0",
+        " peer name eth0 address <mac> numtxqueues 1 numrxqueues 1 netns ns0",
         "ip link set veth<id7> alias fairlead:<id>",
         "sysctl -eqw net/ipv6/conf/veth<id7>/disable_ipv6=1",
         "ip netns exec ns0 sysctl -eqw net/ipv6/conf/eth0/accept_ra=0",
         "ip -n ns0 addr add 10.0.0.2/24 brd + dev eth0",
+        "ip netns exec ns0 sysctl -qw net/ipv4/conf/eth0/arp_notify=1",
         "ip -n ns0 link set eth0 addrgenmode none",
         "ip -n ns0 link set eth0 up",
         "ip -n ns0 route add default via 10.0.0.1 dev eth0",
@@ -221,6 +224,7 @@ def test_an_endpoint_with_a_port(world: World) -> None:
         "ip link set veth<id7> up type bridge_slave hairpin on",
         "nft add element inet fairlead ports4_any '{ tcp . 8081 : 10.0.0.2 . 80 }'",
         "nft add element inet fairlead relayed_any '{ ipv6 . tcp . 8081 }'",
+        "ip -n ns0 link set eth0 address <mac>",
         *RedirectNames("/run/netns/ns0").shell(),
     ]
     world.do(change)

@@ -49,6 +49,8 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "image tag": ("image:TAG", "Give an image another name"),
     "image rm": ("image:RM", "Remove one or more images"),
     "image prune": ("image:PRUNE", "Remove unused images"),
+    "stats": ("stats:STATS", "Show what containers use, second by second"),
+    "top": ("stats:TOP", "Show the processes that run in a container"),
     "events": ("events:EVENTS", "Show what happens, as it happens"),
     "topology": ("topology:TOPOLOGY", "Show what is connected to what"),
     "system reset": ("system:RESET", "Remove everything that Fairlead made, and stop the daemon"),

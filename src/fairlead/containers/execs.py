@@ -12,6 +12,7 @@ import fcntl
 import json
 import logging
 import os
+import signal
 import socket
 import struct
 import subprocess
@@ -290,6 +291,27 @@ class Execs:
             self._tell("exec_die", container, execution, exitCode=str(execution.exit_code))
             await attachment.finish()
 
+    async def kill(self, ref: str) -> None:
+        """End an exec and what it has started, at once.
+
+        The innermost processes go first, and the others get a moment: whoever waits for a child then reaps it, where
+        otherwise it would be left to the container's first process, which may not.
+        """
+        execution = self.get(ref)
+        if execution.process is None or execution.ended.is_set():
+            return
+        _, *processes = descendants(execution.process.pid)  # The first is crun, which gives us the exit code.
+        for pid in reversed(processes):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(execution.ended.wait(), 0.01)
+        if not processes and not execution.pid:
+            with contextlib.suppress(ProcessLookupError):
+                execution.process.kill()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(execution.ended.wait(), _LINGER)
+
     def resize(self, ref: str, height: int, width: int) -> None:
         """The size of an exec's terminal, in characters; before the start it is kept for it."""
         execution = self.get(ref)
@@ -396,6 +418,16 @@ async def _has_started(execution: Exec) -> bool:
             return bool(read_pid(execution.pid_file))
         await asyncio.sleep(0.001)
     return True
+
+
+def descendants(pid: int) -> list[int]:
+    """A process and all that it has started, children after their parents (proc_pid_children(5))."""
+    found = [pid]
+    for parent in found:
+        with contextlib.suppress(OSError):
+            for task in Path(f"/proc/{parent}/task").iterdir():
+                found += map(int, (task / "children").read_text().split())
+    return found
 
 
 def _settle(ready: asyncio.Future[None]) -> None:

@@ -56,6 +56,8 @@ class Recovery:
         if container.is_running:
             if is_monitor(container.monitor_pid, container.id):
                 self._containers.watch(container.id, container.monitor_pid)
+                if container.status is Status.RUNNING:
+                    self._containers.health.resume(container)
             else:
                 await self._containers.ended(container.id)
             return

@@ -24,16 +24,20 @@ import msgspec
 
 from fairlead.containers import etc, plans
 from fairlead.containers.execs import Execs
+from fairlead.containers.health import HealthMonitors
+from fairlead.containers.links import NOT_LINKED, Links, checked, settled
 from fairlead.containers.logs import read_log
 from fairlead.containers.names import random_name
 from fairlead.containers.record import DEFAULT_STOP_TIMEOUT, Container, ContainerSpec, Status
 from fairlead.containers.recovery import Recovery
 from fairlead.containers.sharing import Sharing, check_can_connect, resolve
 from fairlead.containers.streams import Attachment, Frame, Hub
+from fairlead.endpoints import check_spec
 from fairlead.engine import EndpointSpec, Engine
 from fairlead.errors import Conflict, FairleadError, Invalid, KernelError, NotFound, NotModified
 from fairlead.images import Image, Images
-from fairlead.model import Endpoint, check_name, new_id
+from fairlead.kernel.cgroups import Cgroup
+from fairlead.model import Address, Endpoint, check_name, new_id
 from fairlead.paths import Paths
 from fairlead.plan.containers import StartRefused
 from fairlead.plan.executor import Executor
@@ -79,10 +83,12 @@ class Containers:
         self.engine = engine
         self.images = images
         self.sharing = Sharing(store, engine)
+        self.links = Links(store, engine, self.sharing, paths)
         self._executor = executor
         self._live: dict[str, Live] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self.execs = Execs(self)
+        self.health = HealthMonitors(self)
         self.listeners: builtins.list[Listener] = []
 
     # Reading
@@ -160,7 +166,11 @@ class Containers:
         if not spec.arguments:
             raise Invalid("no command specified: neither the request nor the image says what to run")
         for endpoint in spec.endpoints:
-            self.engine.catalog.network(endpoint.network)
+            try:
+                check_spec(endpoint, self.engine.catalog.network(endpoint.network))
+            except NotFound:
+                # Not 404: of that status the answer to a create would mean "pull the image".
+                raise Invalid(f"network {endpoint.network} not found") from None
         id_ = new_id()
         mode = resolve(spec.network_mode, self.store, own=name)
         shared = self.store.get(Container, mode.partition(":")[2])
@@ -171,6 +181,7 @@ class Containers:
             hostname=spec.hostname or hostname or id_[:12],
             domainname=spec.domainname or domainname,
         )
+        spec = settled(spec, self.get)
         container = Container(id=id_, name=name, image_id=image.id, spec=spec, created=time.time())
         # Building the plan validates the rest: capabilities, the init program, crun and conmon being there.
         plans.preparing(container, self.paths, [], namespace="/", endpoints=[]).shell()
@@ -217,6 +228,7 @@ class Containers:
         self.store.delete(container)
         await asyncio.to_thread(self.sharing.removed, container.id)
         self._live.pop(container.id, None)
+        self.health.forget(container.id)
         for attachment in live.pending:
             await attachment.finish()
         for _, waiter in live.waiters:
@@ -267,11 +279,20 @@ class Containers:
             # The daemon is being stopped: `recover` undoes the rest.
             raise
         else:
-            self.store.put(
-                starting.becomes(Status.RUNNING, pid=prepared[0], monitor_pid=prepared[1], started=started, exit_code=0)
+            running = starting.becomes(
+                Status.RUNNING,
+                pid=prepared[0],
+                monitor_pid=prepared[1],
+                started=started,
+                exit_code=0,
+                addresses=self._addresses(starting),
             )
+            self.store.put(running)
             self.watch(container.id, prepared[1])
-            self.tell("start", starting)
+            if any(container.id in other.spec.links.values() for other in self.store.all(Container)):
+                await asyncio.to_thread(self.links.moved, running)
+            self.tell("start", running)
+            self.health.begin(running)
 
     def _prepare(self, container: Container) -> tuple[int, int]:
         """Sandbox, root, bundle, monitor; returns the pids of the first process and of conmon.  In a thread."""
@@ -284,10 +305,17 @@ class Containers:
             namespace=sandbox.path if sandbox else None,
             endpoints=self.engine.catalog.endpoints(sandbox=sandbox.id) if sandbox else [],
             has_names=sandbox is not None and sandbox.names,
+            linked=self.links.of(container) if container.spec.links else NOT_LINKED,
         )
         self._executor.apply(plan)
         place = self.place(container)
         return read_pid(place.pid_file), read_pid(place.monitor_pid_file)
+
+    def _addresses(self, container: Container) -> dict[str, tuple[Address, ...]]:
+        """What it has, by network id, to be had again at its next start."""
+        sandbox = None if container.joined else self.sharing.sandbox(container)
+        endpoints = self.engine.catalog.endpoints(sandbox=sandbox.id) if sandbox else []
+        return {one.network: tuple(interface.ip for interface in one.addresses) for one in endpoints}
 
     def _connect(self, container: Container, live: Live) -> None:
         """Join those who attached before the start, so that they miss nothing."""
@@ -365,6 +393,7 @@ class Containers:
             )
             self.store.put(ended)
             live.hub = None
+            self.health.end(ended)
             self.execs.container_ended(container_id)
             if ended.oom_killed:
                 self.tell("oom", ended)
@@ -512,6 +541,10 @@ class Containers:
             await asyncio.to_thread(self._crun, container, verb)
             self.store.put(container.becomes(after))
         self.tell("pause" if after is Status.PAUSED else "unpause", container)
+        if after is Status.PAUSED:
+            self.health.suspend(container.id)
+        else:
+            self.health.resume(container)
 
     def _crun(self, container: Container, verb: str) -> None:
         done = subprocess.run(
@@ -625,9 +658,7 @@ class Containers:
         container = self.get(ref)
         if not container.is_running:
             raise Conflict(f"container {container.id} is not running")
-        argv = self.place(container).crun("ps", "--format=json", container.id)
-        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, close_fds=False)
-        return [int(pid) for pid in msgspec.json.decode(done.stdout or b"[]")]
+        return Cgroup(self.place(container).cgroup).processes()
 
     # Changing
 
@@ -655,6 +686,7 @@ class Containers:
             container = self.get(container.id)
             network = self.engine.catalog.network(spec.network)
             check_can_connect(container.spec.network_mode)
+            spec = msgspec.structs.replace(spec, links=checked(spec.links, self.get))
             if any(self.engine.catalog.network(e.network).id == network.id for e in container.spec.endpoints):
                 raise Conflict(f"endpoint with name {container.name} already exists in network {network.name}")
             if self.sharing.sandbox(container):  # also while another keeps it
@@ -695,6 +727,7 @@ class Containers:
                 live.timer.cancel()
             if live.hub:
                 live.hub.ended.cancel()
+        await self.health.close()
         self.execs.close()
         for task in tuple(self._tasks):
             task.cancel()
