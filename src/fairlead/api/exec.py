@@ -62,17 +62,18 @@ class Door:
         # Whether output comes in frames is for the start to say, whatever terminal the process has (as Docker).
         tty = bool(document.get("Tty"))
         keys = streams.parse_keys(spec.detach_keys) if spec.tty and spec.attach_stdin else b""
-        try:
-            attachment = await self._execs.start(execution.id, size=wanted)
-        except FairleadError as error:
-            # The client has asked for a stream and gets one; the exit code tells the rest (as Docker does).
-            attachment = Attachment(stdout=True, stderr=True)
-            await attachment.put(Frame(STDOUT, f"{error}\r\n".encode()))
-            await attachment.finish()
-        try:
-            return await streams.serve(request, attachment, tty=tty, stdin=spec.attach_stdin, detach_keys=keys)
-        finally:
-            attachment.close()
+
+        async def begin() -> Attachment:
+            try:
+                return await self._execs.start(execution.id, size=wanted)
+            except FairleadError as error:
+                # The client has asked for a stream and gets one; the exit code tells the rest (as Docker does).
+                attachment = Attachment(stdout=True, stderr=True)
+                await attachment.put(Frame(STDOUT, f"{error}\r\n".encode()))
+                await attachment.finish()
+                return attachment
+
+        return await streams.serve(request, begin, tty=tty, stdin=spec.attach_stdin, detach_keys=keys)
 
     async def resize(self, request: web.Request) -> web.StreamResponse:
         self._execs.resize(request.match_info["id"], *parse_size(request))

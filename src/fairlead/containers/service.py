@@ -25,7 +25,7 @@ import msgspec
 from fairlead.containers import etc, plans
 from fairlead.containers.execs import Execs
 from fairlead.containers.health import HealthMonitors
-from fairlead.containers.links import NOT_LINKED, Links, checked, settled
+from fairlead.containers.links import NOT_LINKED, Links, known, settled
 from fairlead.containers.logs import read_log
 from fairlead.containers.names import random_name
 from fairlead.containers.record import DEFAULT_STOP_TIMEOUT, Container, ContainerSpec, Status
@@ -686,7 +686,7 @@ class Containers:
             container = self.get(container.id)
             network = self.engine.catalog.network(spec.network)
             check_can_connect(container.spec.network_mode)
-            spec = msgspec.structs.replace(spec, links=checked(spec.links, self.get))
+            spec = msgspec.structs.replace(spec, links=known(spec.links, self.get))
             if any(self.engine.catalog.network(e.network).id == network.id for e in container.spec.endpoints):
                 raise Conflict(f"endpoint with name {container.name} already exists in network {network.name}")
             if self.sharing.sandbox(container):  # also while another keeps it
