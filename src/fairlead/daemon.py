@@ -36,6 +36,7 @@ from fairlead.api import exec as api_exec
 from fairlead.api import fairlead as api_fairlead
 from fairlead.api import images as api_images
 from fairlead.api import networks as api_networks
+from fairlead.api import see as api_see
 from fairlead.api import stats as api_stats
 from fairlead.api import system as api_system
 from fairlead.api.app import IN_FLIGHT, Daemon, make_app
@@ -88,6 +89,7 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
         *api_system.routes(daemon),
         *api_networks.routes(daemon),
         *api_fairlead.routes(daemon),
+        *api_see.routes(daemon),
         *api_images.routes(daemon),
         *api_containers.routes(daemon),
         *api_exec.routes(daemon),
