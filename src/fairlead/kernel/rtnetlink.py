@@ -193,6 +193,11 @@ def set_link(
     return Message(_NEWLINK, 0, _link_body(*parts, up=up))
 
 
+def set_mtu(name: str, mtu: int) -> Message:
+    """`ip link set NAME mtu MTU`."""
+    return Message(_NEWLINK, 0, _link_body(text(_IFLA_IFNAME, name), u32(_IFLA_MTU, mtu)))
+
+
 def set_port(name: str, *, hairpin: bool, isolated: bool, up: bool | None = None) -> Message:
     """`ip link set NAME up type bridge_slave hairpin on isolated on`.
 
