@@ -12,10 +12,14 @@ from typing import Any, TypeVar, cast
 
 import msgspec
 
+from fairlead.api.runtime_spec import health_check, log_config
 from fairlead.api.shapes import EndpointSettings, endpoint_spec
 from fairlead.containers.bundle import capabilities
+from fairlead.containers.links import divided
+from fairlead.containers.links import parse as parse_link
 from fairlead.containers.record import Bind, ContainerSpec, Limits, Restart, RestartName
 from fairlead.containers.service import signal_number
+from fairlead.containers.sharing import PREFIX, check_options
 from fairlead.engine import EndpointSpec, PortSpec
 from fairlead.errors import Invalid
 from fairlead.images import Image
@@ -29,7 +33,6 @@ _REFUSED: dict[str, tuple[Any, ...]] = {
     "Devices": (None, []),
     "DeviceRequests": (None, []),
     "DeviceCgroupRules": (None, []),
-    "Links": (None, []),
     "PidMode": (None, "", "private"),
     "UTSMode": (None, "", "private"),
     "IpcMode": (None, "", "private", "shareable"),
@@ -61,7 +64,10 @@ def parse(body: dict[str, Any], image: Image) -> tuple[ContainerSpec, list[str]]
     warnings = _check(body, host)
     entrypoint, command = _command(body, from_image)
     mode, endpoints = _networks(body, host)
+    links, endpoints = divided(dict(map(parse_link, _strings(host, "Links"))), mode, endpoints)
     restart = _restart(host)
+    log, log_warnings = log_config(host)
+    warnings += log_warnings
     auto_remove = bool(host.get("AutoRemove"))
     if auto_remove and restart.name != "no":
         raise Invalid("can't create 'AutoRemove' container with restart policy")
@@ -101,12 +107,15 @@ def parse(body: dict[str, Any], image: Image) -> tuple[ContainerSpec, list[str]]
         dns_search=_strings(host, "DnsSearch"),
         dns_options=_strings(host, "DnsOptions"),
         extra_hosts=_extra_hosts(host),
+        links=links,
         sysctls=_sysctls(host, mode),
         read_only=bool(host.get("ReadonlyRootfs")),
         shm_size=_get(host, "ShmSize", int, 0) or 64 << 20,
         oom_score_adj=_get(host, "OomScoreAdj", int, 0),
         init=bool(host.get("Init")),
         limits=_limits(host),
+        health=health_check(body, from_image),
+        log=log,
     )
     signal_number(spec.stop_signal)
     capabilities(spec)
@@ -121,21 +130,11 @@ def _check(body: dict[str, Any], host: dict[str, Any]) -> list[str]:
             raise Invalid(f"HostConfig.{name} {host[name]!r} is not supported: leave it out")
     if body.get("Volumes"):
         raise Invalid("anonymous volumes (Volumes) are not supported: bind a directory of the host instead")
-    health = body.get("Healthcheck") or {}
-    warnings = []
-    if health.get("Test") and health["Test"] != ["NONE"]:
-        warnings.append("Healthcheck is not supported: the container runs without it")
-    warnings += [
+    return [
         f"HostConfig.{name} is not supported: the container runs without that limit"
         for name in _UNSET_LIMITS.split()
         if host.get(name)
     ]
-    driver = (host.get("LogConfig") or {}).get("Type") or ""
-    if driver not in ("", "json-file", "local", "k8s-file"):
-        warnings.append(f"log driver {driver!r} is not supported: the log is kept in a file, for `logs` to read")
-    elif (host.get("LogConfig") or {}).get("Config"):
-        warnings.append("options of the log driver are not supported: the log grows without limit")
-    return warnings
 
 
 def _get(body: dict[str, Any], name: str, kind: type[T], default: Any) -> Any:
@@ -280,10 +279,16 @@ def _networks(body: dict[str, Any], host: dict[str, Any]) -> tuple[str, tuple[En
     mode = _get(host, "NetworkMode", str, "") or "bridge"
     if mode == "default":
         mode = "bridge"
-    if mode.startswith("container:"):
-        raise Invalid("network mode container:… is not supported: put both containers into one network")
     wanted = _get(_get(body, "NetworkingConfig", dict, {}), "EndpointsConfig", dict, {}) or {}
+    if mode.startswith(PREFIX):
+        check_options(body, host)
+        for name, settings in wanted.items():
+            if name != mode or any((settings or {}).values()):
+                raise Invalid(f"conflicting options: a container in network mode {mode} has no place in a network")
+        return mode, ()
     if mode in ("host", "none"):
+        if body.get("MacAddress"):
+            raise Invalid("conflicting options: mac-address and the network mode")
         for name, settings in wanted.items():
             if name != mode or (settings or {}).get("IPAMConfig"):
                 raise Invalid(f"conflicting options: a container in network mode {mode} cannot be in network {name}")

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 import signal
 import time
-from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -16,20 +14,21 @@ import msgspec
 from aiohttp import web
 
 from fairlead.api import streams
-from fairlead.api.app import answer, body, flag
+from fairlead.api.app import answer, body, flag, number
+from fairlead.api.container_filters import ContainerFilter, has_label
 from fairlead.api.container_spec import parse
 from fairlead.containers.explain import Explainer
-from fairlead.containers.inspect import inspect, status_word, summary
-from fairlead.containers.record import Container
+from fairlead.containers.inspect import inspect, mounts, status_word, summary
+from fairlead.containers.record import Container, Status
 from fairlead.containers.service import Condition, signal_number
+from fairlead.containers.usage import tree_size
 from fairlead.errors import FairleadError, Invalid, NotFound
-from fairlead.model import Endpoint, Network
+from fairlead.model import Network
 
 if TYPE_CHECKING:
     from fairlead.api.app import Daemon
 
 _CONDITIONS: tuple[str, ...] = get_args(Condition)
-_STATES = {"created", "running", "paused", "restarting", "removing", "exited", "dead"}
 
 
 def routes(daemon: Daemon) -> list[web.RouteDef]:
@@ -52,7 +51,6 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
         web.post(f"{one}/wait", door.wait),
         web.post(f"{one}/attach", door.attach),
         web.get(f"{one}/logs", door.logs),
-        web.get(f"{one}/top", door.top),
         web.delete(one, door.remove),
     ]
 
@@ -69,63 +67,34 @@ class Door:
         return {network.id: network for network in self._daemon.engine.catalog.networks()}
 
     async def index(self, request: web.Request) -> web.StreamResponse:
-        filters = parse_filters(request)
         networks = self._networks()
-        everything = flag(request, "all") or "status" in filters or "exited" in filters
-        found = [c for c in self._containers.list() if everything or c.is_running]
-        endpoints = self._containers.all_endpoints()
-        running = {c.id: endpoints.get(c.id, []) if c.is_running else [] for c in self._containers.list()}
-        found = [c for c in found if self._matches(c, filters, networks, running[c.id])]
-        limit = int(request.query.get("limit") or 0)
-        if limit > 0:
-            everyone = self._containers.list()
-            found = [c for c in everyone if self._matches(c, filters, networks, running[c.id])][:limit]
-        return answer([summary(c, endpoints=running[c.id], networks=networks) for c in found])
+        wanted = ContainerFilter(self._daemon, parse_filters(request), networks)
+        limit = number(request, "limit")
+        everything = flag(request, "all") or limit > 0 or wanted.wants_all
+        all_endpoints = self._containers.all_endpoints()
+        endpoints = {c.id: all_endpoints.get(c.id, []) if c.is_running else [] for c in self._containers.list()}
+        found = [
+            c
+            for c in self._containers.list()
+            if (everything or c.is_running or c.status is Status.RESTARTING)
+            and wanted.passes(c, endpoints[c.id], mounts(c.spec))
+        ]
+        found = found[:limit] if limit > 0 else found
+        health = self._containers.health.of
+        entries = [summary(c, endpoints=endpoints[c.id], networks=networks, health=health(c)) for c in found]
+        if flag(request, "size"):
+            for container, entry in zip(found, entries, strict=True):
+                entry |= await asyncio.to_thread(self._sizes, container)
+        return answer(entries)
 
-    def _matches(
-        self,
-        container: Container,
-        filters: dict[str, list[str]],
-        networks: dict[str, Network],
-        endpoints: list[Endpoint],
-    ) -> bool:
-        spec = container.spec
-
-        def in_network(ref: str) -> bool:
-            names = {networks[n].name: n for n in networks}
-            wanted = {e.network for e in spec.endpoints} | {spec.network_mode}
-            return any(ref == w or names.get(w, "").startswith(ref) or names.get(ref, " ") == w for w in wanted)
-
-        def is_descendant(ref: str) -> bool:
-            with contextlib.suppress(FairleadError):
-                return self._daemon.images.get(ref).id == container.image_id
-            return False
-
-        tests: dict[str, Callable[[str], bool]] = {
-            "name": lambda v: bool(re.search(v, container.name) or re.search(v, f"/{container.name}")),
-            "id": lambda v: container.id.startswith(v),
-            "status": lambda v: status_word(container) == v,
-            "label": lambda v: _has_label(spec.labels, v),
-            "network": in_network,
-            "ancestor": is_descendant,
-            "exited": lambda v: status_word(container) == "exited" and str(container.exit_code) == v,
-            "publish": lambda v: any(_is_port(v, p.host_port, p.protocol) for e in endpoints for p in e.ports),
-            "expose": lambda v: any(e in (v, f"{v}/tcp") for e in spec.exposed),
-            "before": lambda v: container.created < self._containers.get(v).created,
-            "since": lambda v: container.created > self._containers.get(v).created,
-        }
-        for name, values in filters.items():
-            if name not in tests:
-                raise Invalid(f"invalid filter '{name}'")
-            if name == "status" and (unknown := set(values) - _STATES):
-                raise Invalid(f"invalid filter 'status={unknown.pop()}'")
-            try:
-                combine = all if name == "label" else any
-                if not combine(tests[name](value) for value in values):
-                    return False
-            except re.error as error:
-                raise Invalid(f"invalid filter 'name={values[0]}': {error}") from None
-        return True
+    def _sizes(self, container: Container) -> dict[str, int]:
+        """Bytes of the container's own layer, and of it with the image's.  In a thread."""
+        written = tree_size(self._daemon.paths.container_state(container.id) / "upper")
+        below = 0
+        with contextlib.suppress(NotFound):
+            below = self._containers.image(container).size
+        sizes = {"SizeRootFs": written + below}
+        return {"SizeRw": written, **sizes} if written else sizes
 
     async def create(self, request: web.Request) -> web.StreamResponse:
         document = await body(request)
@@ -147,16 +116,20 @@ class Door:
         image_config: dict[str, Any] = {}
         with contextlib.suppress(NotFound):
             image_config = self._containers.image(container).config.get("config") or {}
+        sandbox = self._containers.sharing.sandbox(container) if container.is_running else None
         document = inspect(
             container,
             paths=self._daemon.paths,
+            namespace=sandbox.path if sandbox else "",
+            names={one.id: one.name for one in self._containers.list()} if container.spec.links else {},
             endpoints=self._containers.endpoints(container),
             networks=self._networks(),
             image_config=image_config,
             execs=[execution.id for execution in self._containers.execs.of(container.id)],
+            health=self._containers.health.of(container),
         )
         if flag(request, "size"):
-            document["SizeRw"], document["SizeRootFs"] = 0, 0
+            document |= {"SizeRw": 0, **await asyncio.to_thread(self._sizes, container)}
         return answer(document)
 
     def _get(self, request: web.Request) -> Container:
@@ -221,7 +194,7 @@ class Door:
     async def remove(self, request: web.Request) -> web.StreamResponse:
         container = self._get(request)
         if flag(request, "link"):
-            raise Invalid("links between containers are not supported")
+            raise Invalid("a link cannot be removed by itself: it goes with the container that has it")
         if flag(request, "explain"):
             lines = self._explainer.end(container.id) if flag(request, "force") else []
             return answer({"Lines": [*lines, f"rm -r {self._daemon.paths.container_state(container.id)}"]})
@@ -240,18 +213,19 @@ class Door:
             for c in self._containers.list()
             if status_word(c) in ("created", "exited")
             and c.created < until
-            and all(_has_label(c.spec.labels, value) for value in filters.get("label", []))
-            and not any(_has_label(c.spec.labels, value) for value in filters.get("label!", []))
+            and all(has_label(c.spec.labels, value) for value in filters.get("label", []))
+            and not any(has_label(c.spec.labels, value) for value in filters.get("label!", []))
         ]
         if flag(request, "explain"):
             return answer({"Lines": [f"rm -r {self._daemon.paths.container_state(c.id)}" for c in doomed]})
         freed, removed = 0, []
         for container in doomed:
-            size = await asyncio.to_thread(_size, self._daemon.paths.container_state(container.id))
+            size = await asyncio.to_thread(tree_size, self._daemon.paths.container_state(container.id))
             with contextlib.suppress(FairleadError):
                 await self._containers.remove(container.id)
                 removed.append(container.id)
                 freed += size
+        self._daemon.events.publish("container", "prune", "", {"reclaimed": str(freed)})
         return answer({"ContainersDeleted": removed, "SpaceReclaimed": freed})
 
     async def wait(self, request: web.Request) -> web.StreamResponse:
@@ -320,13 +294,6 @@ class Door:
             await response.write_eof()
         return response
 
-    async def top(self, request: web.Request) -> web.StreamResponse:
-        container = self._get(request)
-        pids = await asyncio.to_thread(self._containers.processes, container.id)
-        arguments = request.query.get("ps_args") or "-ef"
-        titles, rows = await asyncio.to_thread(_ps, pids, arguments)
-        return answer({"Titles": titles, "Processes": rows})
-
 
 def parse_filters(request: web.Request) -> dict[str, list[str]]:
     """The ``filters`` parameter: ``{"name": ["a"]}``, or as old clients send it ``{"name": {"a": true}}``."""
@@ -375,15 +342,6 @@ def _seconds(request: web.Request) -> int | None:
         raise Invalid(f"invalid timeout {text!r}: a number of seconds is needed") from None
 
 
-def _has_label(labels: dict[str, str], wanted: str) -> bool:
-    name, equals, value = wanted.partition("=")
-    return name in labels and (not equals or labels[name] == value)
-
-
-def _is_port(wanted: str, port: int, protocol: str) -> bool:
-    return wanted in (str(port), f"{port}/{protocol}")
-
-
 def _check_platform(platform: str) -> None:
     if platform.partition("/")[0].lower() not in ("linux", ""):
         raise Invalid(f"platform {platform!r} is not supported: containers are Linux ones here")
@@ -398,25 +356,3 @@ def _make_bind_sources(binds: tuple[Any, ...]) -> None:
             continue
         except OSError as error:
             raise Invalid(f"the bind source {bind.source} cannot be made: {error.strerror}") from None
-
-
-def _size(directory: Path) -> int:
-    return sum(path.lstat().st_size for path in directory.rglob("*") if path.is_file() and not path.is_symlink())
-
-
-def _ps(pids: list[int], arguments: str) -> tuple[list[str], list[list[str]]]:
-    """The host's ps(1), its rows reduced to these processes."""
-    import shlex
-    import subprocess
-
-    done = subprocess.run(["ps", *shlex.split(arguments)], capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    if done.returncode or not done.stdout:
-        raise Invalid(f"ps: {done.stderr.strip() or 'no output'}")
-    header, *lines = done.stdout.splitlines()
-    titles = header.split()
-    if "PID" not in titles:
-        raise Invalid("Couldn't find PID field in ps output")
-    column = titles.index("PID")
-    wanted = {str(pid) for pid in pids}
-    rows = [line.split(None, len(titles) - 1) for line in lines]
-    return titles, [row for row in rows if len(row) > column and row[column] in wanted]

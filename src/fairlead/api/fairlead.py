@@ -125,9 +125,10 @@ def find_sandbox(daemon: Daemon, ref: str) -> Sandbox:
             container = daemon.containers.get(ref)
         except NotFound:
             raise error from None
-    for sandbox in catalog.sandboxes():
-        if sandbox.container == container.id:
-            return sandbox
+    if sandbox := daemon.containers.sharing.sandbox(container):
+        return sandbox
+    if container.is_running:
+        raise Conflict(f"container {container.name} is in the host's network namespace")
     raise Conflict(f"container {container.name} is not running: it has no network namespace")
 
 
@@ -197,6 +198,9 @@ class View:
             "Path": sandbox.path,
             "Container": sandbox.container,
             "ContainerName": name,
+            "Containers": [user.name for user in self.daemon.containers.sharing.users(sandbox.container)]
+            if sandbox.container
+            else [],
             "Created": rfc3339(sandbox.created),
             "Resolver": ADDRESS if sandbox.names else "",
             "Endpoints": [self.endpoint(endpoint) for endpoint in self.endpoints.get(sandbox.id, [])],

@@ -107,7 +107,7 @@ def info_shape(daemon: Daemon) -> dict[str, Any]:
         "LoggingDriver": "json-file",
         "CgroupDriver": "cgroupfs",
         "CgroupVersion": "2" if Path("/sys/fs/cgroup/cgroup.controllers").exists() else "1",
-        "NEventsListener": 0,
+        "NEventsListener": daemon.events.listening,
         "KernelVersion": platform.release(),
         "OperatingSystem": _operating_system(),
         "OSVersion": "",

@@ -49,6 +49,9 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "image tag": ("image:TAG", "Give an image another name"),
     "image rm": ("image:RM", "Remove one or more images"),
     "image prune": ("image:PRUNE", "Remove unused images"),
+    "stats": ("stats:STATS", "Show what containers use, second by second"),
+    "top": ("stats:TOP", "Show the processes that run in a container"),
+    "events": ("events:EVENTS", "Show what happens, as it happens"),
     "topology": ("topology:TOPOLOGY", "Show what is connected to what"),
     "doctor": ("doctor:DOCTOR", "Look for what is wrong, and say what mends it"),
     "explain": ("explain:EXPLAIN", "Print the shell lines that would rebuild what exists now"),
@@ -75,6 +78,7 @@ _ALIASES = {
     "link del": "link rm",
     "link delete": "link rm",
     "link remove": "link rm",
+    "system events": "events",
     "image list": "image ls",
     "image remove": "image rm",
 }

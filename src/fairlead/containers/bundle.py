@@ -92,7 +92,7 @@ def make_config(
             "cgroupsPath": cgroup,
             "namespaces": _namespaces(namespace),
             "resources": _resources(spec),
-            "sysctl": _sysctls(spec, namespace),
+            "sysctl": dict(spec.sysctls) if container.joined else _sysctls(spec, namespace),
             "maskedPaths": [] if spec.privileged else list(_MASKED),
             "readonlyPaths": [] if spec.privileged else list(_READ_ONLY),
             "rootfsPropagation": "private",
