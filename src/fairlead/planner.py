@@ -44,6 +44,7 @@ from fairlead.model import (
     Sandbox,
     check_ifname,
     check_name,
+    check_network_name,
     interface_of,
     new_id,
 )
@@ -205,7 +206,7 @@ class Planner:
 
     def create_network(self, spec: NetworkSpec, *, predefined: bool = False) -> Change[Network]:
         """A new network with its bridge."""
-        check_name(spec.name, "network")
+        check_network_name(spec.name)
         holder = self._store.owner(f"network:{spec.name}")
         if isinstance(holder, Network) and holder.predefined:
             raise Forbidden(f"operation is not permitted on predefined {spec.name} network")

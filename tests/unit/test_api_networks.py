@@ -400,7 +400,7 @@ CREATE = "POST /networks/create"
 BAD: list[tuple[str, Any, str]] = [
     (CREATE, {}, "name"),
     (CREATE, {"Name": ""}, "name"),
-    (CREATE, {"Name": "a b"}, "name"),
+    (CREATE, {"Name": "a/b"}, "name"),
     (CREATE, {"Name": 1}, "Name"),
     (CREATE, {"Name": "n", "Internal": "yes"}, "Internal"),
     (CREATE, {"Name": "n", "Labels": {"a": 1}}, "Labels"),

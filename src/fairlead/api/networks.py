@@ -23,7 +23,7 @@ from fairlead.api.shapes import (
 from fairlead.configs import check_joinable
 from fairlead.containers.sharing import check_can_connect
 from fairlead.drivers.bridge_options import ENABLE, boolean
-from fairlead.engine import EndpointSpec, NetworkSpec
+from fairlead.engine import NetworkSpec
 from fairlead.errors import FairleadError, Forbidden, Invalid, NotFound
 from fairlead.model import Endpoint, IPNetwork, Network, Phase, Pool
 
@@ -131,7 +131,6 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
         if is_container(daemon, wanted.container) and not flag(request, "explain"):
             await daemon.containers.connect(wanted.container, spec)
         else:
-            check_links(daemon, spec)
             await perform(daemon, request, planner.attach, sandbox_named(daemon, wanted.container), spec)
         return web.Response()
 
@@ -175,18 +174,6 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
         web.post("/networks/{id}/disconnect", disconnect),
         web.delete("/networks/{id}", remove),
     ]
-
-
-def check_links(daemon: Daemon, spec: EndpointSpec) -> None:
-    """Raise `Invalid` unless all links of a namespace lead to containers or namespaces that there are."""
-    for target in spec.links.values():
-        if not is_container(daemon, target):
-            try:
-                daemon.engine.catalog.sandbox(target)
-            except NotFound:
-                raise Invalid(
-                    f"cannot link to {target}: there is no container or network namespace of that name"
-                ) from None
 
 
 def is_container(daemon: Daemon, ref: str) -> bool:

@@ -25,7 +25,7 @@ import msgspec
 from fairlead.containers import etc, plans
 from fairlead.containers.execs import Execs
 from fairlead.containers.health import HealthMonitors
-from fairlead.containers.links import NOT_LINKED, Links, checked, settled
+from fairlead.containers.links import NOT_LINKED, Links, known, settled
 from fairlead.containers.logs import read_log
 from fairlead.containers.names import random_name
 from fairlead.containers.record import DEFAULT_STOP_TIMEOUT, Container, ContainerSpec, Status
@@ -203,6 +203,11 @@ class Containers:
             live = self.live(id_)
             async with live.lock:
                 container = self.get(id_)
+                if container.status is Status.RESTARTING and not force:
+                    raise Conflict(
+                        f"cannot remove container {container.name}: container is restarting: "
+                        "stop the container before removing or force remove"
+                    )
                 if not container.is_running:
                     await self.remove_now(container, live)
                     return
@@ -403,7 +408,8 @@ class Containers:
                 log.exception("clearing container %s away failed; the next start of the daemon tries again", ended.name)
             if again:
                 self._restart_later(ended, live)
-            self._wake(live, ("next-exit",) if again else ("next-exit", "not-running"), code)
+            # Also before a restart: who waits for the end of a run has seen it (as Docker).
+            self._wake(live, ("next-exit", "not-running"), code)
 
     def _exit_of(self, container: Container) -> tuple[int, float]:
         """The exit code and when; unknown where conmon was killed before it could write them."""
@@ -682,7 +688,7 @@ class Containers:
             network = self.engine.catalog.network(spec.network)
             check_can_connect(container.spec.network_mode)
             check_spec(spec, network)
-            spec = msgspec.structs.replace(spec, links=checked(spec.links, self.get))
+            spec = msgspec.structs.replace(spec, links=known(spec.links, self.get))
             if any(self.engine.catalog.network(e.network).id == network.id for e in container.spec.endpoints):
                 raise Conflict(f"endpoint with name {container.name} already exists in network {network.name}")
             if self.sharing.sandbox(container):  # also while another keeps it
