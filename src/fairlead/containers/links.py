@@ -147,7 +147,7 @@ def hosts_lines(alias: str, target: Container, endpoint: Endpoint) -> list[str]:
 
 
 def rewritten(lines: Iterable[str], alias: str, new: list[str]) -> list[str]:
-    """The lines of /etc/hosts with those of a link exchanged, in their place: the ones whose first name is the alias."""
+    """The lines of /etc/hosts with those of a link exchanged in their place: where the first name is the alias."""
     found: list[str] = []
     for line in lines:
         if line.partition("\t")[2].split(" ")[0] == alias:
