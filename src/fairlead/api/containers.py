@@ -118,7 +118,10 @@ class Door:
         image_config: dict[str, Any] = {}
         with contextlib.suppress(NotFound):
             image_config = self._containers.image(container).config.get("config") or {}
-        sandbox = self._containers.sharing.sandbox(container) if container.is_running else None
+        sharing = self._containers.sharing
+        sandbox = sharing.sandbox(container) if container.is_running else None
+        if sandbox and sharing.shown_by(sandbox) != container.id:
+            sandbox = None  # As in Docker, a shared one is that of one container.
         document = inspect(
             container,
             paths=self._daemon.paths,

@@ -687,6 +687,7 @@ class Containers:
             container = self.get(container.id)
             network = self.engine.catalog.network(spec.network)
             check_can_connect(container.spec.network_mode)
+            check_spec(spec, network)
             spec = msgspec.structs.replace(spec, links=known(spec.links, self.get))
             if any(self.engine.catalog.network(e.network).id == network.id for e in container.spec.endpoints):
                 raise Conflict(f"endpoint with name {container.name} already exists in network {network.name}")
