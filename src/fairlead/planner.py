@@ -391,6 +391,8 @@ class Planner:
         if network.single and (others := self._catalog.endpoints(network=network.id)):
             raise Forbidden(f"network {network.name} takes one endpoint, and {self._owner_name(others[0])} is it")
         _check_options(spec.options, driver.endpoint_options, f"endpoints of the driver {network.driver}")
+        if spec.aliases and not network.has_names:
+            raise Invalid(f"network {network.name} has no names, so no aliases: only networks that you make have them")
         if not driver.has_links:
             return Endpoint(id=new_id(), network=network.id, sandbox=sandbox.id)
         return driver.complete_endpoint(
