@@ -15,8 +15,10 @@ from aiohttp import web
 
 from fairlead.api import streams
 from fairlead.api.app import answer, body, flag
+from fairlead.api.connection import connected
 from fairlead.api.container_filters import ContainerFilter, has_label
 from fairlead.api.container_spec import parse
+from fairlead.api.networks import parse_until
 from fairlead.containers.explain import Explainer
 from fairlead.containers.inspect import inspect, mounts, status_word, summary
 from fairlead.containers.record import Container, Status
@@ -206,7 +208,7 @@ class Door:
         filters = parse_filters(request)
         if unknown := set(filters) - {"label", "label!", "until"}:
             raise Invalid(f"invalid filter '{unknown.pop()}'")
-        until = min((parse_time(value) for value in filters.get("until", [])), default=time.time())
+        until = min((parse_until(value) for value in filters.get("until", [])), default=time.time())
         doomed = [
             c
             for c in self._containers.list()
@@ -225,7 +227,7 @@ class Door:
                 removed.append(container.id)
                 freed += size
         self._daemon.events.publish("container", "prune", "", {"reclaimed": str(freed)})
-        return answer({"ContainersDeleted": removed, "SpaceReclaimed": freed})
+        return answer({"ContainersDeleted": removed or None, "SpaceReclaimed": freed})
 
     async def wait(self, request: web.Request) -> web.StreamResponse:
         condition = request.query.get("condition") or "not-running"
@@ -235,10 +237,11 @@ class Door:
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         # `docker run` starts the container only when it has these headers.
         await response.prepare(request)
-        code = await waiting
-        with contextlib.suppress(ConnectionError):
+        async with connected(request):
+            code = await waiting
             await response.write(msgspec.json.encode({"StatusCode": code}) + b"\n")
             await response.write_eof()
+        waiting.cancel()
         return response
 
     async def resize(self, request: web.Request) -> web.StreamResponse:
@@ -270,7 +273,7 @@ class Door:
         if not wants_out and not wants_err:
             raise Invalid("Bad parameters: you must choose at least one stream")
         tail = request.query.get("tail") or "all"
-        if tail != "all" and not tail.isdigit():
+        if tail != "all" and not tail.removeprefix("-").isdecimal():
             raise Invalid(f"invalid tail {tail!r}: a number or all is needed")
         frames = self._containers.logs(
             container.id,
@@ -278,16 +281,17 @@ class Door:
             stderr=wants_err,
             since=parse_time(request.query.get("since") or "0"),
             until=parse_time(request.query.get("until") or "0"),
-            tail=None if tail == "all" else int(tail),
+            tail=None if tail == "all" or tail.startswith("-") else int(tail),
             timestamps=flag(request, "timestamps"),
             follow=flag(request, "follow"),
+            details=flag(request, "details"),
         )
         tty = container.spec.tty
-        kind = streams.RAW if tty else streams.MULTIPLEXED
+        kind = streams.content_type(request, tty=tty)
         response = web.StreamResponse(headers={"Content-Type": kind})
         response.enable_chunked_encoding()
         await response.prepare(request)
-        with contextlib.suppress(ConnectionError):
+        async with connected(request), contextlib.aclosing(frames):
             async for frame in frames:
                 await response.write(streams.frame_bytes(frame, tty=tty))
             await response.write_eof()
