@@ -37,6 +37,8 @@ from fairlead.api import images as api_images
 from fairlead.api import networks as api_networks
 from fairlead.api import stats as api_stats
 from fairlead.api import system as api_system
+from fairlead.api import update as api_update
+from fairlead.api import websocket as api_websocket
 from fairlead.api.app import IN_FLIGHT, Daemon, make_app
 from fairlead.containers import Containers
 from fairlead.containers.record import Container
@@ -92,6 +94,8 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
         *api_exec.routes(daemon),
         *api_events.routes(daemon),
         *api_stats.routes(daemon),
+        *api_update.routes(daemon),
+        *api_websocket.routes(daemon),
     ]
 
 

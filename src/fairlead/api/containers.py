@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import signal
 import time
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -21,6 +20,7 @@ from fairlead.api.container_spec import parse
 from fairlead.api.networks import parse_until
 from fairlead.containers.explain import Explainer
 from fairlead.containers.inspect import inspect, mounts, status_word, summary
+from fairlead.containers.logs import nanoseconds
 from fairlead.containers.record import Container, Status
 from fairlead.containers.service import Condition, signal_number
 from fairlead.containers.usage import tree_size
@@ -279,8 +279,8 @@ class Door:
             container.id,
             stdout=wants_out,
             stderr=wants_err,
-            since=parse_time(request.query.get("since") or "0"),
-            until=parse_time(request.query.get("until") or "0"),
+            since=parse_nanoseconds(request.query.get("since") or "0"),
+            until=parse_nanoseconds(request.query.get("until") or "0"),
             tail=None if tail == "all" or tail.startswith("-") else int(tail),
             timestamps=flag(request, "timestamps"),
             follow=flag(request, "follow"),
@@ -323,16 +323,15 @@ def parse_size(request: web.Request) -> tuple[int, int]:
     return height, width
 
 
-def parse_time(text: str) -> float:
-    """Seconds since the epoch (with a fraction), or RFC 3339."""
+def parse_nanoseconds(text: str) -> int:
+    """A moment in nanoseconds since the epoch: seconds with up to nine decimals, or RFC 3339."""
+    whole, point, fraction = text.partition(".")
+    if whole.removeprefix("-").isdecimal() and (not point or fraction.isdecimal()):
+        return int(whole) * 1_000_000_000 + int(fraction[:9].ljust(9, "0"))
     try:
-        return float(text)
-    except ValueError:
-        pass
-    try:
-        return datetime.fromisoformat(text).timestamp()
-    except ValueError:
-        raise Invalid(f"invalid time {text!r}: seconds since the epoch or RFC 3339 are allowed") from None
+        return nanoseconds(text)
+    except (ValueError, OverflowError):
+        raise Invalid(f"invalid time {text[:100]!r}: seconds since the epoch or RFC 3339 are allowed") from None
 
 
 def _seconds(request: web.Request) -> int | None:

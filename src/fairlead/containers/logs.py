@@ -32,9 +32,9 @@ class Entry(NamedTuple):
     text: bytes
 
     @property
-    def seconds(self) -> float:
+    def nanoseconds(self) -> int:
         """The time since the epoch."""
-        return datetime.fromisoformat(self.time.decode()).timestamp()
+        return nanoseconds(self.time.decode())
 
     def payload(self, *, timestamps: bool, details: bytes | None = None) -> bytes:
         """The bytes that the container wrote, with time and details in front if wanted."""
@@ -42,6 +42,16 @@ class Entry(NamedTuple):
         if details is not None:
             text = details + b" " + text
         return self.time.replace(b"+00:00", b"Z") + b" " + text if timestamps else text
+
+
+def nanoseconds(text: str) -> int:
+    """An RFC 3339 time since the epoch, all its nine decimals (Python keeps six); raises ValueError."""
+    head, point, rest = text.partition(".")
+    digits = rest[: len(rest) - len(rest.lstrip("0123456789"))]
+    moment = datetime.fromisoformat(head + rest[len(digits) :])
+    if point and not digits:
+        raise ValueError(text)
+    return int(moment.timestamp()) * 1_000_000_000 + int(digits[:9].ljust(9, "0"))
 
 
 def parse(line: bytes) -> Entry | None:
@@ -199,8 +209,8 @@ async def read_log(
     *,
     stdout: bool = True,
     stderr: bool = True,
-    since: float = 0.0,
-    until: float = 0.0,
+    since: int = 0,
+    until: int = 0,
     tail: int | None = None,
     timestamps: bool = False,
     follow: Callable[[], asyncio.Future[int] | None] | None = None,
@@ -209,7 +219,8 @@ async def read_log(
 ) -> AsyncGenerator[Frame, None]:
     """The log's frames.  `follow` gives a future that is done when the container has ended, None if it has already.
 
-    `files`: the older files and the present one.  `details`: to be set before each line, behind its time.
+    `since`, `until`: nanoseconds since the epoch.  `files`: how many there may be, with the older ones.  `details`: to
+    be set before each line, behind its time.
     """
     wanted = {n for n, w in ((STDOUT, stdout), (STDERR, stderr)) if w}
     ended = follow() if follow else None
@@ -229,9 +240,9 @@ async def read_log(
             over = ended is None or ended.done()
             while entries := reader.entries():
                 for entry in entries:
-                    if until and entry.seconds > until:
+                    if until and entry.nanoseconds > until:
                         return
-                    if entry.stream in wanted and (not since or entry.seconds >= since):
+                    if entry.stream in wanted and (not since or entry.nanoseconds >= since):
                         begins = not inside.get(entry.stream, False)
                         inside[entry.stream] = not entry.whole
                         more = details if begins else None

@@ -25,9 +25,10 @@ import msgspec
 from fairlead.containers import etc, plans
 from fairlead.containers.execs import Execs
 from fairlead.containers.health import HealthMonitors
+from fairlead.containers.limits import apply_limits
 from fairlead.containers.logs import read_log
 from fairlead.containers.names import random_name
-from fairlead.containers.record import DEFAULT_STOP_TIMEOUT, Container, ContainerSpec, Status
+from fairlead.containers.record import DEFAULT_STOP_TIMEOUT, Container, ContainerSpec, Limits, Restart, Status
 from fairlead.containers.recovery import Recovery
 from fairlead.containers.rotation import Rotator, command_monitor, log_details
 from fairlead.containers.sharing import Sharing, check_can_connect, resolve
@@ -482,14 +483,20 @@ class Containers:
         self.tell("restart", container)
 
     async def kill(self, ref: str, number: int = signal.SIGKILL) -> None:
-        """Send a signal to the first process; SIGKILL counts as stopped by the user."""
+        """Send a signal to the first process; SIGKILL and its stop signal count as stopped by the user."""
         container = self.get(ref)
         if not container.is_running:
             raise Conflict(f"cannot kill container: {ref}: container {container.id} is not running")
         if number == signal.SIGKILL:
             await self._end(container.id, number, None)
-        else:
-            self._signal(container, number)
+            return
+        if number == signal_number(container.spec.stop_signal):
+            async with self.live(container.id).lock:
+                container = self.get(container.id)
+                if container.is_running:
+                    container = container.becomes(container.status, stopped_by_user=True)
+                    self.store.put(container)
+        self._signal(container, number)
 
     def _signal(self, container: Container, number: int) -> None:
         # conmon reaps the first process only when it ends itself soon after, so while conmon lives the pid is right.
@@ -597,8 +604,8 @@ class Containers:
         *,
         stdout: bool = True,
         stderr: bool = True,
-        since: float = 0.0,
-        until: float = 0.0,
+        since: int = 0,
+        until: int = 0,
         tail: int | None = None,
         timestamps: bool = False,
         follow: bool = False,
@@ -637,6 +644,21 @@ class Containers:
         return Cgroup(self.place(container).cgroup).processes()
 
     # Changing
+
+    async def update(self, ref: str, limits: Limits, restart: Restart) -> None:
+        """Other limits, at once if it runs, and another restart policy."""
+        container = self.get(ref)
+        async with self.live(container.id).lock:
+            container = self.get(container.id)
+            if container.status is Status.REMOVING:
+                raise Conflict(f"container {container.id} is marked for removal and cannot be updated")
+            if container.spec.auto_remove and restart.name != "no":
+                raise Invalid("Restart policy cannot be updated because AutoRemove is enabled for the container")
+            if container.is_running and limits != container.spec.limits:
+                await asyncio.to_thread(apply_limits, self.place(container), container.spec.limits, limits)
+            spec = msgspec.structs.replace(container.spec, limits=limits, restart=restart)
+            self.store.put(msgspec.structs.replace(container, spec=spec))
+        self.tell("update", container)
 
     async def rename(self, ref: str, name: str) -> None:
         """Give a container another name."""
