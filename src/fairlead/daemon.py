@@ -29,12 +29,14 @@ from pathlib import Path
 import msgspec
 from aiohttp import web
 
+from fairlead.api import absent as api_absent
 from fairlead.api import containers as api_containers
 from fairlead.api import events as api_events
 from fairlead.api import exec as api_exec
 from fairlead.api import fairlead as api_fairlead
 from fairlead.api import images as api_images
 from fairlead.api import networks as api_networks
+from fairlead.api import see as api_see
 from fairlead.api import stats as api_stats
 from fairlead.api import system as api_system
 from fairlead.api import update as api_update
@@ -89,9 +91,11 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
         *api_system.routes(daemon),
         *api_networks.routes(daemon),
         *api_fairlead.routes(daemon),
+        *api_see.routes(daemon),
         *api_images.routes(daemon),
         *api_containers.routes(daemon),
         *api_exec.routes(daemon),
+        *api_absent.routes(),
         *api_events.routes(daemon),
         *api_stats.routes(daemon),
         *api_update.routes(daemon),

@@ -120,6 +120,10 @@ class Network(Record, frozen=True, kw_only=True):
     """Bytes that its links carry; 0: as the kernel makes them."""
     single: bool = False
     """It takes one endpoint (macvlan in passthru mode)."""
+    config_only: bool = False
+    """No network, but what others are made from: it is nowhere in the kernel, its pools bind nobody."""
+    config_from: str = ""
+    """The name of the one that it was made from."""
     phase: Phase = Phase.READY
 
     @property
@@ -189,6 +193,9 @@ class Endpoint(Record, frozen=True, kw_only=True):
     priority: int = 0
     """Of several endpoints the one with the highest gives the default routes (`fairlead.gateways`)."""
     mac: str = ""
+    """Empty where it has none of its own.  No two endpoints of a network have the same."""
+    owner: str = ""
+    """What the MAC follows from: the container's id, or the name of the namespace."""
     aliases: tuple[str, ...] = ()
     links: dict[str, str] = {}
     """Names that this endpoint alone knows others by: alias → container name or id."""
@@ -201,6 +208,7 @@ class Endpoint(Record, frozen=True, kw_only=True):
             f"endpoint:{self.network}:{self.sandbox}",
             *((f"link:{self.sandbox}:{self.ifname}",) if self.ifname else ()),
             *(f"address:{self.network}:{interface.ip}" for interface in (*self.addresses, *self.link_local)),
+            *((f"mac:{self.network}:{self.mac}",) if self.mac else ()),
             *(port.claim() for port in self.ports if port.host_port),
         )
 

@@ -16,6 +16,8 @@ from fairlead.api.limits import limits
 from fairlead.api.runtime_spec import health_check, log_config
 from fairlead.api.shapes import EndpointSettings, endpoint_spec
 from fairlead.containers.bundle import capabilities
+from fairlead.containers.links import divided
+from fairlead.containers.links import parse as parse_link
 from fairlead.containers.record import Bind, ContainerSpec, Restart, RestartName
 from fairlead.containers.service import signal_number
 from fairlead.containers.sharing import PREFIX, check_options
@@ -61,6 +63,7 @@ def parse(body: dict[str, Any], image: Image) -> tuple[ContainerSpec, list[str]]
     warnings = _check(body, host)
     entrypoint, command = _command(body, from_image)
     mode, endpoints = _networks(body, host)
+    links, endpoints = divided(dict(map(parse_link, _strings(host, "Links"))), mode, endpoints)
     restart = restart_policy(host)
     log, log_warnings = log_config(host)
     warnings += log_warnings
@@ -103,6 +106,7 @@ def parse(body: dict[str, Any], image: Image) -> tuple[ContainerSpec, list[str]]
         dns_search=_strings(host, "DnsSearch"),
         dns_options=_strings(host, "DnsOptions"),
         extra_hosts=_extra_hosts(host),
+        links=links,
         sysctls=_sysctls(host, mode),
         read_only=bool(host.get("ReadonlyRootfs")),
         shm_size=_get(host, "ShmSize", int, 0) or 64 << 20,
@@ -283,6 +287,8 @@ def _networks(body: dict[str, Any], host: dict[str, Any]) -> tuple[str, tuple[En
                 raise Invalid(f"conflicting options: a container in network mode {mode} has no place in a network")
         return mode, ()
     if mode in ("host", "none"):
+        if body.get("MacAddress"):
+            raise Invalid("conflicting options: mac-address and the network mode")
         for name, settings in wanted.items():
             if name != mode or (settings or {}).get("IPAMConfig"):
                 raise Invalid(f"conflicting options: a container in network mode {mode} cannot be in network {name}")

@@ -13,7 +13,7 @@ import msgspec
 from aiohttp import web
 
 from fairlead.api import streams
-from fairlead.api.app import answer, body, flag
+from fairlead.api.app import answer, body, flag, number
 from fairlead.api.connection import connected
 from fairlead.api.container_filters import ContainerFilter, has_label
 from fairlead.api.container_spec import parse
@@ -71,7 +71,7 @@ class Door:
     async def index(self, request: web.Request) -> web.StreamResponse:
         networks = self._networks()
         wanted = ContainerFilter(self._daemon, parse_filters(request), networks)
-        limit = _number(request, "limit")
+        limit = number(request, "limit")
         everything = flag(request, "all") or limit > 0 or wanted.wants_all
         all_endpoints = self._containers.all_endpoints()
         endpoints = {c.id: all_endpoints.get(c.id, []) if c.is_running else [] for c in self._containers.list()}
@@ -123,6 +123,7 @@ class Door:
             container,
             paths=self._daemon.paths,
             namespace=sandbox.path if sandbox else "",
+            names={one.id: one.name for one in self._containers.list()} if container.spec.links else {},
             endpoints=self._containers.endpoints(container),
             networks=self._networks(),
             image_config=image_config,
@@ -195,7 +196,7 @@ class Door:
     async def remove(self, request: web.Request) -> web.StreamResponse:
         container = self._get(request)
         if flag(request, "link"):
-            raise Invalid("links between containers are not supported")
+            raise Invalid("a link cannot be removed by itself: it goes with the container that has it")
         if flag(request, "explain"):
             lines = self._explainer.end(container.id) if flag(request, "force") else []
             return answer({"Lines": [*lines, f"rm -r {self._daemon.paths.container_state(container.id)}"]})
@@ -342,14 +343,6 @@ def _seconds(request: web.Request) -> int | None:
         return int(text)
     except ValueError:
         raise Invalid(f"invalid timeout {text!r}: a number of seconds is needed") from None
-
-
-def _number(request: web.Request, name: str) -> int:
-    text = request.query.get(name) or "0"
-    try:
-        return int(text)
-    except ValueError:
-        raise Invalid(f"invalid {name} {text!r}: a whole number is needed") from None
 
 
 def _check_platform(platform: str) -> None:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from fairlead.containers.inspect import rfc3339
+from fairlead.containers.links import parse as parse_link
 from fairlead.containers.record import Container
+from fairlead.endpoints import IFNAME
 from fairlead.engine import EndpointSpec
 from fairlead.errors import Invalid
 from fairlead.model import Address, Endpoint, Network, Phase
@@ -17,9 +19,6 @@ if TYPE_CHECKING:
     from fairlead.api.app import Daemon
 
 Strings = dict[str, str]
-
-IFNAME_OPTION = "com.docker.network.endpoint.ifname"
-"""The driver option that names the interface inside (Docker 28)."""
 
 
 def owners(daemon: Daemon) -> dict[str, tuple[str, str]]:
@@ -65,12 +64,12 @@ def network_shape(network: Network, endpoints: list[Endpoint], owner: dict[str, 
         "Driver": network.driver,
         "EnableIPv4": not network.pools or any(pool.subnet.version == 4 for pool in network.pools),
         "EnableIPv6": any(pool.subnet.version == 6 for pool in network.pools),
-        "IPAM": {"Driver": "default", "Options": None, "Config": config},
+        "IPAM": {"Driver": "default", "Options": None if network.predefined else {}, "Config": config},
         "Internal": network.internal,
         "Attachable": network.attachable,
         "Ingress": False,
-        "ConfigFrom": {"Network": ""},
-        "ConfigOnly": False,
+        "ConfigFrom": {"Network": network.config_from},
+        "ConfigOnly": network.config_only,
         "Containers": containers,
         "Options": network.options,
         "Labels": network.labels,
@@ -114,7 +113,7 @@ def endpoint_spec(network: str, settings: EndpointSettings | None) -> EndpointSp
     settings = settings or EndpointSettings()
     ipam = settings.ipam or IpamOfEndpoint()
     options = dict(settings.driver_options or {})
-    ifname = options.pop(IFNAME_OPTION, "")
+    ifname = options.pop(IFNAME, "")
     return EndpointSpec(
         network=network,
         ips=tuple(
@@ -125,7 +124,7 @@ def endpoint_spec(network: str, settings: EndpointSettings | None) -> EndpointSp
         ifname=ifname,
         priority=settings.gateway_priority or 0,
         aliases=tuple(settings.aliases or ()),
-        links=dict(_link(text) for text in settings.links or ()),
+        links=dict(parse_link(text) for text in settings.links or ()),
         options=options,
     )
 
@@ -135,14 +134,6 @@ def _of_family(text: str, version: int) -> Address:
     if address.version != version:
         raise Invalid(f"invalid IPv{version} address {text!r}: it is an IPv{address.version} address")
     return address
-
-
-def _link(text: str) -> tuple[str, str]:
-    """``CONTAINER:ALIAS`` (or ``CONTAINER``) as alias and container."""
-    container, _, alias = text.partition(":")
-    if not container:
-        raise Invalid(f"invalid link {text!r}: CONTAINER or CONTAINER:ALIAS is needed")
-    return alias or container, container
 
 
 def parse_address(text: str) -> Address:

@@ -8,6 +8,7 @@ from fairlead.api.app import Daemon, answer, body, flag
 from fairlead.api.container_spec import UNSET_LIMITS, restart_policy
 from fairlead.api.limits import limits
 from fairlead.containers.limits import changed
+from fairlead.containers.limits import update as change
 
 
 def routes(daemon: Daemon) -> list[web.RouteDef]:
@@ -24,7 +25,7 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
             document = changed(container.spec.limits, new) if container.is_running else {}
             words = daemon.containers.place(container).crun("update", "--resources=-", container.id)
             return answer({"Lines": [f"{' '.join(words)} <<< '{document}'"] if document else []})
-        await daemon.containers.update(container.id, new, restart)
+        await change(daemon.containers, container.id, new, restart)
         warnings = [f"{name} is not supported: it has no effect" for name in UNSET_LIMITS.split() if wanted.get(name)]
         return answer({"Warnings": warnings or None})
 

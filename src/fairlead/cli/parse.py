@@ -236,7 +236,7 @@ def network(text: str) -> tuple[str, dict[str, Any]]:
         return text, {}
     name = ""
     settings: dict[str, Any] = {}
-    for field in text.split(","):
+    for field in _fields(text):
         key, _, value = field.partition("=")
         if key == "name":
             name = value
@@ -244,18 +244,46 @@ def network(text: str) -> tuple[str, dict[str, Any]]:
             settings.setdefault("IPAMConfig", {})["IPv4Address"] = value
         elif key == "ip6":
             settings.setdefault("IPAMConfig", {})["IPv6Address"] = value
+        elif key == "link-local-ip":
+            settings.setdefault("IPAMConfig", {}).setdefault("LinkLocalIPs", []).append(value)
         elif key == "alias":
             settings.setdefault("Aliases", []).append(value)
+        elif key == "gw-priority":
+            settings["GwPriority"] = priority(value)
         elif key == "mac-address":
             settings["MacAddress"] = value
         elif key == "driver-opt":
             option, _, word = value.partition("=")
             settings.setdefault("DriverOpts", {})[option] = word
         else:
-            raise Usage(f"invalid network {text!r}: {key!r} is not understood (name, ip, ip6, alias, mac-address)")
+            known = "name, ip, ip6, link-local-ip, alias, mac-address, driver-opt, gw-priority"
+            raise Usage(f"invalid network {text!r}: {key!r} is not understood ({known})")
     if not name:
         raise Usage(f"invalid network {text!r}: name=… is missing")
     return name, settings
+
+
+def _fields(text: str) -> list[str]:
+    """The fields between commas; one with commas of its own stands in double quotes, as in CSV (RFC 4180)."""
+    if '"' not in text:
+        return text.split(",")
+    import csv
+
+    return next(csv.reader([text]))
+
+
+def priority(text: str) -> int:
+    """``gw-priority``: a whole number, also less than 0."""
+    try:
+        return int(text)
+    except ValueError:
+        raise Usage(f"invalid gw-priority {text!r}: a whole number is needed") from None
+
+
+def link_local(addresses: Iterable[str], config: dict[str, Any]) -> None:
+    """Put ``--link-local-ip`` into Docker's EndpointSettings."""
+    if found := list(addresses):
+        config.setdefault("IPAMConfig", {})["LinkLocalIPs"] = found
 
 
 def detach_keys(text: str) -> bytes:

@@ -80,6 +80,7 @@ def _networks(options: Options) -> tuple[str, dict[str, Any]]:
         first["IPAMConfig"] = {"IPv4Address": options.text("ip")}
     if options.has("ip6"):
         first.setdefault("IPAMConfig", {})["IPv6Address"] = options.text("ip6")
+    parse.link_local(options.many("link-local-ip"), first)
     if options.many("network-alias"):
         first["Aliases"] = options.many("network-alias")
     if options.has("mac-address"):
@@ -125,6 +126,7 @@ def _host_config(options: Options, mode: str, ports: dict[str, list[dict[str, st
         "DnsSearch": options.many("dns-search"),
         "DnsOptions": options.many("dns-option"),
         "ExtraHosts": [parse.extra_host(text) for text in options.many("add-host")],
+        "Links": options.many("link"),
         "Privileged": options.flag("privileged"),
         "ReadonlyRootfs": options.flag("read-only"),
         "Tmpfs": tmpfs,
@@ -270,6 +272,8 @@ _FLAGS = (
     Flag("--ip", "IPv4 address, such as 172.30.100.104", "text", "IP"),
     Flag("--ip6", "IPv6 address", "text", "IP"),
     Flag("--label-file", "Read metadata from a file", "list", "file"),
+    Flag("--link", "Know another container by a name of its own: CONTAINER[:ALIAS]", "list"),
+    Flag("--link-local-ip", "Further address, of a link-local block", "list", "IP"),
     Flag("--log-driver", "Where the log goes: json-file (default), local, none", "text"),
     Flag("--log-opt", "Option of the log: max-size=10m, max-file=3", "list"),
     Flag("--mac-address", "MAC address", "text", "MAC"),

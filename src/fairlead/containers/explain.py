@@ -50,7 +50,8 @@ class Explainer:
                 endpoints=plans.endpoint_specs(container, engine.catalog),
             )
         lower = self._containers.images.lower_directories(self._containers.image(container))
-        plan = plans.preparing(container, paths, lower, namespace=namespace, endpoints=[])
+        linked = self._containers.links.of(container)
+        plan = plans.preparing(container, paths, lower, namespace=namespace, endpoints=[], linked=linked)
         return lines + (plan + plans.running(container, paths)).shell()
 
     def end(self, ref: str) -> list[str]:

@@ -12,11 +12,14 @@ from fairlead.containers.bundle import MASKED, READ_ONLY
 from fairlead.containers.health import Health
 from fairlead.containers.plans import etc_files, log_path
 from fairlead.containers.record import Container, ContainerSpec, HealthCheck, Limits, Status
+from fairlead.endpoints import IFNAME
 from fairlead.engine import EndpointSpec, PortSpec
 from fairlead.model import Endpoint, Network
 from fairlead.paths import Paths
 
 _NEVER = "0001-01-01T00:00:00Z"
+
+_NAMELESS: Mapping[str, str] = {}
 
 _SHOWN = {Status.STARTING: "created"}
 """Nobody was told of a start before it succeeded."""
@@ -46,10 +49,12 @@ def inspect(
     execs: list[str],
     health: Health | None = None,
     namespace: str = "",
+    names: Mapping[str, str] = _NAMELESS,
 ) -> dict[str, Any]:
     """The whole of ``docker inspect``.
 
-    `namespace`: the path of the sandbox it runs in, empty for none.  `networks`: all, by id.
+    `namespace`: the path of the sandbox it runs in, empty for none.  `networks`: all, by id.  `names`: of the
+    containers that it is linked to, by id.
     """
     spec = container.spec
     state = paths.container_state(container.id)
@@ -74,7 +79,7 @@ def inspect(
         "ProcessLabel": "",
         "AppArmorProfile": "",
         "ExecIDs": execs or None,
-        "HostConfig": _host_config(container),
+        "HostConfig": _host_config(container, names),
         "GraphDriver": {
             "Name": "overlay2",
             "Data": {
@@ -230,7 +235,7 @@ def _config(container: Container, image: dict[str, Any]) -> dict[str, Any]:
     return config
 
 
-def _host_config(container: Container) -> dict[str, Any]:
+def _host_config(container: Container, names: Mapping[str, str]) -> dict[str, Any]:
     spec = container.spec
     return {
         "Binds": [str(bind) for bind in spec.binds] or None,
@@ -253,7 +258,7 @@ def _host_config(container: Container) -> dict[str, Any]:
         "GroupAdd": list(spec.group_add) or None,
         "IpcMode": "private",
         "Cgroup": "",
-        "Links": None,
+        "Links": [f"/{names.get(id_, id_)}:/{container.name}/{alias}" for alias, id_ in spec.links.items()] or None,
         "OomScoreAdj": spec.oom_score_adj,
         "PidMode": "",
         "Privileged": spec.privileged,
@@ -416,7 +421,7 @@ def _endpoint(
         "Links": [f"{target}:{alias}" for alias, target in spec.links.items()] or None,
         "Aliases": list(spec.aliases) or None,
         "MacAddress": endpoint.mac if endpoint else "",
-        "DriverOpts": spec.options or None,
+        "DriverOpts": {**({IFNAME: spec.ifname} if spec.ifname else {}), **spec.options} or None,
         "GwPriority": spec.priority,
         "NetworkID": network.id if endpoint or not container.is_running else "",
         "EndpointID": endpoint.id if endpoint else "",

@@ -10,6 +10,7 @@ from fairlead.catalog import Catalog
 from fairlead.containers import files
 from fairlead.containers.bundle import make_config
 from fairlead.containers.etc import MADE
+from fairlead.containers.links import NOT_LINKED, Linked
 from fairlead.containers.record import Container
 from fairlead.dns import ADDRESS
 from fairlead.model import Endpoint
@@ -33,6 +34,7 @@ def preparing(
     namespace: str | None,
     endpoints: list[Endpoint],
     has_names: bool = False,
+    linked: Linked = NOT_LINKED,
 ) -> Plan:
     """Everything up to the first process, which is then created but does not run yet.
 
@@ -44,9 +46,10 @@ def preparing(
     state = paths.container_state(container.id)
     resolver = ADDRESS if has_names else ""
     bound = etc_files(container, paths)
-    config = make_config(container, root=place.rootfs, namespace=namespace, files=bound, cgroup=place.cgroup)
+    given = replace(container, spec=linked.put_into(spec))
+    config = make_config(given, root=place.rootfs, namespace=namespace, files=bound, cgroup=place.cgroup)
     # Whose network is shared, his are the files.
-    etc = () if container.joined else _etc(container, bound, namespace, endpoints, resolver)
+    etc = () if container.joined else _etc(container, bound, namespace, endpoints, resolver, linked)
     return Plan(
         (
             MountOverlay(place.rootfs, tuple(lower), state / "upper", state / "work"),
@@ -76,7 +79,10 @@ def remains(container_id: str, paths: Paths) -> Plan:
 def endpoint_specs(container: Container, catalog: Catalog) -> tuple[EndpointSpec, ...]:
     """What the engine is asked for: the networks, the published ports on the first that leads outside."""
     spec = container.spec
-    endpoints = list(spec.endpoints)
+    endpoints = [
+        replace(endpoint, wished=container.addresses.get(catalog.network(endpoint.network).id, ()))
+        for endpoint in spec.endpoints
+    ]
     ports = published(container)
     if not ports or not endpoints:
         return tuple(endpoints)
@@ -101,13 +107,19 @@ def published(container: Container) -> tuple[PortSpec, ...]:
 
 
 def _etc(
-    container: Container, bound: dict[str, Path], namespace: str | None, endpoints: list[Endpoint], resolver: str
+    container: Container,
+    bound: dict[str, Path],
+    namespace: str | None,
+    endpoints: list[Endpoint],
+    resolver: str,
+    linked: Linked,
 ) -> tuple[tuple[Path, str], ...]:
     spec = container.spec
     on_host = namespace is None
     addresses = tuple(str(interface.ip) for endpoint in endpoints for interface in endpoint.addresses)
     gateway = next((str(gateway) for endpoint in endpoints for gateway in endpoint.gateways), "")
     hosts = files.hosts(spec, addresses, "127.0.0.1" if on_host else gateway)
+    hosts += "".join(f"{line}\n" for line in linked.hosts)
     if on_host:
         hosts = files.merge_host_names(hosts)
     resolv_conf = files.resolv_conf(spec, files.host_resolv_conf(), host_network=on_host, resolver=resolver)

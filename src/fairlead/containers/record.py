@@ -9,7 +9,7 @@ import msgspec
 
 from fairlead.engine import EndpointSpec, PortSpec
 from fairlead.errors import FairleadError
-from fairlead.model import Record
+from fairlead.model import Address, Record
 
 RestartName = Literal["no", "always", "unless-stopped", "on-failure"]
 
@@ -190,6 +190,9 @@ class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
     dns_search: tuple[str, ...] = ()
     dns_options: tuple[str, ...] = ()
     extra_hosts: tuple[str, ...] = ()
+    links: dict[str, str] = {}
+    """Of the default bridge (`fairlead.containers.links`): alias → container id.  Those of other networks are in
+    `endpoints`."""
     sysctls: dict[str, str] = {}
     read_only: bool = False
     shm_size: int = 64 << 20
@@ -230,6 +233,8 @@ class Container(Record, frozen=True, kw_only=True):
     restart_count: int = 0
     stopped_by_user: bool = False
     """Stopped by hand, so that ``unless-stopped`` leaves it alone."""
+    addresses: dict[str, tuple[Address, ...]] = {}
+    """What it had in its last run, by network id: it gets them again if they are free."""
     joined: str = ""
     """The container in whose sandbox its run is, or last was (`fairlead.containers.sharing`); empty: its own."""
 

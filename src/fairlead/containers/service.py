@@ -25,19 +25,20 @@ import msgspec
 from fairlead.containers import etc, plans
 from fairlead.containers.execs import Execs
 from fairlead.containers.health import HealthMonitors
-from fairlead.containers.limits import apply_limits
+from fairlead.containers.links import NOT_LINKED, Links, checked, settled
 from fairlead.containers.logs import read_log
 from fairlead.containers.names import random_name
-from fairlead.containers.record import DEFAULT_STOP_TIMEOUT, Container, ContainerSpec, Limits, Restart, Status
+from fairlead.containers.record import DEFAULT_STOP_TIMEOUT, Container, ContainerSpec, Status
 from fairlead.containers.recovery import Recovery
 from fairlead.containers.rotation import Rotator, command_monitor, log_details
 from fairlead.containers.sharing import Sharing, check_can_connect, resolve
 from fairlead.containers.streams import Attachment, Frame, Hub
+from fairlead.endpoints import check_spec
 from fairlead.engine import EndpointSpec, Engine
 from fairlead.errors import Conflict, FairleadError, Invalid, KernelError, MissingFeature, NotFound, NotModified
 from fairlead.images import Image, Images
 from fairlead.kernel.cgroups import Cgroup
-from fairlead.model import Endpoint, check_name, new_id
+from fairlead.model import Address, Endpoint, check_name, new_id
 from fairlead.paths import Paths
 from fairlead.plan.containers import StartRefused
 from fairlead.plan.executor import Executor
@@ -83,6 +84,7 @@ class Containers:
         self.engine = engine
         self.images = images
         self.sharing = Sharing(store, engine)
+        self.links = Links(store, engine, self.sharing, paths)
         self._executor = executor
         self._live: dict[str, Live] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -166,7 +168,11 @@ class Containers:
         if not spec.arguments:
             raise Invalid("no command specified: neither the request nor the image says what to run")
         for endpoint in spec.endpoints:
-            self.engine.catalog.network(endpoint.network)
+            try:
+                check_spec(endpoint, self.engine.catalog.network(endpoint.network))
+            except NotFound:
+                # Not 404: of that status the answer to a create would mean "pull the image".
+                raise Invalid(f"network {endpoint.network} not found") from None
         id_ = new_id()
         mode = resolve(spec.network_mode, self.store, own=name)
         shared = self.store.get(Container, mode.partition(":")[2])
@@ -177,6 +183,7 @@ class Containers:
             hostname=spec.hostname or hostname or id_[:12],
             domainname=spec.domainname or domainname,
         )
+        spec = settled(spec, self.get)
         container = Container(id=id_, name=name, image_id=image.id, spec=spec, created=time.time())
         # Building the plan validates the rest: capabilities, the init program, crun and conmon being there.
         plans.preparing(container, self.paths, [], namespace="/", endpoints=[]).shell()
@@ -270,10 +277,17 @@ class Containers:
             raise
         else:
             running = starting.becomes(
-                Status.RUNNING, pid=prepared[0], monitor_pid=prepared[1], started=started, exit_code=0
+                Status.RUNNING,
+                pid=prepared[0],
+                monitor_pid=prepared[1],
+                started=started,
+                exit_code=0,
+                addresses=self._addresses(starting),
             )
             self.store.put(running)
             self.watch(container.id, prepared[1])
+            if any(container.id in other.spec.links.values() for other in self.store.all(Container)):
+                await asyncio.to_thread(self.links.moved, running)
             self.tell("start", running)
             self.health.begin(running)
             self.rotator.wake()
@@ -289,10 +303,17 @@ class Containers:
             namespace=sandbox.path if sandbox else None,
             endpoints=self.engine.catalog.endpoints(sandbox=sandbox.id) if sandbox else [],
             has_names=sandbox is not None and sandbox.names,
+            linked=self.links.of(container) if container.spec.links else NOT_LINKED,
         )
         self._executor.apply(plan)
         place = self.place(container)
         return read_pid(place.pid_file), read_pid(place.monitor_pid_file)
+
+    def _addresses(self, container: Container) -> dict[str, tuple[Address, ...]]:
+        """What it has, by network id, to be had again at its next start."""
+        sandbox = None if container.joined else self.sharing.sandbox(container)
+        endpoints = self.engine.catalog.endpoints(sandbox=sandbox.id) if sandbox else []
+        return {one.network: tuple(interface.ip for interface in one.addresses) for one in endpoints}
 
     def _connect(self, container: Container, live: Live) -> None:
         """Join those who attached before the start, so that they miss nothing."""
@@ -645,21 +666,6 @@ class Containers:
 
     # Changing
 
-    async def update(self, ref: str, limits: Limits, restart: Restart) -> None:
-        """Other limits, at once if it runs, and another restart policy."""
-        container = self.get(ref)
-        async with self.live(container.id).lock:
-            container = self.get(container.id)
-            if container.status is Status.REMOVING:
-                raise Conflict(f"container {container.id} is marked for removal and cannot be updated")
-            if container.spec.auto_remove and restart.name != "no":
-                raise Invalid("Restart policy cannot be updated because AutoRemove is enabled for the container")
-            if container.is_running and limits != container.spec.limits:
-                await asyncio.to_thread(apply_limits, self.place(container), container.spec.limits, limits)
-            spec = msgspec.structs.replace(container.spec, limits=limits, restart=restart)
-            self.store.put(msgspec.structs.replace(container, spec=spec))
-        self.tell("update", container)
-
     async def rename(self, ref: str, name: str) -> None:
         """Give a container another name."""
         container = self.get(ref)
@@ -684,6 +690,7 @@ class Containers:
             container = self.get(container.id)
             network = self.engine.catalog.network(spec.network)
             check_can_connect(container.spec.network_mode)
+            spec = msgspec.structs.replace(spec, links=checked(spec.links, self.get))
             if any(self.engine.catalog.network(e.network).id == network.id for e in container.spec.endpoints):
                 raise Conflict(f"endpoint with name {container.name} already exists in network {network.name}")
             if self.sharing.sandbox(container):  # also while another keeps it

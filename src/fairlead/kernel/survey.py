@@ -28,7 +28,7 @@ _NEIGH = struct.Struct("=BxxxiHBB")
 _FAMILY = b"\0\0\0\0"
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER, _IFLA_OPERSTATE = 1, 3, 4, 5, 10, 16
-_IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_STATS64, _IFLA_LINK_NETNSID = 18, 20, 23, 37
+_IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_STATS64, _IFLA_CARRIER, _IFLA_LINK_NETNSID = 18, 20, 23, 33, 37
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_INFO_SLAVE_DATA = 1, 2, 5
 _IFLA_BRPORT_MODE, _IFLA_BRPORT_ISOLATED = 4, 33
 _IFLA_VXLAN_LINK = 3
@@ -85,6 +85,7 @@ class LinkRow:
     kind: str = ""
     loopback: bool = False
     up: bool = False
+    carrier: bool = False
     state: str = "unknown"
     mac: str = ""
     mtu: int = 0
@@ -152,6 +153,7 @@ def _link(body: bytes) -> LinkRow:
         kind=kind,
         loopback=bool(flags & _IFF_LOOPBACK),
         up=bool(flags & _IFF_UP),
+        carrier=found.get(_IFLA_CARRIER) == b"\1",
         state=_OPERSTATES[state] if state < len(_OPERSTATES) else "unknown",
         mac=found.get(_IFLA_ADDRESS, b"").hex(":"),
         mtu=_number(found.get(_IFLA_MTU)),

@@ -47,6 +47,7 @@ class InterfaceFact:
     kind: str = ""
     loopback: bool = False
     up: bool = False
+    carrier: bool = False
     state: str = "unknown"
     mac: str = ""
     mtu: int = 0
@@ -65,8 +66,9 @@ class InterfaceFact:
 
     @property
     def works(self) -> bool:
-        """Whether it is up and, as far as the kernel can know, carries."""
-        return self.up and self.state in ("up", "unknown")
+        """Whether it is up, and something that works is at the other end."""
+        # The operational state says the same, but a moment later (net/core/link_watch.c).
+        return self.up and self.carrier
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,6 +294,7 @@ class _Reading:
             kind=link.kind,
             loopback=link.loopback,
             up=link.up,
+            carrier=link.carrier,
             state=link.state,
             mac=link.mac,
             mtu=link.mtu,
