@@ -163,6 +163,7 @@ async def _upward(reader: asyncio.StreamReader, attachment: Attachment, *, stdin
                 onward, detached = watch.feed(data)
                 await attachment.write(onward)
                 if detached:
+                    attachment.detached = True
                     attachment.close()
                     return
         if stdin:

@@ -75,6 +75,7 @@ async def _upward(socket: web.WebSocketResponse, attachment: Attachment, stdin: 
                 onward, detached = watch.feed(data)
                 await attachment.write(onward)
                 if detached:
+                    attachment.detached = True
                     return
 
 

@@ -610,7 +610,10 @@ class Containers:
         """Leave the streams; the container goes on."""
         attachment.close()
         with contextlib.suppress(NotFound):
-            live = self.live(self.get(ref).id)
+            container = self.get(ref)
+            if attachment.detached:
+                self.tell("detach", container)
+            live = self.live(container.id)
             if live.hub:
                 live.hub.remove(attachment)
             if attachment in live.pending:
