@@ -201,7 +201,6 @@ def test_input_half_closed_by_hand(shared: Machine) -> None:
 
 def test_detach_keys(shared: Machine) -> None:
     """Typed on a real terminal, docker ends and the container goes on."""
-    before = time.time()
     shared.docker("run", "-dit", "--name", "terminal", "box", "sh")
     script = "(sleep 1; printf 'echo $((40+2))\\n'; sleep 0.5; printf 'a\\021'; sleep 1) | "
     script += "script -qec 'docker attach --detach-keys a,ctrl-q terminal' /dev/null; echo code $?"

@@ -23,7 +23,7 @@ from fairlead.containers.inspect import inspect, mounts, status_word, summary
 from fairlead.containers.logs import nanoseconds
 from fairlead.containers.record import Container, Status
 from fairlead.containers.service import Condition, signal_number
-from fairlead.containers.usage import tree_size
+from fairlead.containers.usage import container_sizes, tree_size
 from fairlead.errors import FairleadError, Invalid, NotFound
 from fairlead.model import Network
 
@@ -86,17 +86,8 @@ class Door:
         entries = [summary(c, endpoints=endpoints[c.id], networks=networks, health=health(c)) for c in found]
         if flag(request, "size"):
             for container, entry in zip(found, entries, strict=True):
-                entry |= await asyncio.to_thread(self._sizes, container)
+                entry |= await asyncio.to_thread(container_sizes, self._containers, container)
         return answer(entries)
-
-    def _sizes(self, container: Container) -> dict[str, int]:
-        """Bytes of the container's own layer, and of it with the image's.  In a thread."""
-        written = tree_size(self._daemon.paths.container_state(container.id) / "upper")
-        below = 0
-        with contextlib.suppress(NotFound):
-            below = self._containers.image(container).size
-        sizes = {"SizeRootFs": written + below}
-        return {"SizeRw": written, **sizes} if written else sizes
 
     async def create(self, request: web.Request) -> web.StreamResponse:
         document = await body(request)
@@ -131,7 +122,7 @@ class Door:
             health=self._containers.health.of(container),
         )
         if flag(request, "size"):
-            document |= {"SizeRw": 0, **await asyncio.to_thread(self._sizes, container)}
+            document |= {"SizeRw": 0, **await asyncio.to_thread(container_sizes, self._containers, container)}
         return answer(document)
 
     def _get(self, request: web.Request) -> Container:
