@@ -1,4 +1,4 @@
-"""aiodocker, Docker's client for asyncio, drives Fairlead: life of a container, logs, exec, attach, events, networks."""
+"""aiodocker, Docker's client for asyncio, drives Fairlead: containers, logs, exec, attach, events, networks."""
 
 from __future__ import annotations
 

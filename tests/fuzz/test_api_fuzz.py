@@ -21,23 +21,23 @@ from lab import Host, images
 from fairlead.api.absent import FEATURES, LOOKUPS
 
 ROUTES = [
-    *(
-        "GET /_ping|HEAD /_ping|GET /version|GET /info|GET /events?until=1|GET /system/df|POST /auth|"
-        "GET /networks|GET /networks/{}|POST /networks/create|POST /networks/prune|POST /networks/{}/connect|"
-        "POST /networks/{}/disconnect|DELETE /networks/{}|"
-        "GET /containers/json|POST /containers/create|POST /containers/prune|GET /containers/{}/json|"
-        "POST /containers/{}/start|POST /containers/{}/stop|POST /containers/{}/restart|POST /containers/{}/kill|"
-        "POST /containers/{}/pause|POST /containers/{}/unpause|POST /containers/{}/rename|POST /containers/{}/resize|"
-        "POST /containers/{}/update|GET /containers/{}/logs|GET /containers/{}/top|GET /containers/{}/stats?stream=0|"
-        "GET /containers/{}/changes|GET /containers/{}/archive|HEAD /containers/{}/archive|PUT /containers/{}/archive|"
-        "GET /containers/{}/export|DELETE /containers/{}|POST /containers/{}/exec|POST /exec/{}/start|"
-        "POST /exec/{}/resize|GET /exec/{}/json|POST /containers/{}/attach|POST /containers/{}/wait|"
-        "GET /images/json|GET /images/{}/json|GET /images/{}/history|POST /images/{}/tag|DELETE /images/{}|"
-        "POST /images/prune|POST /images/load|GET /images/get|POST /images/create|GET /images/search|"
-        "GET /volumes|GET /volumes/{}|POST /volumes/create|DELETE /volumes/{}|POST /volumes/prune|POST /commit|"
-        "GET /fairlead/netns|POST /fairlead/netns|DELETE /fairlead/netns/{}|GET /fairlead/links|POST /fairlead/links|"
-        "DELETE /fairlead/links/{}|GET /fairlead/topology"
-    ).split("|"),
+    *(f"GET {path}" for path in ("/_ping", "/version", "/info", "/events?until=1", "/system/df", "/networks")),
+    *(f"GET {path}" for path in ("/networks/{}", "/containers/json", "/containers/{}/json", "/containers/{}/logs")),
+    *(f"GET {path}" for path in ("/containers/{}/top", "/containers/{}/stats?stream=0", "/containers/{}/changes")),
+    *(f"GET {path}" for path in ("/containers/{}/archive", "/containers/{}/export", "/exec/{}/json", "/images/json")),
+    *(f"GET {path}" for path in ("/images/{}/json", "/images/{}/history", "/images/get", "/images/search", "/volumes")),
+    *(f"GET {path}" for path in ("/volumes/{}", "/fairlead/netns", "/fairlead/links", "/fairlead/topology")),
+    *(f"GET {path}" for path in ("/images/{}/get", "/containers/{}/attach/ws")),
+    *("HEAD /_ping", "HEAD /containers/{}/archive", "PUT /containers/{}/archive"),
+    *(f"POST /networks/{rest}" for rest in ("create", "prune", "{}/connect", "{}/disconnect")),
+    *(f"POST /containers/{rest}" for rest in ("create", "prune", "{}/start", "{}/stop", "{}/restart", "{}/kill")),
+    *(f"POST /containers/{rest}" for rest in ("{}/pause", "{}/unpause", "{}/rename", "{}/resize", "{}/update")),
+    *(f"POST /containers/{rest}" for rest in ("{}/exec", "{}/attach", "{}/wait")),
+    *(f"POST /{rest}" for rest in ("exec/{}/start", "exec/{}/resize", "images/{}/tag", "images/prune", "images/load")),
+    *(f"POST /{rest}" for rest in ("images/create", "images/{}/push", "volumes/create", "volumes/prune", "commit")),
+    *(f"POST /{rest}" for rest in ("auth", "fairlead/netns", "fairlead/links")),
+    *(f"DELETE /{kind}/{{}}" for kind in ("networks", "containers", "images", "volumes")),
+    *("DELETE /fairlead/netns/{}", "DELETE /fairlead/links/{}"),
     *(
         re.sub(r"{.*?}", "{}", line.strip())
         for lines in (*FEATURES.values(), *LOOKUPS.values())
@@ -46,13 +46,69 @@ ROUTES = [
 ]
 """Every request of the API, ``{}`` for a name.  Left out is ``POST /fairlead/reset`` and its like, which end it all."""
 
-FIELDS = (
-    "Name Image Cmd Env Labels Driver Internal IPAM Options Container Force EndpointConfig IPAMConfig IPv4Address Config "
-    "Subnet Gateway HostConfig NetworkMode PortBindings 80/tcp HostPort HostIp Binds Mounts Type Source Target Memory "
-    "NetworkingConfig EndpointsConfig bridge Aliases RestartPolicy MaximumRetryCount Tty User ExposedPorts Healthcheck "
-    "Test Interval Detach ConsoleSize WorkingDir Sysctls Tmpfs Ulimits LogConfig Devices StopTimeout CapAdd ExtraHosts "
-    "EnableIPv6 ConfigOnly ConfigFrom Network Ends Sandbox Interface DriverOpts VolumeOptions"
-).split()
+FIELDS = [
+    "Name",
+    "Image",
+    "Cmd",
+    "Env",
+    "Labels",
+    "Driver",
+    "Internal",
+    "IPAM",
+    "Options",
+    "Container",
+    "Force",
+    "EndpointConfig",
+    "IPAMConfig",
+    "IPv4Address",
+    "Config",
+    "Subnet",
+    "Gateway",
+    "HostConfig",
+    "NetworkMode",
+    "PortBindings",
+    "80/tcp",
+    "HostPort",
+    "HostIp",
+    "Binds",
+    "Mounts",
+    "Type",
+    "Source",
+    "Target",
+    "Memory",
+    "NetworkingConfig",
+    "EndpointsConfig",
+    "bridge",
+    "Aliases",
+    "RestartPolicy",
+    "MaximumRetryCount",
+    "Tty",
+    "User",
+    "ExposedPorts",
+    "Healthcheck",
+    "Test",
+    "Interval",
+    "Detach",
+    "ConsoleSize",
+    "WorkingDir",
+    "Sysctls",
+    "Tmpfs",
+    "Ulimits",
+    "LogConfig",
+    "Devices",
+    "StopTimeout",
+    "CapAdd",
+    "ExtraHosts",
+    "EnableIPv6",
+    "ConfigOnly",
+    "ConfigFrom",
+    "Network",
+    "Ends",
+    "Sandbox",
+    "Interface",
+    "DriverOpts",
+    "VolumeOptions",
+]
 NAMES = [
     "box",
     "net",
@@ -70,11 +126,47 @@ NAMES = [
     "-",
     "a" * 300,
 ]
-PARAMETERS = (
-    "all limit size filters t signal condition name force v link stdout stderr tail since until timestamps follow h w "
-    "path ps_args repo tag fromImage fromSrc platform verbose scope detachKeys stream one-shot noOverwriteDirNonDir "
-    "digests names type explain logs stdin"
-).split()
+PARAMETERS = [
+    "all",
+    "limit",
+    "size",
+    "filters",
+    "t",
+    "signal",
+    "condition",
+    "name",
+    "force",
+    "v",
+    "link",
+    "stdout",
+    "stderr",
+    "tail",
+    "since",
+    "until",
+    "timestamps",
+    "follow",
+    "h",
+    "w",
+    "path",
+    "ps_args",
+    "repo",
+    "tag",
+    "fromImage",
+    "fromSrc",
+    "platform",
+    "verbose",
+    "scope",
+    "detachKeys",
+    "stream",
+    "one-shot",
+    "noOverwriteDirNonDir",
+    "digests",
+    "names",
+    "type",
+    "explain",
+    "logs",
+    "stdin",
+]
 VALUES = [
     *(
         "",
@@ -163,7 +255,6 @@ def ask(
         one.connect(str(path))
         with contextlib.suppress(BrokenPipeError):
             one.sendall(head.encode() + b"\r\n" + (body or b""))
-            one.shutdown(socket.SHUT_WR)
         said = b""
         while b"\r\n\r\n" not in said:
             if not (part := one.recv(65536)):
