@@ -53,6 +53,8 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "top": ("stats:TOP", "Show the processes that run in a container"),
     "events": ("events:EVENTS", "Show what happens, as it happens"),
     "topology": ("topology:TOPOLOGY", "Show what is connected to what"),
+    "doctor": ("doctor:DOCTOR", "Look for what is wrong, and say what mends it"),
+    "explain": ("explain:EXPLAIN", "Print the shell lines that would rebuild what exists now"),
     "system reset": ("system:RESET", "Remove everything that Fairlead made, and stop the daemon"),
     "version": ("system:VERSION", "Show the versions of client and daemon"),
     "daemon": ("system:DAEMON", "Run the daemon (the other commands start it on demand)"),

@@ -297,6 +297,7 @@ class Containers:
     def _prepare(self, container: Container) -> tuple[int, int]:
         """Sandbox, root, bundle, monitor; returns the pids of the first process and of conmon.  In a thread."""
         lower = self.images.lower_directories(self.image(container))
+        linked = self.links.of(container) if container.spec.links else NOT_LINKED
         sandbox = self.sharing.open(container)
         plan = plans.preparing(
             container,
@@ -305,7 +306,7 @@ class Containers:
             namespace=sandbox.path if sandbox else None,
             endpoints=self.engine.catalog.endpoints(sandbox=sandbox.id) if sandbox else [],
             has_names=sandbox is not None and sandbox.names,
-            linked=self.links.of(container) if container.spec.links else NOT_LINKED,
+            linked=linked,
         )
         self._executor.apply(plan)
         place = self.place(container)
