@@ -131,7 +131,6 @@ PARAMETERS = [
     "limit",
     "size",
     "filters",
-    "t",
     "signal",
     "condition",
     "name",
@@ -190,6 +189,9 @@ VALUES = [
     *('{"id":{"a":true}}', '{"exited":["x"]}', '{"before":["x"]}', '{"network":[""]}', '{"publish":["x/y/z"]}'),
 ]
 
+BOX = b"""{"Image": "alpine", "Cmd": ["sh", "-c", "trap 'exit 0' HUP INT TERM; sleep 99 & wait"]}"""
+"""A container that ends at once when it is asked to."""
+
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 scalars = st.one_of(
@@ -238,7 +240,7 @@ def keep_stocked(host: Host) -> None:
         host.run_dir / "fairlead.sock",
         "POST",
         "/containers/create?name=box",
-        b'{"Image":"alpine","Cmd":["sleep","99"]}',
+        BOX,
     )
     ask(host.run_dir / "fairlead.sock", "POST", "/containers/box/start", None)
     ask(host.run_dir / "fairlead.sock", "POST", "/networks/create", b'{"Name":"net"}')
