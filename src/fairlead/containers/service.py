@@ -35,7 +35,16 @@ from fairlead.containers.sharing import Sharing, check_can_connect, resolve
 from fairlead.containers.streams import Attachment, Frame, Hub
 from fairlead.endpoints import check_spec
 from fairlead.engine import EndpointSpec, Engine
-from fairlead.errors import Conflict, FairleadError, Invalid, KernelError, MissingFeature, NotFound, NotModified
+from fairlead.errors import (
+    Conflict,
+    FairleadError,
+    Forbidden,
+    Invalid,
+    KernelError,
+    MissingFeature,
+    NotFound,
+    NotModified,
+)
 from fairlead.images import Image, Images
 from fairlead.kernel.cgroups import Cgroup
 from fairlead.model import Address, Endpoint, check_name, new_id
@@ -702,13 +711,17 @@ class Containers:
             check_can_connect(container.spec.network_mode)
             check_spec(spec, network)
             spec = msgspec.structs.replace(spec, links=known(spec.links, self.get))
-            if any(self.engine.catalog.network(e.network).id == network.id for e in container.spec.endpoints):
-                raise Conflict(f"endpoint with name {container.name} already exists in network {network.name}")
-            if self.sharing.sandbox(container):  # also while another keeps it
+            networks = [self.engine.catalog.network(e.network).id for e in container.spec.endpoints]
+            running = self.sharing.sandbox(container)
+            if running and network.id in networks:
+                raise Forbidden(f"endpoint with name {container.name} already exists in network {network.name}")
+            if running:  # also while another keeps it
                 made = await asyncio.to_thread(self.engine.perform, self.engine.planner.attach, container.id, spec)
                 etc.joined(container, self.paths, network, made)
-            endpoints = (*container.spec.endpoints, msgspec.structs.replace(spec, network=network.name))
-            self.store.put(_with_endpoints(container, endpoints))
+            endpoints = list(container.spec.endpoints)
+            place = networks.index(network.id) if network.id in networks else len(networks)  # in it already: asked anew
+            endpoints[place : place + 1] = [msgspec.structs.replace(spec, network=network.name)]
+            self.store.put(_with_endpoints(container, tuple(endpoints)))
 
     async def disconnect(self, ref: str, network: str) -> None:
         """Take a container out of a network, at once if it runs."""
@@ -718,7 +731,7 @@ class Containers:
             left = self.engine.catalog.network(network)
             kept = tuple(e for e in container.spec.endpoints if self.engine.catalog.network(e.network).id != left.id)
             if len(kept) == len(container.spec.endpoints):
-                raise NotFound(f"container {container.id} is not connected to the network {left.name}")
+                raise NotFound(f"container {container.id} is not connected to network {left.name}")
             if self.sharing.sandbox(container):
                 gone = await asyncio.to_thread(self.engine.perform, self.engine.planner.detach, container.id, left.id)
                 etc.left(container, self.paths, gone)
