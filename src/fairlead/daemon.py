@@ -34,6 +34,7 @@ from fairlead.api import fairlead as api_fairlead
 from fairlead.api import images as api_images
 from fairlead.api import networks as api_networks
 from fairlead.api import system as api_system
+from fairlead.api import trace as api_trace
 from fairlead.api.app import IN_FLIGHT, Daemon, make_app
 from fairlead.containers import Containers
 from fairlead.containers.record import Container
@@ -81,6 +82,7 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
         *api_system.routes(daemon),
         *api_networks.routes(daemon),
         *api_fairlead.routes(daemon),
+        *api_trace.routes(daemon),
         *api_images.routes(daemon),
         *api_containers.routes(daemon),
         *api_exec.routes(daemon),

@@ -50,6 +50,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "image rm": ("image:RM", "Remove one or more images"),
     "image prune": ("image:PRUNE", "Remove unused images"),
     "topology": ("topology:TOPOLOGY", "Show what is connected to what"),
+    "trace": ("trace:TRACE", "Show the way from one place to another, or why there is none"),
     "system reset": ("system:RESET", "Remove everything that Fairlead made, and stop the daemon"),
     "version": ("system:VERSION", "Show the versions of client and daemon"),
     "daemon": ("system:DAEMON", "Run the daemon (the other commands start it on demand)"),

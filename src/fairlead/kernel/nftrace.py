@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import struct
-import time
 from dataclasses import dataclass
 
 from fairlead.kernel.netlink import NETLINK_NETFILTER, Socket, attributes
@@ -134,11 +133,10 @@ class RuleWatch:
             self.close()
             raise
 
-    def take(self) -> list[tuple[int, Event]]:
-        """The events since the last time, each with the nanoseconds at which it was read."""
-        now = time.monotonic_ns()
+    def take(self) -> list[Event]:
+        """The events since the last time."""
         found = [_event(body) for kind, body in self._socket.drain() if kind == _TRACE]
-        return [(now, event) for event in found if event and not event.table.startswith(TABLE)]
+        return [event for event in found if event and not event.table.startswith(TABLE)]
 
     def close(self) -> None:
         """Take the tracing rules away."""

@@ -240,6 +240,8 @@ class Observation(_Value, frozen=True, kw_only=True):
     flows: tuple[Flow, ...] = ()
     memberships: tuple[Membership, ...] = ()
     published: tuple[Published, ...] = ()
+    covering: Route | None = None
+    """The host's route for an address that the source looks for on its own wire, where that is another."""
     bridge_netfilter: bool = False
     """Frames within a bridge pass the host's IP firewall."""
     sized: Sized | None = None

@@ -10,9 +10,11 @@ from __future__ import annotations
 import dataclasses
 import socket
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
+
+import msgspec
 
 from fairlead.kernel.nftrace import Event, Rule, Ruleset
 from fairlead.kernel.packets import DROP, RECEIVE, SEND, Mark, Sight
@@ -21,6 +23,8 @@ from fairlead.see.trace.model import Direction, Hop
 _ICMP_ERRORS = {4: (3, 4, 5, 11, 12), 6: (1, 2, 3, 4)}
 _ECHO_REPLY = {4: 0, 6: 129}
 _KINDS = {SEND: "send", RECEIVE: "receive", DROP: "drop"}
+_HARMLESS = ("SKB_CONSUMED", "QUEUE_PURGE", "SOCKET_CLOSE")
+"""Reasons of drops that are an end, not a fault: a socket was closed with the packet in its queue."""
 _IPTABLES = {"filter", "nat", "mangle", "raw", "security"}
 
 
@@ -40,7 +44,7 @@ class Seen:
     """What was seen of a probe: packets, and rules by namespace, with that namespace's rules."""
 
     sights: Sequence[Sight]
-    events: dict[int, Sequence[Event]]
+    events: Mapping[int, Sequence[Event]]
     rulesets: dict[int, Ruleset]
     mark: Mark
     interface: Callable[[int, int], str]
@@ -58,11 +62,18 @@ def way_of(seen: Seen, *, answered: bool) -> tuple[Hop, ...]:
     by_namespace: dict[tuple[Direction, int], list[tuple[float, Hop]]] = {}
     last = 0
     for sight, header in sights:
-        if sight.kind == DROP and answered:
+        if sight.kind == DROP and (answered or sight.reason in _HARMLESS):
             continue  # Copies that were not wanted, or the packet itself at the end of its life.
         namespace = sight.namespace or last
         last = namespace
-        by_namespace.setdefault((header.direction, namespace), []).append(_sighted(seen, sight, header, began))
+        so_far = by_namespace.setdefault((header.direction, namespace), [])
+        time, hop = _sighted(seen, sight, header, began)
+        if hop.namespace != namespace:
+            hop = msgspec.structs.replace(hop, namespace=namespace)
+        if sight.kind == DROP and so_far and sight.reason == "NO_SOCKET":
+            # The kernel answers first, and throws the request away after that.
+            time, hop = so_far[-1][0] + 1e-3, msgspec.structs.replace(hop, time=None)
+        so_far.append((time, hop))
     _without_strangers(by_namespace)
     for namespace, events in seen.events.items():
         for direction, rules in _judged(seen, namespace, events).items():
@@ -89,9 +100,7 @@ def parse(headers: bytes, mark: Mark) -> Header | None:
         first = sequence == mark.cookie if protocol == socket.IPPROTO_TCP else to_port != mark.udp_port
         direction: Direction = "request" if first else "reply"
         brackets = "[{}]:{}" if version == 6 else "{}:{}"
-        return Header(
-            version, direction, brackets.format(source, from_port), brackets.format(destination, to_port)
-        )
+        return Header(version, direction, brackets.format(source, from_port), brackets.format(destination, to_port))
     if protocol in (socket.IPPROTO_ICMP, socket.IPPROTO_ICMPV6) and len(body) >= 2:
         kind, code = body[0], body[1]
         direction = "reply" if kind == _ECHO_REPLY[version] else "request"
@@ -219,8 +228,12 @@ def _weave(sights: list[tuple[float, Hop]], rules: list[tuple[Event, Hop]]) -> N
     woven: list[tuple[float, Hop]] = []
     place = 0
     tiny = 0.0
+    known: list[Hop] = []
     for _, rule in rules:
-        if rule.hook in ("prerouting", "ingress"):
+        if rule in known:
+            continue  # The kernel tried a second time.
+        known.append(rule)
+        if rule.hook in ("prerouting", "ingress") or (not place and rule.hook in ("input", "forward")):
             place = _after_receipt(sights, place, rule.interface)
         before = sights[place - 1][0] if place else (sights[0][0] - 0.5 if sights else 0.0)
         tiny += 1e-6
