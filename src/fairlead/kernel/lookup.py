@@ -10,7 +10,7 @@ import os
 import socket
 import struct
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 
 from fairlead.kernel.netlink import Message, NetlinkError, Socket, attribute, attributes, u32
 from fairlead.model import Address
@@ -111,16 +111,19 @@ def route(sock: Socket, destination: Address, *, source: Address | None = None, 
         return values
 
     resolved, matched = ask(_RTM_F_LOOKUP_TABLE), ask(_RTM_F_LOOKUP_TABLE | _RTM_F_FIB_MATCH)
-    if isinstance(resolved, RouteAnswer):
-        return resolved
-    kind = _ROUTE_TYPES.get(resolved[-2][0], "unicast")
-    prefix, table = "", ""
+    kind, prefix, table = "", "", ""
     if not isinstance(matched, RouteAnswer):
         number = _number(matched.get(_RTA_TABLE))
         table = _TABLES.get(number, str(number))
         length = matched[-1][0]
         base = ip_address(matched.get(_RTA_DST, bytes(bits // 8)))
         prefix = f"{base}/{length}" if length else "default"
+        kind = _ROUTE_TYPES.get(matched[-2][0], "unicast")
+    if isinstance(resolved, RouteAnswer):
+        if not kind:
+            kind, prefix = _refusing(sock, family, destination)
+        return RouteAnswer(error=resolved.error, kind=kind, matched=prefix, table=table)
+    kind = _ROUTE_TYPES.get(resolved[-2][0], "unicast")
     if kind in ("blackhole", "unreachable", "prohibit"):
         refused = {"blackhole": errno.EINVAL, "prohibit": errno.EACCES}.get(kind, errno.ENETUNREACH)
         return RouteAnswer(error=refused, kind=kind, matched=prefix, table=table)
@@ -133,6 +136,19 @@ def route(sock: Socket, destination: Address, *, source: Address | None = None, 
         index=_number(resolved.get(_RTA_OIF)),
         source=_address(resolved.get(_RTA_PREFSRC)),
     )
+
+
+def _refusing(sock: Socket, family: int, destination: Address) -> tuple[str, str]:
+    """Kind and prefix of the route that refuses packets to an address, which a look-up does not tell; or nothing."""
+    found: list[tuple[int, str, str]] = []
+    for answer in sock.dump(Message(_GETROUTE, 0, _ROUTE.pack(family, 0, 0, 0, 0, 0, 0, 0, 0))):
+        _, length, _, _, _, _, _, kind, _ = _ROUTE.unpack_from(answer)
+        values = dict(attributes(answer[_ROUTE.size :]))
+        prefix = ip_network((ip_address(values.get(_RTA_DST, bytes(destination.max_prefixlen // 8))), length))
+        if destination in prefix:
+            found.append((length, _ROUTE_TYPES.get(kind, ""), str(prefix) if length else "default"))
+    _, kind_text, text = max(found, default=(0, "", ""))
+    return (kind_text, text) if kind_text in ("blackhole", "unreachable", "prohibit") else ("", "")
 
 
 def link_details(sock: Socket) -> list[LinkDetail]:

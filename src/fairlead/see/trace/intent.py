@@ -55,6 +55,14 @@ class Intent:
         """The addresses that the endpoints of a namespace should have."""
         return [address for one in self.memberships([place]) for address in one.addresses]
 
+    def holder_of(self, address: Address) -> str:
+        """The path of the namespace that should have an address, if it is one of ours."""
+        for endpoint in self._endpoints:
+            if any(one.ip == address for one in endpoint.addresses):
+                sandbox = self._sandboxes.get(endpoint.sandbox)
+                return sandbox.path if sandbox else ""
+        return ""
+
     def resolver_of(self, place: Place) -> str:
         """The resolver's address in a namespace of ours that has names."""
         sandbox = next((one for one in self._sandboxes.values() if one.path == place.path), None)

@@ -92,6 +92,8 @@ class Leg(_Value, frozen=True, kw_only=True):
     source: str = ""
     to: str = ""
     route: Route = Route()
+    back: Route = Route()
+    """How the namespace itself would send to `source`, where the packet came in."""
     next_hop: str = ""
     bridge: tuple[int, str] | None = None
     """The bridge that the interface is a port of, or is itself."""

@@ -64,6 +64,10 @@ class Places:
             "namespace, a process id)"
         )
 
+    def at_path(self, path: str) -> Place | None:
+        """The namespace at a path of our records, if it is there."""
+        return next((place for place in self.all().values() if path and place.path == path), None)
+
     def known(self, inode: int) -> Place | None:
         """The namespace with this inode, if anything here names it."""
         if inode == self.host.inode:

@@ -27,11 +27,11 @@ def rp_filter(seen: Observation) -> Verdict | None:
         interface = dropped.interface or _came_in(seen, dropped.namespace)
         return _not_believed(seen, (dropped.namespace, interface), dropped.source)
     for leg in seen.legs:
-        if (
-            leg.route.error == "EXDEV"
-            and leg.came_in
-            and not any(hop.kind == "drop" and hop.reason for hop in seen.hops)
-        ):
+        # The kernel answers EXDEV to the look-up of such a packet; since 6.14 or so EINVAL.
+        if leg.route.error not in ("EXDEV", "EINVAL") or not leg.came_in or leg.back.interface == leg.came_in:
+            continue
+        port = seen.port((leg.namespace, leg.came_in))
+        if port and (port.rp_filter == 1 or (port.rp_filter == 2 and leg.back.error)):
             return _not_believed(seen, (leg.namespace, leg.came_in), leg.source)
     return None
 
@@ -89,7 +89,7 @@ def _overlapping(seen: Observation, leg: Leg, bridge: Port, subnet: str) -> Verd
         sentence=f"The host's route to {leg.route.matched} by {leg.route.interface} covers {leg.to}, which is at "
         f"{bridge.name} ({subnet}): packets for it leave by {leg.route.interface}{subject(leg)}.",
         remedies=(
-            ip(place, f"route add {leg.to} dev {bridge.name}"),
+            ip(place, f"route replace {leg.to} dev {bridge.name}"),
             "fairlead network create --subnet ANOTHER-SUBNET NAME",
         ),
     )
@@ -97,10 +97,11 @@ def _overlapping(seen: Observation, leg: Leg, bridge: Port, subnet: str) -> Verd
 
 def _into_the_other(seen: Observation, host: int) -> Verdict | None:
     """The source looks for the address on its own wire, though the host has a route to elsewhere for it."""
-    leg = first(seen)
-    if not leg or leg.route.gateway or not is_lost(leg) or not seen.covering:
+    leg, route = first(seen), seen.covering
+    if not leg or not route or leg.route.gateway or leg.barrier or not is_lost(leg):
         return None
-    route = seen.covering
+    if route.matched == leg.route.matched:
+        return None  # The host's own way to that network.
     return Verdict(
         ok=False,
         cause="overlap",
@@ -301,7 +302,12 @@ def forwards_not(seen: Observation, leg: Leg) -> bool:
 def forwarding_off(seen: Observation) -> Verdict | None:
     """A namespace that should pass packets on is no router."""
     for leg in seen.legs:
-        if leg.came_in and leg.route.kind != "local" and forwards_not(seen, leg):
+        if (
+            leg.came_in
+            and leg.route.error in ("", "EHOSTUNREACH")
+            and leg.route.kind != "local"
+            and forwards_not(seen, leg)
+        ):
             place = seen.place(leg.namespace)
             four = version(seen) == 4
             setting = "net.ipv4.ip_forward" if four else "net.ipv6.conf.all.forwarding"

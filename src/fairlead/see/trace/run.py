@@ -45,6 +45,10 @@ log = logging.getLogger("fairlead.trace")
 LINGER = 0.03
 """Seconds after the outcome for what the kernel still does with the packets."""
 
+NEIGHBOUR_MS = 900
+"""A question for a neighbour fails after three tries of a second each (arp(7)).  A probe that fails sooner waited for
+one that somebody else had asked, perhaps before things were mended: so it is sent again."""
+
 _PROTOCOLS = {"tcp": 6, "udp": 17, "icmp": 1}
 
 
@@ -85,6 +89,8 @@ class Tracer:
             )
         survey = Survey(self._kernel, self._places, goal.address.version)
         outcome, hops = self._probe(survey, source, goal, asked)
+        if outcome.milliseconds < NEIGHBOUR_MS and any(hop.reason == "NEIGH_FAILED" for hop in hops):
+            outcome, hops = self._probe(survey, source, goal, asked)
         observation = self._look_round(survey, asked, source, goal, outcome, hops)
         sized = self._full_size(survey, observation, source, goal) if outcome.kind == "answered" else None
         if sized:
@@ -99,7 +105,8 @@ class Tracer:
     def _goal(self, source: Place, asked: Asked) -> Goal:
         word = asked.destination
         with contextlib.suppress(ValueError):
-            return Goal(ip_address(word.strip("[]").partition("%")[0]))
+            address = ip_address(word.strip("[]").partition("%")[0])
+            return Goal(address, self._places.at_path(self._intent.holder_of(address)))
         target: Place | None = None
         missing: FairleadError | None = None
         try:
@@ -240,6 +247,9 @@ class Tracer:
             if place:
                 shot = survey.snapshot(place.inode)
                 ends |= {(place.inode, link.name) for link in shot.links.values() if link.name != "lo"}
+        macs = {mac for leg in legs for mac in leg.own_macs}
+        macs |= {mac for leg in legs if leg.macs and len(leg.macs) > 1 for mac in leg.macs}
+        ends |= {end for mac in macs if (end := survey.with_mac(mac))}
         ports = [port for end in sorted(ends) if (port := survey.port(end))]
         ports += [far for port in ports if port.peer and port.peer not in ends and (far := survey.port(port.peer))]
         for port in ports:

@@ -157,6 +157,7 @@ class Survey:
             source=str(source or answer.source or ""),
             to=str(to),
             route=route,
+            back=self.route(inode, source) if came_in and source else Route(),
         )
         if answer.error or answer.kind == "local":
             return leg, None
@@ -178,7 +179,13 @@ class Survey:
                     barrier, barrier_at = far.barrier, far.barrier_at
                     break
         leg = Leg(
-            **{name: getattr(leg, name) for name in ("direction", "namespace", "came_in", "source", "to", "route")},
+            direction=leg.direction,
+            namespace=inode,
+            came_in=leg.came_in,
+            source=leg.source,
+            to=leg.to,
+            route=route,
+            back=leg.back,
             next_hop=str(following),
             bridge=wire.bridge,
             barrier=barrier,  # type: ignore[arg-type]
@@ -302,6 +309,8 @@ class Survey:
         if not master:
             return
         wire.stations.append(bridge)
+        if not wire.barrier and not any(port.master == master.index and port.up for port in shot.links.values()):
+            wire.barrier, wire.barrier_at = "no-carrier", bridge
         if wanted and self._has(bridge, wanted) and not thorough:
             return
         for port in shot.links.values():
@@ -367,6 +376,14 @@ class Survey:
 
     def _known(self) -> list[Snapshot]:
         return [self.snapshot(inode) for inode in self._places.all()]
+
+    def with_mac(self, mac: str) -> End | None:
+        """A link of this machine by its hardware address."""
+        for shot in self._known():
+            for link in shot.links.values():
+                if link.mac == mac:
+                    return shot.place.inode, link.name
+        return None
 
     def _everyone(self) -> Iterator[End]:
         """Every link of every namespace that has an address."""

@@ -13,12 +13,22 @@ OK_KINDS = ("answered", "refused")
 def duplicate_address(seen: Observation) -> Verdict | None:
     """Two answer for one address: which of them gets a packet is chance."""
     for leg in seen.legs:
-        own = list(leg.own_macs)
-        if own and leg.route.source:
-            return _duplicate(seen, leg, leg.route.source, [_mac_of(seen, leg), *own])
-        if leg.macs and len(leg.macs) > 1:
-            return _duplicate(seen, leg, leg.next_hop, list(leg.macs))
+        own = _of_different(seen, [_mac_of(seen, leg), *leg.own_macs])
+        if leg.own_macs and leg.route.source and len(own) > 1:
+            return _duplicate(seen, leg, leg.route.source, own)
+        macs = _of_different(seen, list(leg.macs or ()))
+        if len(macs) > 1:
+            return _duplicate(seen, leg, leg.next_hop, macs)
     return None
+
+
+def _of_different(seen: Observation, macs: list[str]) -> list[str]:
+    """One of each namespace: with two interfaces on a wire a Linux host answers by both, for any of its addresses."""
+    owners = {port.mac: port.namespace for port in seen.ports}
+    found: dict[object, str] = {}
+    for mac in macs:
+        found.setdefault(owners.get(mac, mac), mac)
+    return list(found.values())
 
 
 def _duplicate(seen: Observation, leg: Leg, address: str, macs: list[str]) -> Verdict:
@@ -26,13 +36,15 @@ def _duplicate(seen: Observation, leg: Leg, address: str, macs: list[str]) -> Ve
     known = [at(seen, (port.namespace, port.name)) + f" ({port.mac})" for port in holders]
     known += [f"a stranger ({mac})" for mac in macs if mac not in {port.mac for port in holders}]
     remedies: list[str] = []
-    # Whose address it should be by our records, or who was asked for, keeps it.
+    # Whose address it should be by our records, or who asked or was asked for, keeps it.
+    ends = (seen.source.inode, seen.target.inode if seen.target else 0)
     keeps = next((port for port in holders if _intended(seen, port, address)), None)
-    keeps = keeps or next((port for port in holders if seen.target and port.namespace == seen.target.inode), None)
+    keeps = keeps or next((port for port in holders if port.namespace in ends), None)
     for port in holders:
         if port is not keeps and len(remedies) < len(macs) - 1:
             with_length = next(one for one in port.addresses if _is(one, address))
-            remedies.append(ip(seen.place(port.namespace), f"addr del {with_length} dev {port.name}"))
+            forget = ip(seen.place(leg.namespace), f"neigh flush to {address}")
+            remedies.append(f"{ip(seen.place(port.namespace), f'addr del {with_length} dev {port.name}')} && {forget}")
     return Verdict(
         ok=False,
         cause="duplicate-address",
