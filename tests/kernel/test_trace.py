@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lab import Host
+from lab import Host, images
 
 PLAIN = """
 ip link add br0 type bridge
@@ -402,6 +402,155 @@ def test_causes(machine: Host, case: Case) -> None:
         machine.sh("set -e\n" + "\n".join(lines) + "\n" + case.tidy)
         again = trace(machine, arguments)
         assert again.verdict["Ok"], (lines, again.said)
+
+
+SERVE = "alpine httpd -f -p 80 -h /etc"
+
+
+@pytest.fixture(scope="module")
+def web() -> Iterator[Host]:
+    """A host with the image; what a test makes there, it takes away by `system reset`, which keeps images."""
+    with Host() as one:
+        one.environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        one.fairlead("image", "load", "-i", str(images() / "alpine.tar"))
+        one.sh("ip netns exec internet ip route add default via 198.51.100.2")
+        yield one
+
+
+@pytest.fixture
+def clean(web: Host) -> Iterator[Host]:
+    yield web
+    web.sh(
+        "fairlead rm -f $(fairlead ps -aq) 2>/dev/null; fairlead network prune -f 2>/dev/null; "
+        "for n in $(fairlead netns ls -q); do fairlead netns rm $n; done; nft delete table inet own 2>/dev/null; "
+        "nft delete table inet old 2>/dev/null; conntrack -F 2>/dev/null; ip link set eth0 mtu 1500",
+        check=False,
+    )
+
+
+OWN = """
+nft add table inet own
+nft add chain inet own {hook} '{{ type filter hook {hook} priority 5; policy {policy}; }}'
+nft add rule inet own {hook} ct state established,related accept
+nft add rule inet own {hook} iifname lo accept
+"""
+"""A firewall as people write it, and ufw and firewalld have it."""
+
+PUBLISHED = [
+    Case(
+        "published",
+        f"fairlead run -d --name web -p 8080:80 {SERVE}",
+        "internet 198.51.100.2:8080",
+        "answered",
+        ("accepts the connection", "eth0 on the host", "eth0 of web"),
+        None,
+    ),
+    Case(
+        "published-to-an-address",
+        f"fairlead run -d --name web -p 127.0.0.1:8080:80 {SERVE}",
+        "internet 198.51.100.2:8080",
+        "bound-elsewhere",
+        ("published by web", "only on 127.0.0.1", "not on 198.51.100.2"),
+        None,
+    ),
+    Case(
+        "published-for-another-protocol",
+        f"fairlead run -d --name web -p 8080:80/udp {SERVE}",
+        "internet 198.51.100.2:8080",
+        "other-protocol",
+        ("published by web for UDP, not for TCP",),
+        None,
+    ),
+    Case(
+        "published-for-tcp-asked-by-udp",
+        f"fairlead run -d --name web -p 8080:80 {SERVE}",
+        "--udp internet 198.51.100.2:8080",
+        "other-protocol",
+        ("published by web for TCP, not for UDP",),
+        None,
+    ),
+    Case(
+        "not-published",
+        f"fairlead run -d --name web {SERVE}",
+        "internet 198.51.100.2:8080",
+        "nothing-listening",
+        ("port 8080/tcp on the host",),
+        None,
+    ),
+    Case(
+        "published-but-nothing-listens",
+        "fairlead run -d --name web -p 8080:81 alpine sleep 1000",
+        "internet 198.51.100.2:8080",
+        "nothing-listening",
+        ("port 81/tcp in web", "reset"),
+        None,
+    ),
+    Case(
+        "listens-on-loopback-in-the-container",
+        "fairlead run -d --name web -p 8080:80 alpine httpd -f -p 127.0.0.1:80 -h /etc",
+        "internet 198.51.100.2:8080",
+        "bound-elsewhere",
+        ("A program in web listens at port 80/tcp, but only on 127.0.0.1",),
+        None,
+    ),
+    Case(
+        "published-behind-a-forward-rule",
+        f"fairlead run -d --name web -p 8080:80 {SERVE}\n"
+        + OWN.format(hook="forward", policy="accept")
+        + "nft add rule inet own forward tcp dport 80 drop",
+        "internet 198.51.100.2:8080",
+        "forward-drop",
+        ("chain inet own forward", "tcp dport 80 drop", "the administrator"),
+    ),
+    Case(
+        "published-and-relayed-behind-an-input-policy",
+        f"ip addr add 2001:db8:9::2/64 dev eth0 nodad; ip -n internet addr add 2001:db8:9::1/64 dev eth0 nodad\n"
+        f"fairlead run -d --name web -p 8080:80 {SERVE}\n"
+        + OWN.format(hook="input", policy="drop")
+        + "nft add rule inet own input meta l4proto ipv6-icmp accept",
+        "internet [2001:db8:9::2]:8080",
+        "input-drop",
+        ("policy of the chain inet own input", "on the host drops the request"),
+    ),
+    Case(
+        "host-network-behind-an-input-policy",
+        "fairlead run -d --name web --network host alpine httpd -f -p 8081 -h /etc\n"
+        + OWN.format(hook="input", policy="drop"),
+        "internet 198.51.100.2:8081",
+        "input-drop",
+        ("policy of the chain inet own input", "on the host drops the request"),
+    ),
+    Case(
+        "asked-from-outside-at-its-own-address",
+        f"fairlead run -d --name web {SERVE}",
+        "internet web:80",
+        "not-published",
+        ("web in the network bridge", "nothing opens"),
+        None,
+    ),
+    Case(
+        "to-outside",
+        "fairlead run -d --name web alpine sleep 1000",
+        "web 8.8.8.8",
+        "answered",
+        ("8.8.8.8 answers", "eth0 of web", "eth0 on the host"),
+        None,
+    ),
+]
+
+
+@pytest.mark.parametrize("case", PUBLISHED, ids=lambda case: case.name)
+def test_published_ports(clean: Host, case: Case) -> None:
+    clean.sh(f"set -e\n{case.setup}")
+    found = trace(clean, case.arguments)
+    assert found.verdict["Cause"] == case.cause, found.said
+    for word in case.words:
+        assert word in found.sentence, found.said
+    assert found.verdict["Ok"] == (case.cause == "answered")
+    if case.mend is not None:
+        clean.sh(f"set -e\n{found.verdict['Remedies'][case.mend]}")
+        again = trace(clean, case.arguments)
+        assert again.verdict["Ok"], (found.verdict["Remedies"], again.said)
 
 
 UPSTREAM = str(Path(__file__).parents[1] / "upstream.py")

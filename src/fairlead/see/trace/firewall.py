@@ -89,8 +89,13 @@ def _of_others(seen: Observation, hop: Hop) -> Verdict:
 
 def _is_bridged(seen: Observation, hop: Hop) -> bool:
     """Whether the packet came from a bridge's port and would leave by another: the host was not asked to route."""
-    bridges = {leg.bridge for leg in seen.legs if leg.bridge and not leg.route.gateway}
-    return any(bridge is not None and bridge[0] == hop.namespace for bridge in bridges)
+    return any(
+        leg.bridge
+        and leg.bridge[0] == hop.namespace != leg.namespace
+        and not leg.route.gateway
+        and not any(end[0] == hop.namespace for end in leg.holders)
+        for leg in seen.legs
+    )
 
 
 def _remedies(seen: Observation, hop: Hop, bridged: bool) -> tuple[str, ...]:
