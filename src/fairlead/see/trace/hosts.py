@@ -29,7 +29,11 @@ def name_not_resolving(seen: Observation) -> Verdict | None:
         remedies.append(f"fairlead trace --udp {seen.source.name} {name.server}:53")
     elif name.problem == "no resolver" and seen.source.owner == "fairlead":
         remedies.append(f"fairlead network connect NETWORK {seen.source.name}")
-    remedies.append(run(seen.source, "cat /etc/resolv.conf"))
+    if seen.source.owner == "fairlead" and seen.source.kind == "container" and name.server != "127.0.0.11":
+        remedies.append(f"fairlead exec {seen.source.name} cat /etc/resolv.conf")
+    else:
+        # Of the host: those are whom our resolver asks.
+        remedies.append("cat /etc/resolv.conf")
     return Verdict(
         ok=False,
         cause="name-not-resolving",

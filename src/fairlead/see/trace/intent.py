@@ -47,10 +47,6 @@ class Intent:
             if port and one.host_port == port
         )
 
-    def published_at(self, address: Address | None) -> set[str]:
-        """The names of all who publish a port."""
-        return {self._name(endpoint) for endpoint in self._endpoints if endpoint.ports} if address else set()
-
     def addresses_of(self, place: Place) -> list[str]:
         """The addresses that the endpoints of a namespace should have."""
         return [address for one in self.memberships([place]) for address in one.addresses]

@@ -12,7 +12,7 @@ from fairlead.dns import wire
 from fairlead.kernel import Kernel
 from fairlead.see.trace.model import Name, Place
 
-PATIENCE = 2.0
+PATIENCE = 4.0
 """Seconds for each server."""
 
 _CODES = {wire.SERVFAIL: "SERVFAIL", wire.NXDOMAIN: "NXDOMAIN", wire.REFUSED: "REFUSED"}

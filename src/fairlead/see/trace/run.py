@@ -147,6 +147,7 @@ class Tracer:
                 for address in several
                 if not address.ip.is_loopback and not address.ip.is_link_local and index in theirs.links
             ]
+            found.sort(key=lambda one: one in theirs.addresses.get(1, ()))  # The loopback's last.
             if source.inode == target.inode and found:
                 return found[0].ip
             near = [one for several in ours.addresses.values() for one in several if not one.ip.is_loopback]
@@ -167,18 +168,18 @@ class Tracer:
             packets = self._watch_packets(stack, probe)
             rules: dict[int, RuleWatch] = {}
             rulesets: dict[int, Ruleset] = {}
-            for place in self._watched(source, goal):
+            for place in self._watched(source, goal, asked):
                 with self._noted("rules"), self._kernel.namespaces.entered(place.path):
                     rulesets[place.inode] = read_ruleset()
                     if families := rulesets[place.inode].families:
                         rules[place.inode] = watch = RuleWatch(probe.mark, families)
                         stack.callback(watch.close)
-            outcome, _ = probe.run()
+            outcome, began = probe.run()
             time.sleep(LINGER)
             sights: list[Sight] = packets.take() if packets else []
             events = {inode: watch.take() for inode, watch in rules.items()}
         symbols = Symbols()
-        seen = Seen(sights, events, rulesets, probe.mark, survey.name, symbols.name)
+        seen = Seen(sights, events, rulesets, probe.mark, began, survey.name, symbols.name)
         return outcome, way_of(seen, answered=outcome.kind == "answered")
 
     def _watch_packets(self, stack: contextlib.ExitStack, probe: Probe) -> PacketWatch | None:
@@ -199,19 +200,17 @@ class Tracer:
             log.warning("%s could not be watched: %s", what, error)
             self._notes.append(f"{what} were not watched: {error}")
 
-    def _watched(self, source: Place, goal: Goal) -> list[Place]:
-        """The namespaces whose rules may matter: the ends and the host; and who has the address."""
-        found = {place.inode: place for place in (self._places.host, source, goal.target) if place}
-        if goal.target is None and goal.address is not None:
-            survey = Survey(self._kernel, self._places, goal.address.version)
-            for place in self._places.all().values():
-                shot = survey.snapshot(place.inode)
-                if any(one.ip == goal.address for several in shot.addresses.values() for one in several):
-                    found[place.inode] = place
-        if published := self._intent.published_at(goal.address):
-            for place in self._places.all().values():
-                if place.owner == "fairlead" and place.name in published:
-                    found[place.inode] = place
+    def _watched(self, source: Place, goal: Goal, asked: Asked) -> list[Place]:
+        """The namespaces whose rules may matter: the ends, the host, and those on the way there."""
+        assert goal.address is not None
+        survey = Survey(self._kernel, self._places, goal.address.version)
+        for _ in survey.walk("request", source.inode, None, goal.address, rewritten={}, thorough=False, ask=False):
+            pass
+        found = {place.inode: place for place in (self._places.host, source, goal.target) if place} | survey.used
+        published = {one.container for one in self._intent.published(asked.port)}
+        for place in self._places.all().values() if published else ():
+            if place.owner == "fairlead" and place.name in published:
+                found[place.inode] = place
         return list(found.values())
 
     # Looking round

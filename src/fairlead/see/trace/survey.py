@@ -120,15 +120,16 @@ class Survey:
         *,
         rewritten: dict[tuple[int, str], str],
         thorough: bool,
+        ask: bool = True,
     ) -> Iterator[Leg]:
         """The legs from a namespace to an address.
 
         `rewritten`: where destinations are replaced on the way, by namespace and old address.  `thorough`: look at
-        every wire's stations, which with hundreds of them takes a while.
+        every wire's stations, which with hundreds of them takes a while.  `ask`: ask the wires who has an address.
         """
         inode, came_in = start, 0
         for _ in range(MOST_LEGS):
-            leg, following = self._leg(direction, inode, source, to, came_in, thorough)
+            leg, following = self._leg(direction, inode, source, to, came_in, thorough, ask)
             changed = rewritten.get((inode, str(to)), "")
             yield leg
             if leg.route.kind == "local" and changed and changed != str(to):
@@ -143,7 +144,14 @@ class Survey:
             came_in = link.index if link else 0
 
     def _leg(
-        self, direction: Direction, inode: int, source: Address | None, to: Address, came_in: int, thorough: bool
+        self,
+        direction: Direction,
+        inode: int,
+        source: Address | None,
+        to: Address,
+        came_in: int,
+        thorough: bool,
+        ask: bool,
     ) -> tuple[Leg, End | None]:
         shot = self.snapshot(inode)
         self.used[inode] = shot.place
@@ -168,7 +176,7 @@ class Survey:
         elsewhere: tuple[End, ...] = ()
         if thorough and not holders:
             elsewhere = tuple(end for end in self._everyone() if end != out and self._has(end, following))
-        macs, own = self._ask(out, following, answer.source)
+        macs, own = self._ask(out, following, answer.source) if ask else (None, ())
         barrier, barrier_at = wire.barrier, wire.barrier_at
         if not barrier and holders:
             barrier, barrier_at = self._far_barrier(out, holders[0])
@@ -313,15 +321,15 @@ class Survey:
             wire.barrier, wire.barrier_at = "no-carrier", bridge
         if wanted and self._has(bridge, wanted) and not thorough:
             return
-        for port in shot.links.values():
-            if port.master != master.index:
-                continue
-            if port.kind != "veth":
-                wire.outside = True
-                continue
-            peer = self.peer((bridge[0], port.name), anywhere=thorough)
-            if peer:
+        ports = [port for port in shot.links.values() if port.master == master.index]
+        wire.outside |= any(port.kind != "veth" for port in ports)
+        # Those that are known already first: on a wire of hundreds they may be all that is needed.
+        ports.sort(key=lambda port: self._behind(shot, port) not in self._snapshots)
+        for port in ports:
+            if port.kind == "veth" and (peer := self.peer((bridge[0], port.name))):
                 wire.stations.append(peer)
+                if wanted and not thorough and self._has(peer, wanted):
+                    return
 
     def _far_barrier(self, out: End, holder: End) -> tuple[str, End | None]:
         """What keeps a holder of the address from being reached, seen from its own side."""
@@ -342,27 +350,32 @@ class Survey:
             return "isolated", theirs
         return "", None
 
-    def peer(self, end: End, *, anywhere: bool = True) -> End | None:
+    def _behind(self, shot: Snapshot, port: LinkDetail) -> int | None:
+        """The namespace of a link's other end."""
+        if port.lower_namespace < 0:
+            return shot.place.inode
+        return self._numbers(shot).get(port.lower_namespace)
+
+    def peer(self, end: End) -> End | None:
         """The other end of a veth pair, or the link that one stands on."""
         shot = self.snapshot(end[0])
         link = shot.named(end[1])
         if not link or not link.lower or link.kind not in ("veth", "macvlan", "ipvlan", "vlan"):
             return None
-        if link.lower_namespace < 0:
-            return end[0], self.name(end[0], link.lower)
-        inode = self._numbers(shot, anywhere).get(link.lower_namespace)
+        inode = self._behind(shot, link)
         if inode is None or link.lower not in self.snapshot(inode).links:
             return None
         return inode, self.name(inode, link.lower)
 
-    def _numbers(self, shot: Snapshot, anywhere: bool) -> dict[int, int]:
-        if shot.numbers is None or (anywhere and len(shot.numbers) < len(self._places.all())):
+    def _numbers(self, shot: Snapshot) -> dict[int, int]:
+        if shot.numbers is None:
             shot.numbers = {}
             with contextlib.suppress(FairleadError, OSError), self._kernel.socket(shot.place.path) as sock:
                 for inode, place in self._places.all().items():
                     path = place.path or f"/proc/{os.getpid()}/task/{os.getpid()}/ns/net"
                     number = lookup.namespace_number(sock, path)
-                    shot.numbers[number if number >= 0 else -2 - inode] = inode
+                    if number >= 0:
+                        shot.numbers[number] = inode
         return shot.numbers
 
     def _is_bridge(self, inode: int, index: int) -> bool:
@@ -375,7 +388,19 @@ class Survey:
         return bool(link) and any(one.ip == address for one in shot.addresses.get(link.index if link else 0, ()))
 
     def _known(self) -> list[Snapshot]:
-        return [self.snapshot(inode) for inode in self._places.all()]
+        """The namespaces that have to do with us: those with a name, and those joined to one of them by a veth pair.
+
+        Others (of a virtual machine's test, say) may have the same addresses, but no wire leads there.
+        """
+        named = {inode for inode, place in self._places.all().items() if place.kind in ("host", "namespace")}
+        named |= {inode for inode, place in self._places.all().items() if place.owner == "fairlead"} | set(self.used)
+        joined = {
+            behind
+            for inode in named
+            for link in self.snapshot(inode).links.values()
+            if link.lower and (behind := self._behind(self.snapshot(inode), link)) is not None
+        }
+        return [self.snapshot(inode) for inode in sorted(named | joined)]
 
     def with_mac(self, mac: str) -> End | None:
         """A link of this machine by its hardware address."""

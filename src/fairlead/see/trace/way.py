@@ -47,6 +47,8 @@ class Seen:
     events: Mapping[int, Sequence[Event]]
     rulesets: dict[int, Ruleset]
     mark: Mark
+    began: int
+    """When the probe was sent, in nanoseconds of CLOCK_MONOTONIC."""
     interface: Callable[[int, int], str]
     """The name of a link, by namespace and index."""
     function: Callable[[int], str] = lambda place: ""
@@ -58,7 +60,6 @@ def way_of(seen: Seen, *, answered: bool) -> tuple[Hop, ...]:
     sights = _first_attempt([(sight, header) for sight in seen.sights if (header := parse(sight.headers, seen.mark))])
     if not sights and not seen.events:
         return ()
-    began = sights[0][0].time if sights else 0
     by_namespace: dict[tuple[Direction, int], list[tuple[float, Hop]]] = {}
     last = 0
     for sight, header in sights:
@@ -67,7 +68,7 @@ def way_of(seen: Seen, *, answered: bool) -> tuple[Hop, ...]:
         namespace = sight.namespace or last
         last = namespace
         so_far = by_namespace.setdefault((header.direction, namespace), [])
-        time, hop = _sighted(seen, sight, header, began)
+        time, hop = _sighted(seen, sight, header)
         if hop.namespace != namespace:
             hop = msgspec.structs.replace(hop, namespace=namespace)
         if sight.kind == DROP and so_far and sight.reason == "NO_SOCKET":
@@ -77,7 +78,7 @@ def way_of(seen: Seen, *, answered: bool) -> tuple[Hop, ...]:
     _without_strangers(by_namespace)
     for namespace, events in seen.events.items():
         for direction, rules in _judged(seen, namespace, events).items():
-            _weave(by_namespace.setdefault((direction, namespace), []), rules)
+            _weave(seen, by_namespace.setdefault((direction, namespace), []), rules)
     hops = [timed for found in by_namespace.values() for timed in _with_nat(found)]
     hops.sort(key=lambda timed: timed[0])
     return tuple(hop for _, hop in hops)
@@ -122,8 +123,8 @@ def _first_attempt(sights: list[tuple[Sight, Header]]) -> list[tuple[Sight, Head
     return sights
 
 
-def _sighted(seen: Seen, sight: Sight, header: Header, began: int) -> tuple[float, Hop]:
-    microseconds = (sight.time - began) / 1000
+def _sighted(seen: Seen, sight: Sight, header: Header) -> tuple[float, Hop]:
+    microseconds = (sight.time - seen.began) / 1000
     hop = Hop(
         direction=header.direction,
         namespace=sight.namespace,
@@ -223,18 +224,22 @@ def owner_of(ruleset: Ruleset, family: str, table: str, chain: str, rule: Rule |
     return "the administrator"
 
 
-def _weave(sights: list[tuple[float, Hop]], rules: list[tuple[Event, Hop]]) -> None:
+def _weave(seen: Seen, sights: list[tuple[float, Hop]], rules: list[tuple[Event, Hop]]) -> None:
     """Put rules between the sights of one namespace and direction."""
     woven: list[tuple[float, Hop]] = []
     place = 0
     tiny = 0.0
     known: list[Hop] = []
-    for _, rule in rules:
+    for event, rule in rules:
         if rule in known:
             continue  # The kernel tried a second time.
         known.append(rule)
         if rule.hook in ("prerouting", "ingress") or (not place and rule.hook in ("input", "forward")):
             place = _after_receipt(sights, place, rule.interface)
+        elif rule.hook == "postrouting":
+            out = seen.interface(rule.namespace, event.index_out)
+            sent = [n for n, (_, hop) in enumerate(sights) if n >= place and hop.kind == "send"]
+            place = next((n for n in sent if sights[n][1].interface == out), sent[0] if sent else place)
         before = sights[place - 1][0] if place else (sights[0][0] - 0.5 if sights else 0.0)
         tiny += 1e-6
         woven.append((before + tiny, rule))
