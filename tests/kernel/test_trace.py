@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -326,7 +328,7 @@ CASES = [
 
 
 class Traced:
-    """What a trace said."""
+    """What a trace said.  With FAIRLEAD_RECORD=DIRECTORY its observation is kept there, for the tests of verdicts."""
 
     def __init__(self, done: subprocess.CompletedProcess[str]) -> None:
         assert done.stdout, done.stderr
@@ -335,6 +337,12 @@ class Traced:
         self.verdict: dict[str, Any] = self.answer["Verdict"]
         self.sentence: str = self.verdict["Sentence"]
         assert self.code == (0 if self.verdict["Ok"] else 1)
+        if directory := os.environ.get("FAIRLEAD_RECORD"):
+            name = os.environ["PYTEST_CURRENT_TEST"].partition("::")[2].partition(" ")[0]
+            name = name.removeprefix("test_").replace("[", "-").rstrip("]").replace("causes-", "")
+            kept = {key: self.answer[key] for key in ("Verdict", "Observation")}
+            number = len(list(Path(directory).glob(f"{name}*.json")))
+            Path(directory, f"{name}{'-' + str(number) if number else ''}.json").write_text(json.dumps(kept))
 
     @property
     def said(self) -> tuple[str, str]:
@@ -551,6 +559,297 @@ def test_published_ports(clean: Host, case: Case) -> None:
         clean.sh(f"set -e\n{found.verdict['Remedies'][case.mend]}")
         again = trace(clean, case.arguments)
         assert again.verdict["Ok"], (found.verdict["Remedies"], again.said)
+
+
+@pytest.mark.parametrize("words", ["--icmp --size 1472", "--udp --size 1472 :99", ""], ids=["icmp", "udp", "small"])
+def test_a_narrow_uplink(clean: Host, words: str) -> None:
+    """With a size that size is tried, without one the trace finds out by itself."""
+    clean.sh(
+        f"set -e\nfairlead run -d --name web {SERVE}; ip link set eth0 mtu 1400; ip -n internet link set eth0 mtu 1400"
+    )
+    options, _, port = words.partition(" :")
+    question = f"{options} web 8.8.8.8" + (f":{port}" if port else "")
+    found = trace(clean, question)
+    assert found.verdict["Cause"] == "mtu", found.said
+    assert "of 1500 bytes that must not be fragmented does not fit through eth0 on the host" in found.sentence
+    assert "carries 1400 bytes" in found.sentence
+    clean.sh(f"set -e\n{found.verdict['Remedies'][0]}; ip -n internet link set eth0 mtu 1500")
+    if not words:
+        assert trace(clean, question).verdict["Ok"]
+    again = trace(clean, f"--icmp --size {1472 if words else 1372} web 8.8.8.8")
+    assert again.verdict["Cause"] == ("mtu" if words else "answered")
+    if words:
+        assert "does not fit into eth0 of web, which carries 1400 bytes" in again.sentence
+        clean.sh(again.verdict["Remedies"][0] + " --format json")
+
+
+def test_a_narrow_port_of_a_bridge_tells_nobody(machine: Host) -> None:
+    machine.sh(PLAIN + "ip link set v2 mtu 1300; ip -n ns2 link set eth0 mtu 1300")
+    found = trace(machine, "ns1 ns2")
+    assert found.verdict["Cause"] == "mtu", found.said
+    assert "v2 on the host, which carries 1300 bytes, and the sender is not told" in found.sentence, found.said
+    machine.sh(found.verdict["Remedies"][0])
+    assert trace(machine, "ns1 ns2").verdict["Ok"]
+
+
+SEND_ONE = """
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(("0.0.0.0", 4444))
+s.sendto(b"x", ("198.51.100.2", 5353))
+"""
+
+ECHO_UDP = """
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(("0.0.0.0", 5353))
+print("ready", flush=True)
+while True:
+    data, address = s.recvfrom(2000)
+    s.sendto(data, address)
+"""
+
+
+@contextmanager
+def redirected(host: Host, old: str) -> Iterator[None]:
+    """Port 5353/udp of the host was led to 10.1.1.2, where nobody answers, and now is to 10.1.2.2.
+
+    A program in the internet with the source port 4444 has known it since then.
+    """
+    host.sh(ROUTED + "ip netns exec internet ip route add default via 198.51.100.2; " + old)
+    host.sh("nft add table ip own; nft add chain ip own p '{ type nat hook prerouting priority -150; }'")
+    host.sh("nft add rule ip own p udp dport 5353 dnat to 10.1.1.2:5353")
+    host.run("ip", "netns", "exec", "internet", sys.executable, "-c", SEND_ONE)
+    host.sh("nft flush chain ip own p; nft add rule ip own p udp dport 5353 dnat to 10.1.2.2:5353")
+    server = host.popen("ip", "netns", "exec", "r2", sys.executable, "-c", ECHO_UDP, stdout=subprocess.PIPE)
+    try:
+        assert server.stdout is not None
+        assert server.stdout.readline() == "ready\n"
+        yield
+    finally:
+        server.kill()
+        server.wait()
+
+
+@pytest.mark.parametrize("source_port", ["--source-port 4444 ", ""])
+def test_a_stale_flow(machine: Host, source_port: str) -> None:
+    question = f"--udp {source_port}internet 198.51.100.2:5353"
+    with redirected(machine, "ip -n r1 addr flush dev eth0"):
+        found = trace(machine, question)
+        assert found.verdict["Cause"] == "stale-conntrack", found.said
+        assert "still leads to 10.1.1.2:5353" in found.sentence
+        assert "new ones go to 10.1.2.2:5353" in found.sentence
+        assert found.sentence.startswith("New flows get through") == (not source_port)
+        machine.sh(found.verdict["Remedies"][0])
+        again = trace(machine, question)
+        assert again.verdict["Cause"] == "answered", again.said
+
+
+def test_a_flow_to_another_server_that_answers_is_no_fault(machine: Host) -> None:
+    """As a balancer's."""
+    with redirected(machine, ""):
+        server = machine.popen("ip", "netns", "exec", "r1", sys.executable, "-c", ECHO_UDP, stdout=subprocess.PIPE)
+        try:
+            assert server.stdout is not None
+            assert server.stdout.readline() == "ready\n"
+            machine.run("ip", "netns", "exec", "internet", sys.executable, "-c", SEND_ONE)
+            assert trace(machine, "--udp internet 198.51.100.2:5353").verdict["Cause"] == "answered"
+        finally:
+            server.kill()
+            server.wait()
+
+
+def test_the_way_and_its_times(machine: Host) -> None:
+    known = prepare(machine, OURS)
+    found = trace(machine, "a b")
+    assert found.verdict["Ok"], found.said
+    there = [
+        ("request", "a", "eth0"),
+        ("request", "host", known["port_a"]),
+        ("request", "host", known["port_b"]),
+        ("request", "b", "eth0"),
+    ]
+    back = [("reply", *where[1:]) for where in reversed(there)]
+    assert found.ways == there + back
+    times = [hop["Time"] for hop in found.answer["Hops"] if "Time" in hop]
+    assert times == sorted(times)
+    assert 0 < times[0] < times[-1] < 2_000_000
+    assert "ms, by eth0 of a → " in found.sentence
+
+
+def test_rules_and_rewritten_addresses_on_the_way(clean: Host) -> None:
+    clean.sh(f"fairlead run -d --name web -p 8080:80 {SERVE}")
+    found = trace(clean, "internet 198.51.100.2:8080")
+    address = clean.json("fairlead", "inspect", "web")[0]["NetworkSettings"]["IPAddress"]
+    said = [(hop["Direction"], hop["Text"]) for hop in found.answer["Hops"] if hop["Kind"] == "nat"]
+    assert said == [
+        ("request", f"destination 198.51.100.2:8080 → {address}:80"),
+        ("reply", f"source {address}:80 → 198.51.100.2:8080"),
+    ]
+    rules = [hop for hop in found.answer["Hops"] if hop["Kind"] == "rule"]
+    assert {(hop["Family"], hop["Table"], hop["Owner"]) for hop in rules} == {("inet", "fairlead", "Fairlead")}
+    (redirect,) = [hop for hop in rules if "dnat ip to" in hop["Text"]]
+    listed = clean.sh("nft -a list chain inet fairlead published")
+    assert f"{redirect['Text']} # handle {redirect['Handle']}" in listed
+    kinds = [hop["Kind"] for hop in found.answer["Hops"] if hop["NamespaceName"] == "host"]
+    first, last = kinds.index("rule"), kinds.index("send")
+    assert kinds[0] == "receive"
+    assert first < last
+
+
+def test_ipv6(machine: Host) -> None:
+    machine.sh(
+        "fairlead network create --ipv6 six; for n in a b; do fairlead netns add $n; "
+        "fairlead network connect six $n; done"
+    )
+    found = machine.json("fairlead", "netns", "inspect", "b")[0]
+    address = next(one for one in found["Endpoints"][0]["Addresses"] if ":" in one).partition("/")[0]
+    assert trace(machine, f"a {address}").verdict["Ok"]
+    refused = trace(machine, f"a [{address}]:80")
+    assert refused.verdict["Cause"] == "nothing-listening", refused.said
+    assert trace(machine, f"--udp a [{address}]:80").verdict["Cause"] == "nothing-listening"
+    machine.sh(f"ip -n b -6 addr del {address}/64 dev eth0")
+    lost = trace(machine, f"a {address}")
+    assert lost.verdict["Cause"] == "wrong-address", lost.said
+    machine.sh(lost.verdict["Remedies"][0])
+
+
+def test_places_by_path_and_by_process(machine: Host) -> None:
+    machine.sh(PLAIN)
+    sleeper = machine.popen("ip", "netns", "exec", "ns2", "sleep", "100")
+    try:
+        time.sleep(0.2)
+        for word in ("/run/netns/ns2", str(sleeper.pid)):
+            found = trace(machine, f"ns1 {word}")
+            assert found.verdict["Ok"], found.said
+            assert found.answer["Address"] == "10.0.0.2"
+    finally:
+        sleeper.kill()
+        sleeper.wait()
+
+
+def test_a_container_of_another_engine(machine: Host) -> None:
+    """Found by asking the engine that answers the Docker API at its usual place."""
+    machine.sh(PLAIN)
+    sleeper = machine.popen("ip", "netns", "exec", "ns2", "sleep", "100")
+    machine.sh(
+        "mount -t tmpfs tmpfs /var/run/podman 2>/dev/null || "
+        "{ mkdir -p /var/run/podman && mount -t tmpfs tmpfs /var/run/podman; }"
+    )
+    engine = machine.popen(sys.executable, "-c", ENGINE, str(sleeper.pid), stdout=subprocess.PIPE)
+    try:
+        assert engine.stdout is not None
+        assert engine.stdout.readline() == "ready\n"
+        found = trace(machine, "ns1 theirs")
+        assert found.verdict["Ok"], found.said
+        assert found.answer["Address"] == "10.0.0.2"
+        refused = machine.fairlead("trace", "ns1", "nobodys", check=False)
+        assert refused.returncode == 1
+    finally:
+        for process in (engine, sleeper):
+            process.kill()
+            process.wait()
+
+
+ENGINE = """
+import json, socket, sys
+server = socket.socket(socket.AF_UNIX)
+server.bind("/run/podman/podman.sock")
+server.listen()
+print("ready", flush=True)
+while True:
+    client, _ = server.accept()
+    asked = client.recv(4096).decode().split()[1]
+    body = json.dumps({"State": {"Pid": int(sys.argv[1])}}) if asked == "/containers/theirs/json" else "{}"
+    status = "200 OK" if asked == "/containers/theirs/json" else "404 Not Found"
+    client.sendall(f"HTTP/1.0 {status}\\r\\nContent-Length: {len(body)}\\r\\n\\r\\n{body}".encode())
+    client.close()
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        ("ns1", 2, "'trace' needs 2 arguments"),
+        ("ns1 10.0.0.2:x", 2, "a port from 1 to 65535"),
+        ("ns1 10.0.0.2:70000", 2, "a port from 1 to 65535"),
+        ("--icmp ns1 10.0.0.2:80", 2, "an ICMP echo has no port"),
+        ("--udp --icmp ns1 10.0.0.2", 2, "only one of --udp and --icmp"),
+        ("--udp ns1 10.0.0.2", 1, "UDP needs a port"),
+        ("--size 99 ns1 10.0.0.2:80", 1, "a TCP connection has no size"),
+        ("--size 99999 ns1 10.0.0.2", 1, "0 to 65000 bytes"),
+        ("--wait 99 ns1 10.0.0.2", 1, "0.1 to 30 seconds"),
+        ("nosuch 10.0.0.2", 1, "No such container or namespace: nosuch"),
+        ("/nosuch 10.0.0.2", 1, "No such network namespace: /nosuch"),
+        ("/etc/passwd 10.0.0.2", 1, "/etc/passwd is not a network namespace"),
+        ("999999999 10.0.0.2", 1, "No such process"),
+        ("--format yaml ns1 10.0.0.2", 2, "only text and json"),
+        ("--source-port 99999 ns1 10.0.0.2:80", 1, "invalid source port"),
+    ],
+)
+def test_bad_questions(plain: Host, arguments: str, code: int, words: str) -> None:
+    done = plain.fairlead("trace", *arguments.split(), check=False)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert words in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.fixture(scope="module")
+def plain() -> Iterator[Host]:
+    with Host() as one:
+        one.sh(PLAIN)
+        yield one
+
+
+def test_a_killed_daemon_leaves_no_rules(machine: Host) -> None:
+    """They stand while a trace waits for an answer, and are gone with the process."""
+    machine.sh(PLAIN + "iptables -P FORWARD DROP; sysctl -qw net.bridge.bridge-nf-call-iptables=1")
+    machine.fairlead("netns", "ls")
+    daemon = int((machine.run_dir / "daemon.pid").read_text())
+    waiting = machine.popen(
+        "fairlead", "trace", "--wait", "20", "ns1", "ns2", stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    try:
+        _eventually(lambda: "fairlead_trace" in machine.sh("nft list tables"))
+        os.kill(daemon, signal.SIGKILL)
+        _eventually(lambda: "fairlead_trace" not in machine.sh("nft list tables"))
+        assert waiting.wait(10) == 1
+    finally:
+        waiting.kill()
+        waiting.wait()
+
+
+def test_an_interrupted_trace_leaves_no_rules(machine: Host) -> None:
+    machine.sh(PLAIN + "iptables -P FORWARD DROP; sysctl -qw net.bridge.bridge-nf-call-iptables=1")
+    waiting = machine.popen(
+        "fairlead", "trace", "--wait", "3", "ns1", "ns2", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    _eventually(lambda: "fairlead_trace" in machine.sh("nft list tables"))
+    waiting.send_signal(signal.SIGINT)
+    assert waiting.wait(10) == 130
+    _eventually(lambda: "fairlead_trace" not in machine.sh("nft list tables"))
+
+
+def test_several_at_once_do_not_mix(machine: Host) -> None:
+    machine.sh(PLAIN)
+    machine.fairlead("netns", "ls")
+    questions = ["ns1 ns2", "ns2 ns3", "ns3 ns1", "ns1 ns3"]
+    running = [
+        machine.popen("fairlead", "trace", "--format", "json", *question.split(), stdout=subprocess.PIPE)
+        for question in questions
+    ]
+    for question, process in zip(questions, running, strict=True):
+        answer = json.loads(process.communicate(timeout=30)[0])
+        source, target = question.split()
+        assert answer["Verdict"]["Ok"]
+        assert {hop["NamespaceName"] for hop in answer["Hops"]} == {source, target, "host"}
+
+
+def _eventually(condition: Callable[[], object], seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it never came to hold"
+        time.sleep(0.02)
 
 
 UPSTREAM = str(Path(__file__).parents[1] / "upstream.py")

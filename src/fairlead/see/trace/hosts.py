@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 
-from fairlead.see.trace.model import Flow, Hop, Observation, Outcome, Port, Published, Verdict
+from fairlead.see.trace.model import Hop, Observation, Outcome, Port, Published, Verdict
 from fairlead.see.trace.words import asked_for, at, endpoint, ip, run, there
 
 
@@ -43,37 +43,36 @@ def name_not_resolving(seen: Observation) -> Verdict | None:
 
 
 def stale_flow(seen: Observation) -> Verdict | None:
-    """The kernel still sends packets of an older flow to where the destination was."""
-    if not seen.flows:
-        return None
-    went = next(
-        (
-            endpoint(hop.destination)
-            for hop in reversed(seen.hops)
-            if hop.direction == "request" and hop.kind in ("send", "receive")
-        ),
-        None,
-    )
+    """The kernel still sends packets of an older flow to where the destination was.
+
+    A flow that leads elsewhere than new ones is no fault in itself (a balancer does so), only if nobody answers there.
+    """
     source = next((endpoint(hop.source)[0] for hop in seen.hops if hop.direction == "request"), "")
-    published = next((one for one in seen.published if one.protocol == seen.asked.protocol), None)
-    right = (published.target, published.target_port) if published else went
-    stale = [flow for flow in seen.flows if right and endpoint(flow.answers) != right]
-    # Flows of others are theirs; but ours may have any of the source's addresses.
-    mine = [flow for flow in stale if endpoint(flow.source)[0] == source]
-    if not mine or right is None or (seen.outcome.kind == "answered" and went and went != right):
+    stale = [
+        flow
+        for flow in seen.flows
+        if seen.fresh
+        and flow.answers != seen.fresh
+        and (flow.unreplied or not flow.held)
+        and endpoint(flow.source)[0] == source
+    ]
+    if not stale:
         return None
-    flow = mine[0]
+    flow, many = stale[0], len(stale) > 1
     host, port = endpoint(flow.destination)
-    count = f"{len(mine)} older flows" if len(mine) > 1 else "an older flow"
-    still = "" if seen.outcome.kind != "answered" else "New flows get through, but "
-    proto = seen.asked.protocol
+    protocol = seen.asked.protocol
+    subject = f"{len(stale)} older flows" if many else "an older flow"
+    sentence = (
+        f"{subject} from {source} to {flow.destination}/{protocol} (source port {endpoint(flow.source)[1]}) still "
+        f"{'lead' if many else 'leads'} to {flow.answers}, where nobody answers; new ones go to {seen.fresh}."
+    )
+    if seen.outcome.kind == "answered":
+        sentence = f"New flows get through, but {sentence}"
     return Verdict(
         ok=False,
         cause="stale-conntrack",
-        sentence=f"{still}{count} from {endpoint(flow.source)[0]} to {flow.destination}/{proto} (source port "
-        f"{endpoint(flow.source)[1]}) still {'lead' if len(mine) > 1 else 'leads'} to {flow.answers}, where the "
-        f"destination is no more: it is {right[0]}:{right[1]}.",
-        remedies=(f"conntrack -D -p {proto} --orig-src {endpoint(flow.source)[0]} --orig-dst {host} --dport {port}",),
+        sentence=sentence[0].upper() + sentence[1:],
+        remedies=(f"conntrack -D -p {protocol} --orig-src {source} --orig-dst {host} --dport {port}",),
     )
 
 
@@ -112,7 +111,8 @@ def _narrow(seen: Observation, hops: tuple[Hop, ...]) -> Port | None:
     ]
     near += [port for leg in seen.legs for end in leg.holders if (port := seen.port(end))]
     near += [far for port in tuple(near) if port.peer and (far := seen.port(port.peer))]
-    narrowest = min(near, key=lambda port: port.mtu)
+    # A bridge takes the least MTU of its ports: the port is the cause.
+    narrowest = min(near, key=lambda port: (port.mtu, port.kind == "bridge"))
     return narrowest if narrowest.mtu < ports[0].mtu else None
 
 
@@ -130,8 +130,7 @@ def _does_not_fit(seen: Observation, outcome: Outcome, hops: tuple[Hop, ...], si
             sentence=f"A packet{whole} that must not be fragmented does not fit into {where}, which carries {mtu} "
             "bytes.",
             remedies=(
-                ip(seen.place(first.namespace), f"link set {first.name} mtu {size}"),
-                f"fairlead trace --{seen.asked.protocol} --size {mtu - 28} {seen.asked.source} "
+                f"fairlead trace --{seen.asked.protocol} --size {mtu - (size - seen.asked.size)} {seen.asked.source} "
                 f"{seen.asked.destination}" + (f":{seen.asked.port}" if seen.asked.port else ""),
             ),
         )
@@ -372,8 +371,3 @@ def unexplained(seen: Observation) -> Verdict | None:
         f"{at(seen, (last.namespace, last.interface))}{beyond}.",
         remedies=(ip(seen.place(last.namespace), f"-s link show {last.interface}"),),
     )
-
-
-def flows_text(flows: tuple[Flow, ...]) -> str:
-    """For the notes."""
-    return ", ".join(f"{flow.source} → {flow.answers}" for flow in flows)

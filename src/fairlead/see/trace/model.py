@@ -183,6 +183,8 @@ class Flow(_Value, frozen=True, kw_only=True):
     answers: str
     """Where the answers come from."""
     unreplied: bool = False
+    held: bool = True
+    """Somebody has that address, as far as is known."""
 
 
 class Membership(_Value, frozen=True, kw_only=True):
@@ -240,6 +242,8 @@ class Observation(_Value, frozen=True, kw_only=True):
     """The namespace that the request was delivered in, or should be."""
     sockets: tuple[Socket, ...] | None = None
     flows: tuple[Flow, ...] = ()
+    fresh: str = ""
+    """Where a new flow leads to: address and port."""
     memberships: tuple[Membership, ...] = ()
     published: tuple[Published, ...] = ()
     covering: Route | None = None

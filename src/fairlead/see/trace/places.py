@@ -105,7 +105,8 @@ class Places:
 
     def _ours(self, sandbox: Sandbox) -> Place:
         if sandbox.container:
-            return self._at(sandbox.path, self._name(sandbox), "container", "fairlead")
+            place = self._at(sandbox.path, self._name(sandbox), "container", "fairlead")
+            return msgspec.structs.replace(place, shell=f"fairlead netns exec {place.name}")
         return self._at(sandbox.path, sandbox.name, "namespace", "fairlead")
 
     def _name(self, sandbox: Sandbox) -> str:

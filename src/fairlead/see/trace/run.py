@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 
+import msgspec
+
 from fairlead.catalog import Catalog
 from fairlead.errors import FairleadError, Invalid, MissingFeature, NotFound
 from fairlead.kernel import Kernel, conntrack, listeners, sysctl
@@ -48,6 +50,8 @@ LINGER = 0.03
 NEIGHBOUR_MS = 900
 """A question for a neighbour fails after three tries of a second each (arp(7)).  A probe that fails sooner waited for
 one that somebody else had asked, perhaps before things were mended: so it is sent again."""
+
+MOST_FLOWS = 1000
 
 _PROTOCOLS = {"tcp": 6, "udp": 17, "icmp": 1}
 
@@ -88,13 +92,14 @@ class Tracer:
                 )
             )
         survey = Survey(self._kernel, self._places, goal.address.version)
+        flows = self._flows(survey, goal.address, asked)
         outcome, hops = self._probe(survey, source, goal, asked)
         if outcome.milliseconds < NEIGHBOUR_MS and any(hop.reason == "NEIGH_FAILED" for hop in hops):
             outcome, hops = self._probe(survey, source, goal, asked)
-        observation = self._look_round(survey, asked, source, goal, outcome, hops)
+        observation = self._look_round(survey, asked, source, goal, outcome, hops, flows)
         sized = self._full_size(survey, observation, source, goal) if outcome.kind == "answered" else None
         if sized:
-            observation = _with(observation, sized=sized)
+            observation = msgspec.structs.replace(observation, sized=sized)
         return self._conclude(observation)
 
     def _conclude(self, observation: Observation) -> Trace:
@@ -216,7 +221,14 @@ class Tracer:
     # Looking round
 
     def _look_round(
-        self, survey: Survey, asked: Asked, source: Place, goal: Goal, outcome: Outcome, hops: tuple[Hop, ...]
+        self,
+        survey: Survey,
+        asked: Asked,
+        source: Place,
+        goal: Goal,
+        outcome: Outcome,
+        hops: tuple[Hop, ...],
+        flows: tuple[Flow, ...],
     ) -> Observation:
         assert goal.address is not None
         thorough = outcome.kind != "answered"
@@ -267,7 +279,8 @@ class Tracer:
             hops=hops,
             reached=reached,
             sockets=self._sockets(places.get(reached), legs[-1].to if not thorough or reached else "", hops, asked),
-            flows=self._flows(goal.address, asked, hops),
+            flows=flows,
+            fresh=self._fresh(survey, source, goal, asked, flows, hops),
             memberships=self._intent.memberships(places.values()),
             published=self._intent.published(asked.port),
             covering=self._covering(survey, source, legs),
@@ -309,23 +322,35 @@ class Tracer:
         address = ip_address(to)
         return tuple(Socket(protocol=one.protocol, address=str(one.address), takes=one.takes(address)) for one in found)
 
-    def _flows(self, address: Address, asked: Asked, hops: tuple[Hop, ...]) -> tuple[Flow, ...]:
+    def _flows(self, survey: Survey, address: Address, asked: Asked) -> tuple[Flow, ...]:
+        """What the host tracks, before the probe, that was sent to the same address and port."""
         if asked.protocol == "icmp":
             return ()
         with self._noted("tracked flows"), self._kernel.socket("", NETLINK_NETFILTER) as netfilter:
             tracked = conntrack.tracked(netfilter, asked.protocol, (address, asked.port))
-            own = {_port(hop.source) for hop in hops if hop.direction == "request"}
             return tuple(
                 Flow(
-                    source=f"{one.source[0]}:{one.source[1]}",
-                    destination=f"{address}:{asked.port}",
-                    answers=f"{one.answers[0]}:{one.answers[1]}",
+                    source=written(*one.source),
+                    destination=written(address, asked.port),
+                    answers=written(*one.answers),
                     unreplied=one.unreplied,
+                    held=survey.is_held(self._places.host.inode, one.answers[0]),
                 )
-                for one in tracked
-                if asked.source_port or one.source[1] not in own
+                for one in tracked[:MOST_FLOWS]
             )
         return ()
+
+    def _fresh(
+        self, survey: Survey, source: Place, goal: Goal, asked: Asked, flows: tuple[Flow, ...], hops: tuple[Hop, ...]
+    ) -> str:
+        """Where a new flow leads to; asked by one more probe, where the first one went with an older flow."""
+        if not flows:
+            return ""
+        if asked.source_port and any(written_port(flow.source) == asked.source_port for flow in flows):
+            again = msgspec.structs.replace(asked, source_port=0, patience=min(0.5, asked.patience))
+            _, hops = self._probe(survey, source, goal, again)
+        went = [hop.destination for hop in hops if hop.direction == "request" and hop.kind in ("send", "receive")]
+        return went[-1] if went else ""
 
     def _full_size(self, survey: Survey, observation: Observation, source: Place, goal: Goal) -> Sized | None:
         """A second probe of full size, where some interface on the way carries less than the first."""
@@ -402,12 +427,11 @@ def _host(text: str) -> str:
     return text.rpartition(":")[0] if text.count(":") == 1 else text
 
 
-def _port(text: str) -> int:
-    number = text.rpartition(":")[2]
-    return int(number) if number.isdigit() else 0
+def written(address: Address, port: int) -> str:
+    """As hops have it."""
+    return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
 
 
-def _with(observation: Observation, sized: Sized) -> Observation:
-    import msgspec
-
-    return msgspec.structs.replace(observation, sized=sized)
+def written_port(text: str) -> int:
+    """The port of ``ADDRESS:PORT``."""
+    return int(text.rpartition(":")[2])

@@ -402,6 +402,13 @@ class Survey:
         }
         return [self.snapshot(inode) for inode in sorted(named | joined)]
 
+    def is_held(self, inode: int, address: Address) -> bool:
+        """Whether somebody has an address, as far as this machine can know: far ones count as held."""
+        route = self.route(inode, address)
+        if route.kind == "local" or route.gateway:
+            return True
+        return not route.error and any(self._has(end, address) for end in self._everyone())
+
     def with_mac(self, mac: str) -> End | None:
         """A link of this machine by its hardware address."""
         for shot in self._known():
