@@ -59,6 +59,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "topology": ("topology:TOPOLOGY", "Show what is connected to what"),
     "doctor": ("doctor:DOCTOR", "Look for what is wrong, and say what mends it"),
     "explain": ("explain:EXPLAIN", "Print the shell lines that would rebuild what exists now"),
+    "trace": ("trace:TRACE", "Show the way from one place to another, or why there is none"),
     "system reset": ("system:RESET", "Remove everything that Fairlead made, and stop the daemon"),
     "version": ("system:VERSION", "Show the versions of client and daemon"),
     "daemon": ("system:DAEMON", "Run the daemon (the other commands start it on demand)"),
