@@ -127,7 +127,9 @@ def _spec(document: dict[str, Any]) -> ExecSpec:
         attach_stdin=bool(document.get("AttachStdin")),
         attach_stdout=bool(document.get("AttachStdout")),
         attach_stderr=bool(document.get("AttachStderr")),
-        detach_keys=_detach_keys(document.get("DetachKeys")),
+        detach_keys=_detach_keys(
+            document.get("DetachKeys", document.get("detachKeys"))
+        ),  # docker-py writes the latter,
     )
 
 
