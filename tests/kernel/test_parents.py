@@ -172,6 +172,15 @@ def test_ipvlan_routes_for_its_endpoints(engine: Engine, mode: str) -> None:
     assert links("one")["eth0"]["linkinfo"]["info_data"]["mode"] == mode
 
 
+def test_ipvlan_keeps_its_endpoints_apart_in_l3_mode_too(engine: Engine) -> None:
+    make(engine, "ipvlan", "10.60.0.0/24", parent="eth0", ipvlan_mode="l3", ipvlan_flag="private")
+    join(engine, "one")
+    two = join(engine, "two")
+    sh("ip -n internet route add 10.60.0.0/24 via 198.51.100.2")
+    assert ping("one", "8.8.8.8")
+    assert not any(ping("one", address) for address in addresses(two))
+
+
 def test_passthru_gives_the_parent_to_one_endpoint(engine: Engine) -> None:
     make(engine, "macvlan", parent="eth0", macvlan_mode="passthru")
     mac = links()["eth0"]["address"]
