@@ -39,6 +39,7 @@ from fairlead.api import networks as api_networks
 from fairlead.api import see as api_see
 from fairlead.api import stats as api_stats
 from fairlead.api import system as api_system
+from fairlead.api import trace as api_trace
 from fairlead.api import update as api_update
 from fairlead.api import usage as api_usage
 from fairlead.api import websocket as api_websocket
@@ -93,6 +94,7 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
         *api_networks.routes(daemon),
         *api_fairlead.routes(daemon),
         *api_see.routes(daemon),
+        *api_trace.routes(daemon),
         *api_images.routes(daemon),
         *api_containers.routes(daemon),
         *api_exec.routes(daemon),

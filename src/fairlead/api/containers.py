@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import msgspec
 from aiohttp import web
 
-from fairlead.api import streams
+from fairlead.api import create_body, streams
 from fairlead.api.app import answer, body, flag, number
 from fairlead.api.connection import connected
 from fairlead.api.container_filters import ContainerFilter, has_label
@@ -23,6 +23,7 @@ from fairlead.containers.inspect import inspect, mounts, status_word, summary
 from fairlead.containers.logs import nanoseconds
 from fairlead.containers.record import Container, Status
 from fairlead.containers.service import Condition, signal_number
+from fairlead.containers.streams import Attachment
 from fairlead.containers.usage import container_sizes, tree_size
 from fairlead.errors import FairleadError, Invalid, NotFound
 from fairlead.model import Network
@@ -91,6 +92,7 @@ class Door:
 
     async def create(self, request: web.Request) -> web.StreamResponse:
         document = await body(request)
+        create_body.check(document)
         if platform := request.query.get("platform"):
             _check_platform(platform)
         reference = document.get("Image")
@@ -109,7 +111,10 @@ class Door:
         image_config: dict[str, Any] = {}
         with contextlib.suppress(NotFound):
             image_config = self._containers.image(container).config.get("config") or {}
-        sandbox = self._containers.sharing.sandbox(container) if container.is_running else None
+        sharing = self._containers.sharing
+        sandbox = sharing.sandbox(container) if container.is_running else None
+        if sandbox and sharing.shown_by(sandbox) != container.id:
+            sandbox = None  # As in Docker, a shared one is that of one container.
         document = inspect(
             container,
             paths=self._daemon.paths,
@@ -254,8 +259,12 @@ class Door:
             self._containers.detach(container.id, attachment)
         stdin = flag(request, "stdin") and container.spec.open_stdin
         keys = streams.parse_keys(request.query.get("detachKeys", "")) if tty and stdin else b""
+
+        async def begin() -> Attachment:
+            return attachment
+
         try:
-            return await streams.serve(request, attachment, tty=tty, stdin=stdin, before=before, detach_keys=keys)
+            return await streams.serve(request, begin, tty=tty, stdin=stdin, before=before, detach_keys=keys)
         finally:
             self._containers.detach(container.id, attachment)
 

@@ -125,8 +125,7 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
         wanted = await body_as(request, Connect)
         network = catalog.network(request.match_info["id"])
         check_joinable(network)
-        if network.driver == "null":
-            raise Forbidden(NONE_IS_ALONE)
+        _check_predefined(network, wanted.endpoint_config)
         spec = endpoint_spec(network.id, wanted.endpoint_config)
         if is_container(daemon, wanted.container) and not flag(request, "explain"):
             await daemon.containers.connect(wanted.container, spec)
@@ -174,6 +173,19 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
         web.post("/networks/{id}/disconnect", disconnect),
         web.delete("/networks/{id}", remove),
     ]
+
+
+def _check_predefined(network: Network, settings: EndpointSettings | None) -> None:
+    """What cannot be asked of the networks that are always there, in Docker's words."""
+    if network.driver == "null":
+        raise Forbidden(NONE_IS_ALONE)
+    if network.driver == "host":
+        raise Forbidden(
+            "container cannot be disconnected from host network or connected to host network: "
+            "the host network has no endpoints, only a container may share it, from its start on"
+        )
+    if network.predefined and settings and settings.aliases:
+        raise Invalid("network-scoped alias is supported only for containers in user defined networks")
 
 
 def is_container(daemon: Daemon, ref: str) -> bool:

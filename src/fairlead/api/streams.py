@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
@@ -88,18 +89,25 @@ def _take_over(request: web.Request, *, tty: bool) -> tuple[asyncio.StreamReader
 
 async def serve(
     request: web.Request,
-    attachment: Attachment,
+    begin: Callable[[], Awaitable[Attachment]],
     *,
     tty: bool,
     stdin: bool,
     before: list[Frame] | None = None,
     detach_keys: bytes = b"",
 ) -> web.StreamResponse:
-    """Carry bytes between the client and the attachment until the output ends or the client is gone.
+    """Carry bytes between the client and an attachment until the output ends or the client is gone.
 
-    `before`: frames to send first.  `detach_keys`: typing these ends the stream and leaves the container alone.
+    `begin` makes the attachment once the client has been told that its stream begins: docker-py loses what comes in one
+    packet with the headers.  `before`: frames to send first.  `detach_keys`: typing these ends the stream and leaves
+    the container alone.
     """
     reader, writer = _take_over(request, tty=tty)
+    try:
+        attachment = await begin()
+    except BaseException:
+        writer.close()
+        raise
     upward = asyncio.ensure_future(_upward(reader, attachment, stdin=stdin, keys=detach_keys))
     gone = asyncio.ensure_future(_closed(writer))
     downward = asyncio.ensure_future(_downward(attachment, writer, tty=tty, before=before or []))
@@ -109,6 +117,7 @@ async def serve(
         for task in (upward, gone, downward):
             task.cancel()
         await asyncio.gather(upward, gone, downward, return_exceptions=True)
+        attachment.close()
         # Sends the rest and closes; aiohttp must not wait for another request on this connection.
         writer.close()
         request.protocol.force_close()

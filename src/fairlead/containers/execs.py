@@ -58,6 +58,8 @@ class ExecSpec(msgspec.Struct, frozen=True, kw_only=True):
     attach_stdin: bool = False
     attach_stdout: bool = False
     attach_stderr: bool = False
+    detach_keys: str = ""
+    """As the user wrote them; empty: the default ones."""
 
 
 @dataclass(slots=True)

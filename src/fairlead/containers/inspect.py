@@ -420,7 +420,7 @@ def _endpoint(
         "IPAMConfig": ipam or None,
         "Links": [f"{target}:{alias}" for alias, target in spec.links.items()] or None,
         "Aliases": list(spec.aliases) or None,
-        "MacAddress": endpoint.mac if endpoint else "",
+        "MacAddress": endpoint.mac if endpoint else spec.mac,
         "DriverOpts": {**({IFNAME: spec.ifname} if spec.ifname else {}), **spec.options} or None,
         "GwPriority": spec.priority,
         "NetworkID": network.id if endpoint or not container.is_running else "",

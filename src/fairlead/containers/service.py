@@ -25,7 +25,7 @@ import msgspec
 from fairlead.containers import etc, plans
 from fairlead.containers.execs import Execs
 from fairlead.containers.health import HealthMonitors
-from fairlead.containers.links import NOT_LINKED, Links, checked, settled
+from fairlead.containers.links import NOT_LINKED, Links, known, settled
 from fairlead.containers.logs import read_log
 from fairlead.containers.names import random_name
 from fairlead.containers.record import DEFAULT_STOP_TIMEOUT, Container, ContainerSpec, Status
@@ -35,7 +35,16 @@ from fairlead.containers.sharing import Sharing, check_can_connect, resolve
 from fairlead.containers.streams import Attachment, Frame, Hub
 from fairlead.endpoints import check_spec
 from fairlead.engine import EndpointSpec, Engine
-from fairlead.errors import Conflict, FairleadError, Invalid, KernelError, MissingFeature, NotFound, NotModified
+from fairlead.errors import (
+    Conflict,
+    FairleadError,
+    Forbidden,
+    Invalid,
+    KernelError,
+    MissingFeature,
+    NotFound,
+    NotModified,
+)
 from fairlead.images import Image, Images
 from fairlead.kernel.cgroups import Cgroup
 from fairlead.model import Address, Endpoint, check_name, new_id
@@ -205,6 +214,11 @@ class Containers:
             live = self.live(id_)
             async with live.lock:
                 container = self.get(id_)
+                if container.status is Status.RESTARTING and not force:
+                    raise Conflict(
+                        f"cannot remove container {container.name}: container is restarting: "
+                        "stop the container before removing or force remove"
+                    )
                 if not container.is_running:
                     await self.remove_now(container, live)
                     return
@@ -295,6 +309,7 @@ class Containers:
     def _prepare(self, container: Container) -> tuple[int, int]:
         """Sandbox, root, bundle, monitor; returns the pids of the first process and of conmon.  In a thread."""
         lower = self.images.lower_directories(self.image(container))
+        linked = self.links.of(container) if container.spec.links else NOT_LINKED
         sandbox = self.sharing.open(container)
         plan = plans.preparing(
             container,
@@ -303,7 +318,7 @@ class Containers:
             namespace=sandbox.path if sandbox else None,
             endpoints=self.engine.catalog.endpoints(sandbox=sandbox.id) if sandbox else [],
             has_names=sandbox is not None and sandbox.names,
-            linked=self.links.of(container) if container.spec.links else NOT_LINKED,
+            linked=linked,
         )
         self._executor.apply(plan)
         place = self.place(container)
@@ -405,7 +420,8 @@ class Containers:
                 log.exception("clearing container %s away failed; the next start of the daemon tries again", ended.name)
             if again:
                 self._restart_later(ended, live)
-            self._wake(live, ("next-exit",) if again else ("next-exit", "not-running"), code)
+            # Also before a restart: who waits for the end of a run has seen it (as Docker).
+            self._wake(live, ("next-exit", "not-running"), code)
 
     def _exit_of(self, container: Container) -> tuple[int, float]:
         """The exit code and when; unknown where conmon was killed before it could write them."""
@@ -693,14 +709,19 @@ class Containers:
             container = self.get(container.id)
             network = self.engine.catalog.network(spec.network)
             check_can_connect(container.spec.network_mode)
-            spec = msgspec.structs.replace(spec, links=checked(spec.links, self.get))
-            if any(self.engine.catalog.network(e.network).id == network.id for e in container.spec.endpoints):
-                raise Conflict(f"endpoint with name {container.name} already exists in network {network.name}")
-            if self.sharing.sandbox(container):  # also while another keeps it
+            check_spec(spec, network)
+            spec = msgspec.structs.replace(spec, links=known(spec.links, self.get))
+            networks = [self.engine.catalog.network(e.network).id for e in container.spec.endpoints]
+            running = self.sharing.sandbox(container)
+            if running and network.id in networks:
+                raise Forbidden(f"endpoint with name {container.name} already exists in network {network.name}")
+            if running:  # also while another keeps it
                 made = await asyncio.to_thread(self.engine.perform, self.engine.planner.attach, container.id, spec)
                 etc.joined(container, self.paths, network, made)
-            endpoints = (*container.spec.endpoints, msgspec.structs.replace(spec, network=network.name))
-            self.store.put(_with_endpoints(container, endpoints))
+            endpoints = list(container.spec.endpoints)
+            place = networks.index(network.id) if network.id in networks else len(networks)  # in it already: asked anew
+            endpoints[place : place + 1] = [msgspec.structs.replace(spec, network=network.name)]
+            self.store.put(_with_endpoints(container, tuple(endpoints)))
 
     async def disconnect(self, ref: str, network: str) -> None:
         """Take a container out of a network, at once if it runs."""
@@ -710,7 +731,7 @@ class Containers:
             left = self.engine.catalog.network(network)
             kept = tuple(e for e in container.spec.endpoints if self.engine.catalog.network(e.network).id != left.id)
             if len(kept) == len(container.spec.endpoints):
-                raise NotFound(f"container {container.id} is not connected to the network {left.name}")
+                raise NotFound(f"container {container.id} is not connected to network {left.name}")
             if self.sharing.sandbox(container):
                 gone = await asyncio.to_thread(self.engine.perform, self.engine.planner.detach, container.id, left.id)
                 etc.left(container, self.paths, gone)
