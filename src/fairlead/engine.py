@@ -70,7 +70,6 @@ class Engine:
         publisher = Publisher(store, pick=facts.pick_port, ipv6=facts.has_ipv6())
         self.planner = Planner(store, self.catalog, facts, publisher, paths.namespaces, self._unique_local())
         self._executor = executor
-        self.kernel = executor.kernel
         self._namespaces = paths.namespaces
         self._lock = threading.Condition(threading.RLock())
         self._busy: set[str] = set()
