@@ -358,7 +358,7 @@ class Traced:
 
 
 def trace(host: Host, arguments: str) -> Traced:
-    return Traced(host.fairlead("trace", *arguments.split(), "--format", "json", check=False))
+    return Traced(host.fairlead("trace", "--wait", "1", *arguments.split(), "--format", "json", check=False))
 
 
 @pytest.fixture
