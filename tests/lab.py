@@ -34,6 +34,9 @@ INTERNET = """
 set -e
 ip netns add internet
 ip link add eth0 type veth peer name eth0 netns internet
+# No duplicate address detection: what a test sends is to arrive at once, not a second or two later.
+sysctl -qw net.ipv6.conf.eth0.accept_dad=0
+ip netns exec internet sysctl -qw net.ipv6.conf.eth0.accept_dad=0
 ip addr add 198.51.100.2/24 dev eth0
 ip link set eth0 up
 ip route add default via 198.51.100.1
@@ -42,6 +45,18 @@ ip -n internet addr add 198.51.100.1/24 dev eth0
 ip -n internet addr add 8.8.8.8/32 dev lo
 ip -n internet link set eth0 up
 """
+
+
+def ipv6_ready(link: str = "eth0", namespace: str = "internet", peer: str = "eth0") -> str:
+    """Shell lines that wait until IPv6 works on a link of this host and on its peer in a namespace.
+
+    When a link gets a carrier, the kernel gives it the route to ff00::/8 a moment later, from a work queue (linkwatch);
+    until then it cannot ask for its neighbours (RFC 4861), so even an address without duplicate address detection
+    reaches nobody.
+    """
+    ends = [f"ip -6 route show table local dev {link}", f"ip -n {namespace} -6 route show table local dev {peer}"]
+    there = " && ".join(f"{end} | grep -q '^multicast ff00::/8'" for end in ends)
+    return f"for i in $(seq 200); do {there} && break; sleep 0.05; done; {there}\n"
 
 
 class Host:

@@ -26,7 +26,10 @@ class Catalog:
         """One network."""
         if isinstance(found := self._store.owner(f"network:{ref}"), Network):
             return found
-        return find(ref, self._store.get(Network, ref), self._store.all(Network), "network")
+        try:
+            return find(ref, self._store.get(Network, ref), self._store.all(Network), "network")
+        except NotFound:
+            raise NotFound(f"network {ref} not found") from None  # Docker's words, which clients know
 
     def sandboxes(self) -> list[Sandbox]:
         """All sandboxes, named ones and containers', by name."""

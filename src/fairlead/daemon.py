@@ -23,24 +23,33 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import msgspec
 from aiohttp import web
 
+from fairlead.api import absent as api_absent
 from fairlead.api import containers as api_containers
+from fairlead.api import events as api_events
 from fairlead.api import exec as api_exec
 from fairlead.api import fairlead as api_fairlead
 from fairlead.api import images as api_images
 from fairlead.api import networks as api_networks
+from fairlead.api import see as api_see
+from fairlead.api import stats as api_stats
 from fairlead.api import system as api_system
 from fairlead.api import trace as api_trace
+from fairlead.api import update as api_update
+from fairlead.api import usage as api_usage
+from fairlead.api import websocket as api_websocket
 from fairlead.api.app import IN_FLIGHT, Daemon, make_app
 from fairlead.containers import Containers
 from fairlead.containers.record import Container
 from fairlead.dns.feed import Feed
 from fairlead.engine import KINDS, Engine
 from fairlead.errors import FairleadError
+from fairlead.events import Events, NetworkNews
 from fairlead.fault import Fault
 from fairlead.images import Image, Images
 from fairlead.kernel import Kernel
@@ -73,7 +82,9 @@ def build(paths: Paths, fault: Fault) -> Daemon:
     engine.listeners.append(names.changed)
     images = Images(store, paths)
     containers = Containers(store, paths, engine, images, executor)
-    return Daemon(paths=paths, engine=engine, images=images, containers=containers, names=names)
+    events = Events(paths.run / "events")
+    containers.listeners.append(partial(container_event, events))
+    return Daemon(paths=paths, engine=engine, images=images, containers=containers, names=names, events=events)
 
 
 def routes(daemon: Daemon) -> list[web.RouteDef]:
@@ -82,10 +93,17 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
         *api_system.routes(daemon),
         *api_networks.routes(daemon),
         *api_fairlead.routes(daemon),
+        *api_see.routes(daemon),
         *api_trace.routes(daemon),
         *api_images.routes(daemon),
         *api_containers.routes(daemon),
         *api_exec.routes(daemon),
+        *api_absent.routes(),
+        *api_events.routes(daemon),
+        *api_stats.routes(daemon),
+        *api_update.routes(daemon),
+        *api_websocket.routes(daemon),
+        *api_usage.routes(daemon),
     ]
 
 
@@ -152,8 +170,15 @@ async def serve(paths: Paths, fault: Fault, ready: Ready) -> int:
         await daemon.containers.close()
         daemon.names.close()
         daemon.engine.close()
+        daemon.events.close()
     log.info("stopped")
     return 0
+
+
+def container_event(events: Events, action: str, container: Container, more: dict[str, str]) -> None:
+    """A container's event: its labels, image and name say whose it is."""
+    attributes = {**container.spec.labels, "image": container.spec.image, "name": container.name, **more}
+    events.publish("container", action, container.id, attributes)
 
 
 async def recover(daemon: Daemon) -> None:
@@ -161,6 +186,9 @@ async def recover(daemon: Daemon) -> None:
     await asyncio.to_thread(daemon.engine.recover)
     await asyncio.to_thread(daemon.names.open)
     await asyncio.to_thread(daemon.images.recover)
+    news = NetworkNews(daemon.events, daemon.engine.store)
+    news.open()
+    daemon.engine.listeners.append(news.changed)
     await daemon.containers.recover()
 
 

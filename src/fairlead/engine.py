@@ -227,6 +227,27 @@ class Engine:
             for network in self._all(Network):
                 self._repair(network, self._beside_firewall(network))
 
+    def mend_all(self) -> None:
+        """Make everything what the records say, as after a start, and remove what is orphaned.
+
+        A container's namespace that is gone stays so: only a new start of the container gives it another.
+        """
+        with self._lock:
+            self._lock.wait_for(lambda: not self._busy)
+            if not self._all(Network):
+                return
+            self._executor.apply(self.base())
+            self._mend_firewall()
+            gone = {one.id for one in self._all(Sandbox) if one.container and not self._exists(one)}
+            for record in self._all(Network, Sandbox, Link, Endpoint):
+                ends = [end.sandbox for end in record.ends] if isinstance(record, Link) else []
+                if gone.isdisjoint((record.id, getattr(record, "sandbox", ""), *ends)):
+                    self._repair(record, self._beside_firewall(record))
+            self._remove_orphans()
+
+    def _exists(self, sandbox: Sandbox) -> bool:
+        return self.kernel.namespaces.exists(sandbox.path)
+
     def _unique_local(self) -> IPv6Network:
         """This instance's own block, from which networks without an IPv6 subnet of their own get one."""
         block = self.store.setting(UNIQUE_LOCAL)
@@ -265,7 +286,7 @@ class Engine:
     def _close_dead_sandboxes(self) -> None:
         """After a reboot containers' namespaces are gone; they get new ones when they start."""
         for sandbox in self._all(Sandbox):
-            if sandbox.container and not self._executor.kernel.namespaces.exists(sandbox.path):
+            if sandbox.container and not self._exists(sandbox):
                 self.perform(self.planner.close_sandbox, sandbox.id)
 
     def _mend_firewall(self) -> None:

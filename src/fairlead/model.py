@@ -120,6 +120,10 @@ class Network(Record, frozen=True, kw_only=True):
     """Bytes that its links carry; 0: as the kernel makes them."""
     single: bool = False
     """It takes one endpoint (macvlan in passthru mode)."""
+    config_only: bool = False
+    """No network, but what others are made from: it is nowhere in the kernel, its pools bind nobody."""
+    config_from: str = ""
+    """The name of the one that it was made from."""
     phase: Phase = Phase.READY
 
     @property
@@ -189,6 +193,9 @@ class Endpoint(Record, frozen=True, kw_only=True):
     priority: int = 0
     """Of several endpoints the one with the highest gives the default routes (`fairlead.gateways`)."""
     mac: str = ""
+    """Empty where it has none of its own.  No two endpoints of a network have the same."""
+    owner: str = ""
+    """What the MAC follows from: the container's id, or the name of the namespace."""
     aliases: tuple[str, ...] = ()
     links: dict[str, str] = {}
     """Names that this endpoint alone knows others by: alias → container name or id."""
@@ -201,6 +208,7 @@ class Endpoint(Record, frozen=True, kw_only=True):
             f"endpoint:{self.network}:{self.sandbox}",
             *((f"link:{self.sandbox}:{self.ifname}",) if self.ifname else ()),
             *(f"address:{self.network}:{interface.ip}" for interface in (*self.addresses, *self.link_local)),
+            *((f"mac:{self.network}:{self.mac}",) if self.mac else ()),
             *(port.claim() for port in self.ports if port.host_port),
         )
 
@@ -244,6 +252,14 @@ def check_name(name: str, what: str) -> str:
     """Return `name`, or raise `Invalid` where Docker would: ``[a-zA-Z0-9][a-zA-Z0-9_.-]*``."""
     if not _NAME.fullmatch(name):
         raise Invalid(f"invalid {what} name {name!r}: only [a-zA-Z0-9][a-zA-Z0-9_.-]* is allowed")
+    return name
+
+
+def check_network_name(name: str) -> str:
+    """Return `name`, or raise `Invalid`.  Docker takes nearly anything, spaces too; what a path or an option could be
+    mistaken for is refused here."""
+    if not name.strip() or not name.isprintable() or "/" in name or name.startswith("-"):
+        raise Invalid(f"invalid network name {name!r}: printable characters other than '/' are allowed, '-' not first")
     return name
 
 

@@ -16,11 +16,12 @@ from typing import Generic, Protocol, TypeVar
 
 from msgspec.structs import replace
 
-from fairlead import gateways, ipam
+from fairlead import configs, endpoints, gateways, ipam
 from fairlead.catalog import Catalog
 from fairlead.drivers import driver_named, driver_of
 from fairlead.drivers.bridge import PREFIX, binding, divide_ports
-from fairlead.errors import Conflict, Forbidden, Invalid
+from fairlead.endpoints import announced
+from fairlead.errors import Conflict, FairleadError, Forbidden, Invalid
 from fairlead.forwarding import ipv6_forwarding
 from fairlead.gateways import Candidate
 from fairlead.kernel.firewalls import OtherChain
@@ -43,6 +44,7 @@ from fairlead.model import (
     Sandbox,
     check_ifname,
     check_name,
+    check_network_name,
     interface_of,
     new_id,
 )
@@ -184,7 +186,7 @@ class Planner:
             network = self._store.get(Network, record.network)
             sandbox = self._store.get(Sandbox, record.sandbox)
             if network and sandbox:
-                return driver_of(network).endpoint_plan(network, sandbox, record)
+                return _endpoint_plan(network, sandbox, record) + announced(sandbox, (record,))
         return Plan()
 
     def _path(self, sandbox_id: str) -> str:
@@ -204,9 +206,16 @@ class Planner:
 
     def create_network(self, spec: NetworkSpec, *, predefined: bool = False) -> Change[Network]:
         """A new network with its bridge."""
-        check_name(spec.name, "network")
-        if self._store.owner(f"network:{spec.name}"):
+        check_network_name(spec.name)
+        holder = self._store.owner(f"network:{spec.name}")
+        if isinstance(holder, Network) and holder.predefined:
+            raise Forbidden(f"operation is not permitted on predefined {spec.name} network")
+        if holder:
             raise Conflict(f"network with name {spec.name} already exists")
+        if spec.config_only:
+            template = configs.configuration(spec)
+            return Change(result=template, add=(template,))
+        spec = configs.configured(spec, self._catalog)
         driver = driver_named(spec.driver)
         if not driver.has_links and not predefined:
             raise Forbidden(f'only one instance of "{spec.driver}" network is allowed, and it exists already')
@@ -225,6 +234,7 @@ class Planner:
                 labels=spec.labels,
                 created=time.time(),
                 predefined=predefined,
+                config_from=spec.config_from,
             ),
             self._host,
         )
@@ -274,10 +284,14 @@ class Planner:
         network = self._catalog.network(ref)
         if network.predefined and not predefined:
             raise Forbidden(f"{network.name} is a pre-defined network and cannot be removed")
+        configs.check_unused(network, self._catalog)
         if endpoints := self._catalog.endpoints(network=network.id):
             names = ", ".join(sorted(self._owner_name(endpoint) for endpoint in endpoints)[:5])
             more = f" and {len(endpoints) - 5} more" if len(endpoints) > 5 else ""
-            raise Forbidden(f"network {network.name} has active endpoints: disconnect {names}{more} first")
+            raise Forbidden(
+                f"error while removing network: network {network.name} has active endpoints: "
+                f"disconnect {names}{more} first"
+            )
         others = self._facts.marked_chains(network.ifname) if network.ifname else ()
         undo = self._own(network, driver_of(network).network_plan(network, others))
         return Change(result=network, remove=(network,), undo=undo)
@@ -317,9 +331,8 @@ class Planner:
             made.append(self._endpoint(sandbox, network, spec, made))
         made = self._routed(made)
         for endpoint in made:
-            network = networks[endpoint.network]
-            plan += driver_of(network).endpoint_plan(network, sandbox, endpoint)
-        return Change(result=sandbox, add=(sandbox, *made), plan=plan)
+            plan += _endpoint_plan(networks[endpoint.network], sandbox, endpoint)
+        return Change(result=sandbox, add=(sandbox, *made), plan=plan + announced(sandbox, made))
 
     def close_sandbox(self, ref: str) -> Change[Sandbox]:
         """The namespace with everything in it: endpoints, links."""
@@ -343,7 +356,7 @@ class Planner:
         endpoint = self._endpoint(owner, network, spec, siblings)
         *others, endpoint = self._routed([*siblings, endpoint])
         moved = self._moved(owner, siblings, others)
-        plan = driver_of(network).endpoint_plan(network, owner, endpoint) + moved.plan
+        plan = _endpoint_plan(network, owner, endpoint) + moved.plan + announced(owner, (endpoint,))
         replaced: tuple[Record, ...] = moved.replace
         if network.has_names and not owner.names:
             plan += Plan((RedirectNames(owner.path),))
@@ -374,8 +387,13 @@ class Planner:
         network = self._catalog.network(ref)
         if network.phase is not Phase.READY:
             raise Conflict(f"network {network.name} is being changed: try again")
+        configs.check_joinable(network)
         if network.driver == "host":
             raise Forbidden("the host network has no endpoints: only a container may share it, from its start on")
+        try:
+            driver_named(network.driver)
+        except FairleadError as error:
+            raise Invalid(f"network {network.name} cannot be joined: {error}") from error
         return network
 
     def _endpoint(
@@ -386,26 +404,40 @@ class Planner:
             raise Forbidden(f"{sandbox.name} is already connected to network {network.name}")
         if network.single and (others := self._catalog.endpoints(network=network.id)):
             raise Forbidden(f"network {network.name} takes one endpoint, and {self._owner_name(others[0])} is it")
-        _check_options(spec.options, driver.endpoint_options, f"endpoints of the driver {network.driver}")
+        endpoints.check_spec(spec, network)
+        known = driver.endpoint_options | (endpoints.OPTIONS if driver.has_links else frozenset())
+        _check_options(spec.options, known, f"endpoints of the driver {network.driver}")
         if not driver.has_links:
             return Endpoint(id=new_id(), network=network.id, sandbox=sandbox.id)
-        return driver.complete_endpoint(
-            network,
-            Endpoint(
-                id=new_id(),
-                network=network.id,
-                sandbox=sandbox.id,
-                ifname=self._ifname(sandbox, network, spec, siblings),
-                addresses=self._addresses(network, spec),
-                link_local=self._link_local(network, spec),
-                priority=spec.priority,
-                mac=_mac(spec.mac),
-                aliases=spec.aliases,
-                links=spec.links,
-                ports=self._ports(network, spec),
-                options=spec.options,
-            ),
+        endpoint = Endpoint(
+            id=new_id(),
+            network=network.id,
+            sandbox=sandbox.id,
+            ifname=self._ifname(sandbox, network, spec, siblings),
+            addresses=self._addresses(network, spec),
+            link_local=self._link_local(network, spec),
+            priority=spec.priority,
+            mac=_mac(spec.mac),
+            owner=sandbox.container or sandbox.name,
+            aliases=spec.aliases,
+            links=spec.links,
+            ports=self._ports(network, spec),
+            options=spec.options,
         )
+        list(endpoints.sysctls(endpoint))  # raises where one is not allowed
+        return self._completed(network, endpoint)
+
+    def _completed(self, network: Network, endpoint: Endpoint) -> Endpoint:
+        """With what the driver decides; a MAC that another has is refused, or, if it was not asked for, replaced."""
+        driver = driver_of(network)
+        completed = driver.complete_endpoint(network, endpoint)
+        while isinstance(holder := self._store.owner(f"mac:{network.id}:{completed.mac}"), Endpoint):
+            before = completed.mac
+            endpoint = replace(endpoint, owner=f"{endpoint.owner}+")
+            completed = driver.complete_endpoint(network, endpoint)
+            if completed.mac == before:
+                raise Conflict(f"MAC address {before} is already in use by {self._owner_name(holder)}")
+        return completed
 
     def _ports(self, network: Network, spec: EndpointSpec) -> tuple[PublishedPort, ...]:
         if not spec.ports:
@@ -433,12 +465,27 @@ class Planner:
                 pool = next((pool for pool in pools if address in pool.subnet), pools[0])
                 ipam.check_address(pool, address, network.name)
                 self._check_address_is_free(network, address)
-            else:
+            elif not (lease := self._wished_address(network, pools, spec.wished)):
                 pool, address = self._free_address(network, pools)
+            else:
+                pool, address = lease
             found.append(interface_of(address, pool.subnet.prefixlen))
         for address in wanted.values():
             raise Invalid(f"address {address}: network {network.name} has no IPv{address.version} subnet")
         return tuple(found)
+
+    def _wished_address(
+        self, network: Network, pools: Sequence[Pool], wished: Sequence[Address]
+    ) -> tuple[Pool, Address] | None:
+        """The first of the wished addresses that can be given, if any can."""
+        for pool in pools:
+            for address in wished:
+                if address in (pool.ip_range or pool.subnet):
+                    with contextlib.suppress(Conflict, Invalid):
+                        ipam.check_address(pool, address, network.name)
+                        self._check_address_is_free(network, address)
+                        return pool, address
+        return None
 
     def _free_address(self, network: Network, pools: Sequence[Pool]) -> tuple[Pool, Address]:
         """An address of the first of these pools that has one."""
@@ -518,6 +565,11 @@ class Planner:
         return Change(result=link, remove=(link,), undo=self._link_plan(link))
 
 
+def _endpoint_plan(network: Network, sandbox: Sandbox, endpoint: Endpoint) -> Plan:
+    """What makes an endpoint, all but the announcement, which comes when everything is done."""
+    return endpoints.dressed(driver_of(network).endpoint_plan(network, sandbox, endpoint), sandbox, endpoint)
+
+
 def _leads_out(network: Network, version: int) -> bool:
     """Whether the host passes on packets of the network's."""
     routed = any(pool.gateway and pool.subnet.version == version for pool in network.pools)
@@ -537,7 +589,8 @@ def _gateways(network: Network, endpoint: Endpoint) -> tuple[Address, ...]:
 
 def _check_options(options: Mapping[str, str], known: Iterable[str], owner: str) -> None:
     for option in options:
-        if option not in known:
+        foreign = "." in option and not option.startswith("com.docker.network.")  # another program's; Docker keeps them
+        if option not in known and not foreign:
             words = ", ".join(sorted(known)) or "there are none"
             raise Invalid(f"option {option!r} is unknown to {owner}; known are: {words}")
 

@@ -23,6 +23,10 @@ class NetworkSpec(msgspec.Struct, frozen=True, kw_only=True):
     attachable: bool = False
     options: dict[str, str] = {}
     labels: dict[str, str] = {}
+    config_only: bool = False
+    """Not to be a network, but what others are made from…"""
+    config_from: str = ""
+    """…those that name it here."""
 
 
 class PortSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +48,8 @@ class EndpointSpec(msgspec.Struct, frozen=True, kw_only=True):
     network: str
     ips: tuple[Address, ...] = ()
     """At most one per family; a family without one gets a free address of the network."""
+    wished: tuple[Address, ...] = ()
+    """Addresses to have if nobody else has them, instead of any free ones."""
     link_local_ips: tuple[Address, ...] = ()
     mac: str = ""
     ifname: str = ""

@@ -48,7 +48,12 @@ class Subnets:
             raise Invalid("a network needs IPv4 or IPv6: both are switched off")
         if spec.ipv6 and not self._facts.has_ipv6():
             raise Invalid("this host's kernel has no IPv6: a network with IPv6 cannot be made")
-        ours = {pool.subnet: network.name for network in self._catalog.networks() for pool in network.pools}
+        ours = {
+            pool.subnet: network.name
+            for network in self._catalog.networks()
+            if not network.config_only
+            for pool in network.pools
+        }
         theirs = self._facts.networks() if driver.behind_host and not spec.no_gateway else []
         at_home = {interface.network for interface in home}
         theirs = [network for network in theirs if network not in at_home]

@@ -80,13 +80,13 @@ def test_the_walk_with_namespaces(host: Host) -> None:
         host.fairlead("network", "connect", "br0", name, "--ip", address)
     host.fairlead("netns", "exec", "ns1", "ping", "-c1", "-W2", "10.0.0.1")
     topology = host.fairlead("topology").stdout
-    assert "namespace ns0, eth0 10.0.0.1/24" in topology
-    assert "ns0/vth0 172.0.0.2/24 ── ns1/vth1 172.0.0.3/24" in topology
+    assert re.search(r"├─ veth\w+ ─+┤ eth0  10\.0\.0\.1/24 ", topology)
+    assert re.search(r"│ vth0  172\.0\.0\.2/24 +├─+┤ vth1  172\.0\.0\.3/24 +│", topology)
     listed = json.loads(host.fairlead("netns", "ls", "--format", "json").stdout)
     assert [namespace["Name"] for namespace in listed] == ["ns0", "ns1"]
     refused = host.fairlead("network", "rm", "br0", check=False)
     assert refused.returncode == 1
-    assert refused.stderr.startswith("fairlead: network br0 has active endpoints")
+    assert refused.stderr.startswith("fairlead: error while removing network: network br0 has active endpoints")
     host.fairlead("link", "rm", "ns0/vth0")
     host.fairlead("netns", "rm", "ns0", "ns1")
     host.fairlead("network", "rm", "br0")
@@ -312,7 +312,7 @@ def test_reset_takes_everything_away(box: Host) -> None:
         (["-i", "box", "cat"], 0, "typed\n", ""),
         (["box", "no-such-program"], 127, "", "executable file not found"),
         (["box", "/etc/passwd"], 126, "", "permission denied"),
-        (["--network", "none-such", "box", "true"], 125, "", "network none-such not found|No such network: none-such"),
+        (["--network", "none-such", "box", "true"], 125, "", "network none-such not found"),
         (["--pull", "never", "absent", "true"], 125, "", "No such image: absent:latest"),
     ],
 )

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from kernel_lab import assert_consistent, assert_nothing_left, elements, links, open_here, sh, works
-from lab import INTERNET
+from lab import INTERNET, ipv6_ready
 from packets import ask, ping, server
 
 from fairlead.engine import Engine
@@ -34,7 +34,7 @@ ip -6 route add default via 2001:db8::1
 
 @pytest.fixture
 def engine(fresh_kernel: None, tmp_path: Path) -> Iterator[Engine]:
-    sh(INTERNET + IPV6)
+    sh(INTERNET + IPV6 + ipv6_ready())
     one = open_here(tmp_path)
     yield one
     assert_consistent(one)
@@ -217,7 +217,7 @@ def test_a_trusted_interface_reaches_published_ports_directly(engine: Engine) ->
     sh("ip addr add 192.0.2.1/24 dev lan; ip addr add 2001:db8:1::1/64 dev lan nodad")
     sh("ip -n lan addr add 192.0.2.2/24 dev eth0; ip -n lan addr add 2001:db8:1::2/64 dev eth0 nodad")
     sh("ip -n lan link set eth0 up; ip -n lan route add default via 192.0.2.1")
-    sh("ip -n lan -6 route add default via 2001:db8:1::1")
+    sh("ip -n lan -6 route add default via 2001:db8:1::1\n" + ipv6_ready("lan", "lan"))
     network(engine, "br0", options={f"{BRIDGE}trusted_host_interfaces": "wg0:lan"})
     local = PortSpec(port=80, host_port=8081, host_ip=ip_address("127.0.0.1"))
     web = join(engine, "web", "br0", local, PortSpec(port=80, host_port=8082, host_ip=ip_address("::1")))

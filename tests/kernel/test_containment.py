@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from containment import HOST, NEIGHBOUR, OUTSIDE, Lab, reaches, sources
 from kernel_lab import assert_nothing_left, open_here, sh
-from lab import INTERNET
+from lab import INTERNET, ipv6_ready
 
 INTERNET6 = f"""
 sysctl -qw net.ipv6.conf.all.forwarding=0
@@ -27,7 +27,7 @@ ip netns exec internet sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwar
 @pytest.fixture(params=["bare", "drops", "docker"])
 def lab(request: pytest.FixtureRequest, fresh_kernel: None, tmp_path: Path) -> Iterator[Lab]:
     """The lab on a bare host, on one whose firewall drops what is forwarded, and beside a running Docker."""
-    sh(INTERNET + INTERNET6)
+    sh(INTERNET + INTERNET6 + ipv6_ready())
     docker = None
     if request.param == "drops":
         for setting in ("iptables", "ip6tables"):

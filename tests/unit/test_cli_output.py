@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairlead.cli import network, output, topology
+from fairlead.cli import network, output
 from fairlead.cli.flags import Failure, Usage
 from fairlead.cli.listing import command_text, image_text, merge_ports
 from fairlead.cli.template import render
@@ -192,45 +192,3 @@ def test_ipam_config() -> None:
     ):
         with pytest.raises(Failure):
             ipam(bad)
-
-
-def test_topology_text() -> None:
-    endpoint = {
-        "Owner": "c" * 64,
-        "OwnerName": "web",
-        "Sandbox": "s" * 64,
-        "Interface": "eth0",
-        "HostInterface": "veth1",
-        "Addresses": ["10.0.0.2/24"],
-        "MacAddress": "02:42:0a:00:00:02",
-        "Ports": [{"HostIp": "0.0.0.0", "HostPort": 8081, "Protocol": "tcp", "Port": 80}],
-    }
-    ends = [
-        {"Sandbox": "a", "SandboxName": "ns0", "Interface": "v0", "Addresses": ["172.0.0.2/24"]},
-        {"Sandbox": "", "SandboxName": "", "Interface": "v1", "Addresses": []},
-    ]
-    found = topology.lines(
-        {
-            "Networks": [
-                {
-                    "Name": "br0",
-                    "Driver": "bridge",
-                    "IPAM": {"Config": [{"Subnet": "10.0.0.0/24", "Gateway": "10.0.0.1"}]},
-                    "Interface": "br0",
-                    "Internal": False,
-                    "Endpoints": [endpoint],
-                }
-            ],
-            "Namespaces": [{"Name": "ns0", "Container": "", "ContainerName": "", "Endpoints": []}],
-            "Links": [{"Ends": ends}],
-        }
-    )
-    assert found == [
-        "host",
-        "├── network br0, bridge, 10.0.0.0/24 gateway 10.0.0.1, interface br0",
-        "│   └── container web, eth0 10.0.0.2/24, 02:42:0a:00:00:02, by veth1",
-        "│       └── published 0.0.0.0:8081->80/tcp",
-        "├── namespace ns0, in no network",
-        "└── links",
-        "    └── ns0/v0 172.0.0.2/24 ── host/v1",
-    ]

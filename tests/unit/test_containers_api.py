@@ -52,6 +52,12 @@ def test_what_the_image_decides() -> None:
     assert [e.network for e in one.endpoints] == ["bridge"]
 
 
+def joining(ref: str, **fields: Any) -> dict[str, Any]:
+    """A body that joins another's network."""
+    host = {"NetworkMode": f"container:{ref}", **fields.pop("HostConfig", {})}
+    return {"HostConfig": host, **fields}
+
+
 @pytest.mark.parametrize(
     ("body", "arguments"),
     [
@@ -159,7 +165,18 @@ def test_networks() -> None:
         ({"HostConfig": {"RestartPolicy": {"Name": "often"}}}, "unknown policy 'often'"),
         ({"HostConfig": {"RestartPolicy": {"Name": "always", "MaximumRetryCount": 2}}}, "only be used with"),
         ({"HostConfig": {"AutoRemove": True, "RestartPolicy": {"Name": "always"}}}, "can't create 'AutoRemove'"),
-        ({"HostConfig": {"NetworkMode": "container:x"}}, "network mode container"),
+        (
+            joining("x", HostConfig={"PortBindings": {"80/tcp": []}}),
+            "port publishing and the container type network mode",
+        ),
+        (joining("x", HostConfig={"PublishAllPorts": True}), "port publishing and the container type network mode"),
+        (joining("x", ExposedPorts={"80/tcp": {}}), "port exposing and the container type network mode"),
+        (joining("x", Hostname="h"), "hostname and the network mode"),
+        (joining("x", HostConfig={"Dns": ["1.1.1.1"]}), "dns and the network mode"),
+        (joining("x", HostConfig={"ExtraHosts": ["a:1.1.1.1"]}), "custom host-to-IP mapping and the network mode"),
+        (joining("x", HostConfig={"Links": ["a:b"]}), "container type network can't be used with links"),
+        (joining("x", MacAddress="02:00:00:00:00:01"), "mac-address and the network mode"),
+        (joining("x", NetworkingConfig={"EndpointsConfig": {"u": {}}}), "has no place in a network"),
         ({"HostConfig": {"PidMode": "host"}}, "HostConfig.PidMode 'host' is not supported"),
         ({"HostConfig": {"Devices": [{"PathOnHost": "/dev/x"}]}}, "HostConfig.Devices"),
         ({"HostConfig": {"CapAdd": ["FLY"]}}, "invalid capability"),
@@ -176,7 +193,7 @@ def test_bad_bodies_get_one_sentence(body: dict[str, Any], sentence: str) -> Non
 
 
 def test_what_cannot_be_served_is_said() -> None:
-    _, warnings = parse({"Healthcheck": {"Test": ["CMD", "x"]}, "HostConfig": {"CpuQuota": 5}}, IMAGE)
+    _, warnings = parse({"HostConfig": {"KernelMemory": 5, "BlkioWeight": 5}}, IMAGE)
     assert len(warnings) == 2
 
 

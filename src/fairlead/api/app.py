@@ -19,6 +19,7 @@ from fairlead import __version__
 from fairlead.dns.feed import Feed
 from fairlead.engine import Change, Engine
 from fairlead.errors import FairleadError, Invalid
+from fairlead.events import Events
 from fairlead.images import Images
 from fairlead.paths import Paths
 
@@ -30,6 +31,9 @@ API_VERSION = "1.51"
 
 MIN_API_VERSION = "1.24"
 """The oldest version prefix that is answered, as Docker 28 has it."""
+
+MAX_BODY = 64 << 20
+"""Bytes of a body that is read as a whole (JSON); archives are streams and have no limit."""
 
 log = logging.getLogger("fairlead.api")
 
@@ -49,6 +53,7 @@ class Daemon:
     images: Images
     containers: Containers
     names: Feed
+    events: Events = field(default_factory=Events)
     stop: Callable[[], None] = lambda: None
     """Ends the daemon gracefully, once the request in hand is answered."""
     mending: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -62,9 +67,12 @@ class Explained(Exception):
         self.lines = lines
 
 
-def answer(value: Any = None, status: int = 200) -> web.Response:
-    """A JSON answer; without a value and with status 204 an empty one."""
-    if value is None and status in (204, 304):
+_NOTHING = object()
+
+
+def answer(value: Any = _NOTHING, status: int = 200) -> web.Response:
+    """A JSON answer; without a value an empty one."""
+    if value is _NOTHING:
         return web.Response(status=status)
     return web.Response(body=msgspec.json.encode(value, enc_hook=str), status=status, content_type="application/json")
 
@@ -75,13 +83,34 @@ def flag(request: web.Request, name: str, default: bool = False) -> bool:
     return default if value is None else value.lower() not in ("", "0", "no", "false", "none")
 
 
+def parse_bool(request: web.Request, name: str) -> bool:
+    """A boolean query parameter of the few that Docker reads strictly (Go's strconv.ParseBool); raises `Invalid`."""
+    value = request.query.get(name, "")
+    if value.lower() not in ("", "0", "1", "t", "f", "true", "false"):
+        raise Invalid(f"invalid value for {name}: {value}: true or false is needed")
+    return value.lower() in ("1", "t", "true")
+
+
+def number(request: web.Request, name: str, default: int = 0) -> int:
+    """A query parameter that is a whole number; raises `Invalid`."""
+    value = request.query.get(name, "")
+    try:
+        return int(value) if value else default
+    except ValueError:  # also of thousands of digits, which int() refuses
+        raise Invalid(f"invalid value for {name}: {value[:40]}: a whole number is needed") from None
+
+
 async def body(request: web.Request) -> dict[str, Any]:
-    """The request's JSON object; raises `Invalid`."""
+    """The request's JSON object, an empty one where there is no body; raises `Invalid`."""
     raw = await request.read()
+    if raw and request.content_type != "application/json":
+        raise Invalid(f"Content-Type specified ({request.content_type}) must be 'application/json'")
     try:
         value = msgspec.json.decode(raw) if raw.strip() else {}
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Invalid(f"the request body is not JSON: {error}") from None
+    if value is None:
+        return {}
     if not isinstance(value, dict):
         raise Invalid("the request body must be a JSON object")
     return value
@@ -98,7 +127,7 @@ async def body_as(request: web.Request, kind: type[S]) -> S:
 def filters(request: web.Request, allowed: Iterable[str]) -> dict[str, list[str]]:
     """The ``filters`` parameter: ``{"name": ["a"]}`` or, as older clients write it, ``{"name": {"a": true}}``."""
     raw = request.query.get("filters", "")
-    if not raw:
+    if raw in ("", "null"):
         return {}
     try:
         value = msgspec.json.decode(raw, type=dict[str, list[str] | dict[str, bool]])
@@ -130,13 +159,13 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     except Explained as explained:
         return answer({"Lines": explained.lines})
     except FairleadError as error:
-        return answer({"message": str(error)} if error.status != 304 else None, error.status)
-    except web.HTTPRequestEntityTooLarge as error:
-        return answer({"message": "the request body is too large"}, error.status)
+        return answer({"message": str(error)}, error.status) if error.status != 304 else answer(status=304)
+    except web.HTTPRequestEntityTooLarge:
+        return answer({"message": f"the request body is too large: {MAX_BODY >> 20} MiB are allowed"}, 400)
     except web.HTTPException as error:
-        if error.status < 400:
+        if error.status not in (404, 405):
             raise
-        return answer({"message": f"page not found: {request.method} {request.path}"}, error.status)
+        return answer({"message": "page not found"}, 404)
     except ConnectionError:
         raise  # the client has gone: there is nobody to tell
     except Exception:
@@ -221,10 +250,10 @@ IN_FLIGHT = web.AppKey("in_flight", InFlight)
 def make_app(routes: Iterable[web.RouteDef]) -> web.Application:
     """The application with these routes, each with and without a version prefix."""
     in_flight = InFlight()
-    app = web.Application(middlewares=[in_flight.middleware, _errors, _version], client_max_size=64 << 20)
+    app = web.Application(middlewares=[in_flight.middleware, _errors, _version], client_max_size=MAX_BODY)
     app[IN_FLIGHT] = in_flight
     for route in routes:
-        for prefix in ("", r"/v{version:\d{1,3}\.\d{1,3}}"):
+        for prefix in ("", r"/v{version:\d{1,9}(\.\d{1,9}){0,3}}"):
             web.RouteDef(route.method, prefix + route.path, route.handler, route.kwargs).register(app.router)
     app.on_response_prepare.append(_name_server)
     app.on_response_prepare.append(in_flight.prepared)

@@ -12,10 +12,15 @@ from typing import Any, TypeVar, cast
 
 import msgspec
 
+from fairlead.api.limits import limits
+from fairlead.api.runtime_spec import health_check, log_config
 from fairlead.api.shapes import EndpointSettings, endpoint_spec
 from fairlead.containers.bundle import capabilities
-from fairlead.containers.record import Bind, ContainerSpec, Limits, Restart, RestartName
+from fairlead.containers.links import divided
+from fairlead.containers.links import parse as parse_link
+from fairlead.containers.record import Bind, ContainerSpec, Restart, RestartName
 from fairlead.containers.service import signal_number
+from fairlead.containers.sharing import PREFIX, check_options
 from fairlead.engine import EndpointSpec, PortSpec
 from fairlead.errors import Invalid
 from fairlead.images import Image
@@ -29,7 +34,6 @@ _REFUSED: dict[str, tuple[Any, ...]] = {
     "Devices": (None, []),
     "DeviceRequests": (None, []),
     "DeviceCgroupRules": (None, []),
-    "Links": (None, []),
     "PidMode": (None, "", "private"),
     "UTSMode": (None, "", "private"),
     "IpcMode": (None, "", "private", "shareable"),
@@ -41,13 +45,11 @@ _REFUSED: dict[str, tuple[Any, ...]] = {
     "Runtime": (None, "", "crun", "runc", "io.containerd.runc.v2"),
     "MaskedPaths": (None,),
     "ReadonlyPaths": (None,),
-    "Ulimits": (None, []),
 }
 
-_UNSET_LIMITS = (
+UNSET_LIMITS = (
     "BlkioWeight BlkioWeightDevice BlkioDeviceReadBps BlkioDeviceWriteBps BlkioDeviceReadIOps BlkioDeviceWriteIOps "
-    "CpuPeriod CpuQuota CpuRealtimePeriod CpuRealtimeRuntime CpusetMems KernelMemory KernelMemoryTCP "
-    "MemoryReservation OomKillDisable"
+    "CpuRealtimePeriod CpuRealtimeRuntime KernelMemory KernelMemoryTCP"
 )
 """Limits that we cannot set: the container runs without them, and the user is told."""
 
@@ -61,7 +63,10 @@ def parse(body: dict[str, Any], image: Image) -> tuple[ContainerSpec, list[str]]
     warnings = _check(body, host)
     entrypoint, command = _command(body, from_image)
     mode, endpoints = _networks(body, host)
-    restart = _restart(host)
+    links, endpoints = divided(dict(map(parse_link, _strings(host, "Links"))), mode, endpoints)
+    restart = restart_policy(host)
+    log, log_warnings = log_config(host)
+    warnings += log_warnings
     auto_remove = bool(host.get("AutoRemove"))
     if auto_remove and restart.name != "no":
         raise Invalid("can't create 'AutoRemove' container with restart policy")
@@ -101,12 +106,15 @@ def parse(body: dict[str, Any], image: Image) -> tuple[ContainerSpec, list[str]]
         dns_search=_strings(host, "DnsSearch"),
         dns_options=_strings(host, "DnsOptions"),
         extra_hosts=_extra_hosts(host),
+        links=links,
         sysctls=_sysctls(host, mode),
         read_only=bool(host.get("ReadonlyRootfs")),
         shm_size=_get(host, "ShmSize", int, 0) or 64 << 20,
         oom_score_adj=_get(host, "OomScoreAdj", int, 0),
         init=bool(host.get("Init")),
-        limits=_limits(host),
+        limits=limits(host),
+        health=health_check(body, from_image),
+        log=log,
     )
     signal_number(spec.stop_signal)
     capabilities(spec)
@@ -121,21 +129,11 @@ def _check(body: dict[str, Any], host: dict[str, Any]) -> list[str]:
             raise Invalid(f"HostConfig.{name} {host[name]!r} is not supported: leave it out")
     if body.get("Volumes"):
         raise Invalid("anonymous volumes (Volumes) are not supported: bind a directory of the host instead")
-    health = body.get("Healthcheck") or {}
-    warnings = []
-    if health.get("Test") and health["Test"] != ["NONE"]:
-        warnings.append("Healthcheck is not supported: the container runs without it")
-    warnings += [
+    return [
         f"HostConfig.{name} is not supported: the container runs without that limit"
-        for name in _UNSET_LIMITS.split()
+        for name in UNSET_LIMITS.split()
         if host.get(name)
     ]
-    driver = (host.get("LogConfig") or {}).get("Type") or ""
-    if driver not in ("", "json-file", "local", "k8s-file"):
-        warnings.append(f"log driver {driver!r} is not supported: the log is kept in a file, for `logs` to read")
-    elif (host.get("LogConfig") or {}).get("Config"):
-        warnings.append("options of the log driver are not supported: the log grows without limit")
-    return warnings
 
 
 def _get(body: dict[str, Any], name: str, kind: type[T], default: Any) -> Any:
@@ -191,7 +189,8 @@ def _directory(path: str) -> str:
     return os.path.normpath(path) if path else ""
 
 
-def _restart(host: dict[str, Any]) -> Restart:
+def restart_policy(host: dict[str, Any]) -> Restart:
+    """When to start again by itself; raises `Invalid`."""
     policy = _get(host, "RestartPolicy", dict, {})
     name = policy.get("Name") or "no"
     maximum = policy.get("MaximumRetryCount") or 0
@@ -280,10 +279,16 @@ def _networks(body: dict[str, Any], host: dict[str, Any]) -> tuple[str, tuple[En
     mode = _get(host, "NetworkMode", str, "") or "bridge"
     if mode == "default":
         mode = "bridge"
-    if mode.startswith("container:"):
-        raise Invalid("network mode container:… is not supported: put both containers into one network")
     wanted = _get(_get(body, "NetworkingConfig", dict, {}), "EndpointsConfig", dict, {}) or {}
+    if mode.startswith(PREFIX):
+        check_options(body, host)
+        for name, settings in wanted.items():
+            if name != mode or any((settings or {}).values()):
+                raise Invalid(f"conflicting options: a container in network mode {mode} has no place in a network")
+        return mode, ()
     if mode in ("host", "none"):
+        if body.get("MacAddress"):
+            raise Invalid("conflicting options: mac-address and the network mode")
         for name, settings in wanted.items():
             if name != mode or (settings or {}).get("IPAMConfig"):
                 raise Invalid(f"conflicting options: a container in network mode {mode} cannot be in network {name}")
@@ -383,22 +388,3 @@ def _no_new_privileges(host: dict[str, Any]) -> bool:
         elif option not in ("seccomp=unconfined", "seccomp:unconfined", "apparmor=unconfined", "label=disable"):
             raise Invalid(f"security option {option!r} is not supported: only no-new-privileges is")
     return wanted
-
-
-def _limits(host: dict[str, Any]) -> Limits:
-    memory, swap = _get(host, "Memory", int, 0), _get(host, "MemorySwap", int, 0)
-    if 0 < memory < 6 << 20:
-        raise Invalid("Minimum memory limit allowed is 6MB")
-    if memory and swap > 0 and swap < memory:
-        raise Invalid("Minimum memoryswap limit should be larger than memory limit, see usage")
-    nano_cpus = _get(host, "NanoCpus", int, 0)
-    if nano_cpus < 0 or nano_cpus > (os.cpu_count() or 1) * 1_000_000_000:
-        raise Invalid(f"range of CPUs is from 0.01 to {os.cpu_count()}.00, as there are only {os.cpu_count()} CPUs")
-    return Limits(
-        memory=memory,
-        memory_swap=swap,
-        pids=max(0, _get(host, "PidsLimit", int, 0)),
-        nano_cpus=nano_cpus,
-        cpu_shares=_get(host, "CpuShares", int, 0),
-        cpuset=_get(host, "CpusetCpus", str, ""),
-    )

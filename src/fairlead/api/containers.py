@@ -4,32 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 import signal
 import time
-from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import msgspec
 from aiohttp import web
 
-from fairlead.api import streams
-from fairlead.api.app import answer, body, flag
+from fairlead.api import create_body, streams
+from fairlead.api.app import answer, body, flag, number
+from fairlead.api.connection import connected
+from fairlead.api.container_filters import ContainerFilter, has_label
 from fairlead.api.container_spec import parse
+from fairlead.api.networks import parse_until
 from fairlead.containers.explain import Explainer
-from fairlead.containers.inspect import inspect, status_word, summary
-from fairlead.containers.record import Container
+from fairlead.containers.inspect import inspect, mounts, status_word, summary
+from fairlead.containers.logs import nanoseconds
+from fairlead.containers.record import Container, Status
 from fairlead.containers.service import Condition, signal_number
+from fairlead.containers.streams import Attachment
+from fairlead.containers.usage import container_sizes, tree_size
 from fairlead.errors import FairleadError, Invalid, NotFound
-from fairlead.model import Endpoint, Network
+from fairlead.model import Network
 
 if TYPE_CHECKING:
     from fairlead.api.app import Daemon
 
 _CONDITIONS: tuple[str, ...] = get_args(Condition)
-_STATES = {"created", "running", "paused", "restarting", "removing", "exited", "dead"}
 
 
 def routes(daemon: Daemon) -> list[web.RouteDef]:
@@ -52,7 +54,6 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
         web.post(f"{one}/wait", door.wait),
         web.post(f"{one}/attach", door.attach),
         web.get(f"{one}/logs", door.logs),
-        web.get(f"{one}/top", door.top),
         web.delete(one, door.remove),
     ]
 
@@ -69,66 +70,29 @@ class Door:
         return {network.id: network for network in self._daemon.engine.catalog.networks()}
 
     async def index(self, request: web.Request) -> web.StreamResponse:
-        filters = parse_filters(request)
         networks = self._networks()
-        everything = flag(request, "all") or "status" in filters or "exited" in filters
-        found = [c for c in self._containers.list() if everything or c.is_running]
-        endpoints = self._containers.all_endpoints()
-        running = {c.id: endpoints.get(c.id, []) if c.is_running else [] for c in self._containers.list()}
-        found = [c for c in found if self._matches(c, filters, networks, running[c.id])]
-        limit = int(request.query.get("limit") or 0)
-        if limit > 0:
-            everyone = self._containers.list()
-            found = [c for c in everyone if self._matches(c, filters, networks, running[c.id])][:limit]
-        return answer([summary(c, endpoints=running[c.id], networks=networks) for c in found])
-
-    def _matches(
-        self,
-        container: Container,
-        filters: dict[str, list[str]],
-        networks: dict[str, Network],
-        endpoints: list[Endpoint],
-    ) -> bool:
-        spec = container.spec
-
-        def in_network(ref: str) -> bool:
-            names = {networks[n].name: n for n in networks}
-            wanted = {e.network for e in spec.endpoints} | {spec.network_mode}
-            return any(ref == w or names.get(w, "").startswith(ref) or names.get(ref, " ") == w for w in wanted)
-
-        def is_descendant(ref: str) -> bool:
-            with contextlib.suppress(FairleadError):
-                return self._daemon.images.get(ref).id == container.image_id
-            return False
-
-        tests: dict[str, Callable[[str], bool]] = {
-            "name": lambda v: bool(re.search(v, container.name) or re.search(v, f"/{container.name}")),
-            "id": lambda v: container.id.startswith(v),
-            "status": lambda v: status_word(container) == v,
-            "label": lambda v: _has_label(spec.labels, v),
-            "network": in_network,
-            "ancestor": is_descendant,
-            "exited": lambda v: status_word(container) == "exited" and str(container.exit_code) == v,
-            "publish": lambda v: any(_is_port(v, p.host_port, p.protocol) for e in endpoints for p in e.ports),
-            "expose": lambda v: any(e in (v, f"{v}/tcp") for e in spec.exposed),
-            "before": lambda v: container.created < self._containers.get(v).created,
-            "since": lambda v: container.created > self._containers.get(v).created,
-        }
-        for name, values in filters.items():
-            if name not in tests:
-                raise Invalid(f"invalid filter '{name}'")
-            if name == "status" and (unknown := set(values) - _STATES):
-                raise Invalid(f"invalid filter 'status={unknown.pop()}'")
-            try:
-                combine = all if name == "label" else any
-                if not combine(tests[name](value) for value in values):
-                    return False
-            except re.error as error:
-                raise Invalid(f"invalid filter 'name={values[0]}': {error}") from None
-        return True
+        wanted = ContainerFilter(self._daemon, parse_filters(request), networks)
+        limit = number(request, "limit")
+        everything = flag(request, "all") or limit > 0 or wanted.wants_all
+        all_endpoints = self._containers.all_endpoints()
+        endpoints = {c.id: all_endpoints.get(c.id, []) if c.is_running else [] for c in self._containers.list()}
+        found = [
+            c
+            for c in self._containers.list()
+            if (everything or c.is_running or c.status is Status.RESTARTING)
+            and wanted.passes(c, endpoints[c.id], mounts(c.spec))
+        ]
+        found = found[:limit] if limit > 0 else found
+        health = self._containers.health.of
+        entries = [summary(c, endpoints=endpoints[c.id], networks=networks, health=health(c)) for c in found]
+        if flag(request, "size"):
+            for container, entry in zip(found, entries, strict=True):
+                entry |= await asyncio.to_thread(container_sizes, self._containers, container)
+        return answer(entries)
 
     async def create(self, request: web.Request) -> web.StreamResponse:
         document = await body(request)
+        create_body.check(document)
         if platform := request.query.get("platform"):
             _check_platform(platform)
         reference = document.get("Image")
@@ -147,16 +111,23 @@ class Door:
         image_config: dict[str, Any] = {}
         with contextlib.suppress(NotFound):
             image_config = self._containers.image(container).config.get("config") or {}
+        sharing = self._containers.sharing
+        sandbox = sharing.sandbox(container) if container.is_running else None
+        if sandbox and sharing.shown_by(sandbox) != container.id:
+            sandbox = None  # As in Docker, a shared one is that of one container.
         document = inspect(
             container,
             paths=self._daemon.paths,
+            namespace=sandbox.path if sandbox else "",
+            names={one.id: one.name for one in self._containers.list()} if container.spec.links else {},
             endpoints=self._containers.endpoints(container),
             networks=self._networks(),
             image_config=image_config,
             execs=[execution.id for execution in self._containers.execs.of(container.id)],
+            health=self._containers.health.of(container),
         )
         if flag(request, "size"):
-            document["SizeRw"], document["SizeRootFs"] = 0, 0
+            document |= {"SizeRw": 0, **await asyncio.to_thread(container_sizes, self._containers, container)}
         return answer(document)
 
     def _get(self, request: web.Request) -> Container:
@@ -221,7 +192,7 @@ class Door:
     async def remove(self, request: web.Request) -> web.StreamResponse:
         container = self._get(request)
         if flag(request, "link"):
-            raise Invalid("links between containers are not supported")
+            raise Invalid("a link cannot be removed by itself: it goes with the container that has it")
         if flag(request, "explain"):
             lines = self._explainer.end(container.id) if flag(request, "force") else []
             return answer({"Lines": [*lines, f"rm -r {self._daemon.paths.container_state(container.id)}"]})
@@ -234,25 +205,26 @@ class Door:
         filters = parse_filters(request)
         if unknown := set(filters) - {"label", "label!", "until"}:
             raise Invalid(f"invalid filter '{unknown.pop()}'")
-        until = min((parse_time(value) for value in filters.get("until", [])), default=time.time())
+        until = min((parse_until(value) for value in filters.get("until", [])), default=time.time())
         doomed = [
             c
             for c in self._containers.list()
             if status_word(c) in ("created", "exited")
             and c.created < until
-            and all(_has_label(c.spec.labels, value) for value in filters.get("label", []))
-            and not any(_has_label(c.spec.labels, value) for value in filters.get("label!", []))
+            and all(has_label(c.spec.labels, value) for value in filters.get("label", []))
+            and not any(has_label(c.spec.labels, value) for value in filters.get("label!", []))
         ]
         if flag(request, "explain"):
             return answer({"Lines": [f"rm -r {self._daemon.paths.container_state(c.id)}" for c in doomed]})
         freed, removed = 0, []
         for container in doomed:
-            size = await asyncio.to_thread(_size, self._daemon.paths.container_state(container.id))
+            size = await asyncio.to_thread(tree_size, self._daemon.paths.container_state(container.id))
             with contextlib.suppress(FairleadError):
                 await self._containers.remove(container.id)
                 removed.append(container.id)
                 freed += size
-        return answer({"ContainersDeleted": removed, "SpaceReclaimed": freed})
+        self._daemon.events.publish("container", "prune", "", {"reclaimed": str(freed)})
+        return answer({"ContainersDeleted": removed or None, "SpaceReclaimed": freed})
 
     async def wait(self, request: web.Request) -> web.StreamResponse:
         condition = request.query.get("condition") or "not-running"
@@ -262,10 +234,11 @@ class Door:
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         # `docker run` starts the container only when it has these headers.
         await response.prepare(request)
-        code = await waiting
-        with contextlib.suppress(ConnectionError):
+        async with connected(request):
+            code = await waiting
             await response.write(msgspec.json.encode({"StatusCode": code}) + b"\n")
             await response.write_eof()
+        waiting.cancel()
         return response
 
     async def resize(self, request: web.Request) -> web.StreamResponse:
@@ -286,8 +259,12 @@ class Door:
             self._containers.detach(container.id, attachment)
         stdin = flag(request, "stdin") and container.spec.open_stdin
         keys = streams.parse_keys(request.query.get("detachKeys", "")) if tty and stdin else b""
+
+        async def begin() -> Attachment:
+            return attachment
+
         try:
-            return await streams.serve(request, attachment, tty=tty, stdin=stdin, before=before, detach_keys=keys)
+            return await streams.serve(request, begin, tty=tty, stdin=stdin, before=before, detach_keys=keys)
         finally:
             self._containers.detach(container.id, attachment)
 
@@ -297,35 +274,29 @@ class Door:
         if not wants_out and not wants_err:
             raise Invalid("Bad parameters: you must choose at least one stream")
         tail = request.query.get("tail") or "all"
-        if tail != "all" and not tail.isdigit():
+        if tail != "all" and not tail.removeprefix("-").isdecimal():
             raise Invalid(f"invalid tail {tail!r}: a number or all is needed")
         frames = self._containers.logs(
             container.id,
             stdout=wants_out,
             stderr=wants_err,
-            since=parse_time(request.query.get("since") or "0"),
-            until=parse_time(request.query.get("until") or "0"),
-            tail=None if tail == "all" else int(tail),
+            since=parse_nanoseconds(request.query.get("since") or "0"),
+            until=parse_nanoseconds(request.query.get("until") or "0"),
+            tail=None if tail == "all" or tail.startswith("-") else int(tail),
             timestamps=flag(request, "timestamps"),
             follow=flag(request, "follow"),
+            details=flag(request, "details"),
         )
         tty = container.spec.tty
-        kind = streams.RAW if tty else streams.MULTIPLEXED
+        kind = streams.content_type(request, tty=tty)
         response = web.StreamResponse(headers={"Content-Type": kind})
         response.enable_chunked_encoding()
         await response.prepare(request)
-        with contextlib.suppress(ConnectionError):
+        async with connected(request), contextlib.aclosing(frames):
             async for frame in frames:
                 await response.write(streams.frame_bytes(frame, tty=tty))
             await response.write_eof()
         return response
-
-    async def top(self, request: web.Request) -> web.StreamResponse:
-        container = self._get(request)
-        pids = await asyncio.to_thread(self._containers.processes, container.id)
-        arguments = request.query.get("ps_args") or "-ef"
-        titles, rows = await asyncio.to_thread(_ps, pids, arguments)
-        return answer({"Titles": titles, "Processes": rows})
 
 
 def parse_filters(request: web.Request) -> dict[str, list[str]]:
@@ -353,16 +324,15 @@ def parse_size(request: web.Request) -> tuple[int, int]:
     return height, width
 
 
-def parse_time(text: str) -> float:
-    """Seconds since the epoch (with a fraction), or RFC 3339."""
+def parse_nanoseconds(text: str) -> int:
+    """A moment in nanoseconds since the epoch: seconds with up to nine decimals, or RFC 3339."""
+    whole, point, fraction = text.partition(".")
+    if whole.removeprefix("-").isdecimal() and (not point or fraction.isdecimal()):
+        return int(whole) * 1_000_000_000 + int(fraction[:9].ljust(9, "0"))
     try:
-        return float(text)
-    except ValueError:
-        pass
-    try:
-        return datetime.fromisoformat(text).timestamp()
-    except ValueError:
-        raise Invalid(f"invalid time {text!r}: seconds since the epoch or RFC 3339 are allowed") from None
+        return nanoseconds(text)
+    except (ValueError, OverflowError):
+        raise Invalid(f"invalid time {text[:100]!r}: seconds since the epoch or RFC 3339 are allowed") from None
 
 
 def _seconds(request: web.Request) -> int | None:
@@ -373,15 +343,6 @@ def _seconds(request: web.Request) -> int | None:
         return int(text)
     except ValueError:
         raise Invalid(f"invalid timeout {text!r}: a number of seconds is needed") from None
-
-
-def _has_label(labels: dict[str, str], wanted: str) -> bool:
-    name, equals, value = wanted.partition("=")
-    return name in labels and (not equals or labels[name] == value)
-
-
-def _is_port(wanted: str, port: int, protocol: str) -> bool:
-    return wanted in (str(port), f"{port}/{protocol}")
 
 
 def _check_platform(platform: str) -> None:
@@ -398,25 +359,3 @@ def _make_bind_sources(binds: tuple[Any, ...]) -> None:
             continue
         except OSError as error:
             raise Invalid(f"the bind source {bind.source} cannot be made: {error.strerror}") from None
-
-
-def _size(directory: Path) -> int:
-    return sum(path.lstat().st_size for path in directory.rglob("*") if path.is_file() and not path.is_symlink())
-
-
-def _ps(pids: list[int], arguments: str) -> tuple[list[str], list[list[str]]]:
-    """The host's ps(1), its rows reduced to these processes."""
-    import shlex
-    import subprocess
-
-    done = subprocess.run(["ps", *shlex.split(arguments)], capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    if done.returncode or not done.stdout:
-        raise Invalid(f"ps: {done.stderr.strip() or 'no output'}")
-    header, *lines = done.stdout.splitlines()
-    titles = header.split()
-    if "PID" not in titles:
-        raise Invalid("Couldn't find PID field in ps output")
-    column = titles.index("PID")
-    wanted = {str(pid) for pid in pids}
-    rows = [line.split(None, len(titles) - 1) for line in lines]
-    return titles, [row for row in rows if len(row) > column and row[column] in wanted]

@@ -1,4 +1,4 @@
-"""``/fairlead/…``: what Docker has no word for.  Namespaces, links, the topology, and taking everything away."""
+"""``/fairlead/…``: what Docker has no word for.  Namespaces, links, and taking everything away."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 from aiohttp import web
 
 from fairlead.api.app import Daemon, Explained, answer, body_as, flag, perform
-from fairlead.api.shapes import network_endpoints, network_shape, owners
+from fairlead.api.shapes import owners
 from fairlead.containers.inspect import rfc3339
 from fairlead.dns import ADDRESS
 from fairlead.errors import Conflict, FairleadError, Invalid, NotFound
@@ -86,9 +86,6 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
         await perform(daemon, request, planner.remove_link, request.match_info["ref"])
         return answer(status=204)
 
-    async def topology(_: web.Request) -> web.Response:
-        return answer(View(daemon).topology())
-
     async def base(_: web.Request) -> web.Response:
         """What the daemon makes at its start, as shell lines."""
         raise Explained(await asyncio.to_thread(daemon.engine.explain_base))
@@ -113,7 +110,6 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
         web.get("/fairlead/links", links),
         web.post("/fairlead/links", add_link),
         web.delete("/fairlead/links/{ref:.*}", remove_link),
-        web.get("/fairlead/topology", topology),
         web.get("/fairlead/base", base),
         web.post("/fairlead/reset", reset),
     ]
@@ -129,9 +125,10 @@ def find_sandbox(daemon: Daemon, ref: str) -> Sandbox:
             container = daemon.containers.get(ref)
         except NotFound:
             raise error from None
-    for sandbox in catalog.sandboxes():
-        if sandbox.container == container.id:
-            return sandbox
+    if sandbox := daemon.containers.sharing.sandbox(container):
+        return sandbox
+    if container.is_running:
+        raise Conflict(f"container {container.name} is in the host's network namespace")
     raise Conflict(f"container {container.name} is not running: it has no network namespace")
 
 
@@ -201,6 +198,9 @@ class View:
             "Path": sandbox.path,
             "Container": sandbox.container,
             "ContainerName": name,
+            "Containers": [user.name for user in self.daemon.containers.sharing.users(sandbox.container)]
+            if sandbox.container
+            else [],
             "Created": rfc3339(sandbox.created),
             "Resolver": ADDRESS if sandbox.names else "",
             "Endpoints": [self.endpoint(endpoint) for endpoint in self.endpoints.get(sandbox.id, [])],
@@ -250,26 +250,4 @@ class View:
                 }
                 for end in link.ends
             ],
-        }
-
-    def topology(self) -> dict[str, Any]:
-        """Everything that is connected, and to what."""
-        of_network = network_endpoints(self.daemon)
-        networks = []
-        for network in sorted(self.networks.values(), key=lambda network: (not network.predefined, network.name)):
-            if network.phase is Phase.READY:
-                endpoints = of_network.get(network.id, [])
-                networks.append(
-                    {
-                        **network_shape(network, endpoints, self.owner),
-                        "Interface": network.ifname,
-                        "Predefined": network.predefined,
-                        "Endpoints": [self.endpoint(endpoint) for endpoint in endpoints],
-                    }
-                )
-        sandboxes = [sandbox for sandbox in self.daemon.engine.catalog.sandboxes() if sandbox.phase is Phase.READY]
-        return {
-            "Networks": networks,
-            "Namespaces": [self.sandbox(sandbox) for sandbox in sorted(sandboxes, key=lambda sandbox: sandbox.name)],
-            "Links": [self.link(link) for link in self.links],
         }

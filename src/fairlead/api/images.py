@@ -48,6 +48,12 @@ class _Handlers:
         self._daemon = daemon
         self._images: Images = daemon.images
 
+    def _tell(self, action: str, image: Image, name: str = "", id_: str = "") -> None:
+        """An event.  Docker names most by the image's id; a pull by its reference."""
+        id_ = id_ or f"sha256:{image.id}"
+        labels = _settings(image).get("Labels") or {}
+        self._daemon.events.publish("image", action, id_, {**labels, "name": name or id_})
+
     async def list(self, request: web.Request) -> web.Response:
         filters = read_filters(request, ("before", "dangling", "label", "reference", "since"))
         images = self._images.list()
@@ -64,7 +70,7 @@ class _Handlers:
             images = [image for image in images if all(_has_label(image, label) for label in labels)]
         patterns = filters.get("reference", [])
         shown = [(image, [t for t in image.tags if _matches(t, patterns)]) for image in images]
-        return answer([_summary(image, tags) for image, tags in shown if tags or not patterns])
+        return answer([summary(image, tags) for image, tags in shown if tags or not patterns])
 
     async def inspect(self, request: web.Request) -> web.Response:
         image = self._images.get(request.match_info["name"])
@@ -81,7 +87,9 @@ class _Handlers:
             credentials = _credentials(request.headers.get("X-Registry-Auth", ""))
 
             async def pull(progress: Progress) -> None:
-                await self._images.pull(ref, progress, credentials=credentials)
+                image = await self._images.pull(ref, progress, credentials=credentials)
+                tagged = Reference.parse(ref).tagged()
+                self._tell("pull", image, str(tagged).partition("@")[0].rpartition(":")[0] or str(tagged), str(tagged))
 
             return await stream(request, pull)
         if (source := request.query.get("fromSrc", "")) != "-":
@@ -96,6 +104,7 @@ class _Handlers:
                 changes=request.query.getall("changes") if "changes" in request.query else [],
                 message=request.query.get("message", ""),
             )
+            self._tell("import", image)
             progress({"status": f"sha256:{image.id}"})
 
         return await stream(request, load)
@@ -108,28 +117,38 @@ class _Handlers:
                 if "stream" in message or not quiet:
                     progress(message)
 
-            await self._images.load(_upload(request), report)
+            for image in await self._images.load(_upload(request), report):
+                self._tell("load", image)
 
         return await stream(request, load)
 
     async def tag(self, request: web.Request) -> web.Response:
         if not (repository := request.query.get("repo", "")):
             raise Invalid("the parameter repo is missing: the repository to tag the image into")
-        self._images.tag(request.match_info["name"], _join(repository, request.query.get("tag", "")))
+        name = _join(repository, request.query.get("tag", ""))
+        self._images.tag(request.match_info["name"], name)
+        self._tell("tag", self._images.get(name), str(Reference.parse(name).tagged()))
         return web.Response(status=201)
 
     async def remove(self, request: web.Request) -> web.Response:
         in_use = self._daemon.containers.using_image
-        return answer(
-            await self._images.remove(request.match_info["name"], force=flag(request, "force"), in_use=in_use)
-        )
+        image = self._images.get(request.match_info["name"])
+        gone = await self._images.remove(request.match_info["name"], force=flag(request, "force"), in_use=in_use)
+        for item in gone:
+            if "Untagged" in item:
+                self._tell("untag", image)
+        if {"Deleted": f"sha256:{image.id}"} in gone:
+            self._tell("delete", image)
+        return answer(gone)
 
     async def prune(self, request: web.Request) -> web.Response:
         filters = read_filters(request, ("dangling",))
         dangling = _truth(filters.get("dangling", ["true"]), "dangling")
         before = self._images.disk_usage()
         gone = await self._images.prune(all_unused=not dangling, in_use=self._daemon.containers.using_image)
-        return answer({"ImagesDeleted": gone or None, "SpaceReclaimed": max(0, before - self._images.disk_usage())})
+        reclaimed = max(0, before - self._images.disk_usage())
+        self._daemon.events.publish("image", "prune", "", {"reclaimed": str(reclaimed)})
+        return answer({"ImagesDeleted": gone or None, "SpaceReclaimed": reclaimed})
 
 
 async def stream(request: web.Request, work: Callable[[Progress], Awaitable[None]]) -> web.StreamResponse:
@@ -251,7 +270,8 @@ def _has_label(image: Image, wanted: str) -> bool:
     return key in labels and (not equals or labels[key] == value)
 
 
-def _summary(image: Image, tags: list[str]) -> dict[str, Any]:
+def summary(image: Image, tags: list[str]) -> dict[str, Any]:
+    """One entry of ``docker images``."""
     return {
         "Id": f"sha256:{image.id}",
         "ParentId": "",

@@ -6,12 +6,11 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 from ipaddress import ip_network
-from typing import Any
 
 import msgspec
 from aiohttp import web
 
-from fairlead.api.app import Daemon, Explained, answer, body_as, filters, flag, perform
+from fairlead.api.app import Daemon, Explained, answer, body_as, filters, flag, parse_bool, perform
 from fairlead.api.shapes import (
     EndpointSettings,
     Strings,
@@ -21,10 +20,14 @@ from fairlead.api.shapes import (
     owners,
     parse_address,
 )
+from fairlead.configs import check_joinable
+from fairlead.containers.sharing import check_can_connect
 from fairlead.drivers.bridge_options import ENABLE, boolean
 from fairlead.engine import NetworkSpec
-from fairlead.errors import FairleadError, Invalid, NotFound
+from fairlead.errors import FairleadError, Forbidden, Invalid, NotFound
 from fairlead.model import Endpoint, IPNetwork, Network, Phase, Pool
+
+NONE_IS_ALONE = "container cannot be connected to multiple networks with one of the networks in private (none) mode"
 
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 
@@ -47,6 +50,12 @@ class Ipam(msgspec.Struct, rename="pascal"):
     options: Strings | None = None
 
 
+class ConfigFrom(msgspec.Struct, rename="pascal"):
+    """The configuration network to take the settings from (ConfigReference)."""
+
+    network: str | None = None
+
+
 class CreateNetwork(msgspec.Struct, rename="pascal"):
     """The body of ``POST /networks/create`` (NetworkCreateRequest)."""
 
@@ -57,7 +66,7 @@ class CreateNetwork(msgspec.Struct, rename="pascal"):
     attachable: bool | None = False
     ingress: bool | None = False
     config_only: bool | None = False
-    config_from: dict[str, Any] | None = None
+    config_from: ConfigFrom | None = None
     ipam: Ipam | None = msgspec.field(default=None, name="IPAM")
     enable_ipv4: bool | None = msgspec.field(default=None, name="EnableIPv4")
     enable_ipv6: bool | None = msgspec.field(default=None, name="EnableIPv6")
@@ -96,6 +105,7 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
 
     async def inspect(request: web.Request) -> web.Response:
         network = catalog.network(request.match_info["id"])
+        parse_bool(request, "verbose")  # tells of services, which only a swarm has
         scope = request.query.get("scope")
         if scope and scope != "local":
             raise NotFound(f"network {request.match_info['id']} not found")
@@ -113,7 +123,10 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
 
     async def connect(request: web.Request) -> web.Response:
         wanted = await body_as(request, Connect)
-        spec = endpoint_spec(catalog.network(request.match_info["id"]).id, wanted.endpoint_config)
+        network = catalog.network(request.match_info["id"])
+        check_joinable(network)
+        _check_predefined(network, wanted.endpoint_config)
+        spec = endpoint_spec(network.id, wanted.endpoint_config)
         if is_container(daemon, wanted.container) and not flag(request, "explain"):
             await daemon.containers.connect(wanted.container, spec)
         else:
@@ -148,6 +161,7 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
                     raise
                 continue  # used or gone since: then it is not for us to prune
             deleted.append(network.name)
+        daemon.events.publish("network", "prune", "", {"reclaimed": "0"})
         return answer({"NetworksDeleted": deleted or None})
 
     return [
@@ -159,6 +173,19 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
         web.post("/networks/{id}/disconnect", disconnect),
         web.delete("/networks/{id}", remove),
     ]
+
+
+def _check_predefined(network: Network, settings: EndpointSettings | None) -> None:
+    """What cannot be asked of the networks that are always there, in Docker's words."""
+    if network.driver == "null":
+        raise Forbidden(NONE_IS_ALONE)
+    if network.driver == "host":
+        raise Forbidden(
+            "container cannot be disconnected from host network or connected to host network: "
+            "the host network has no endpoints, only a container may share it, from its start on"
+        )
+    if network.predefined and settings and settings.aliases:
+        raise Invalid("network-scoped alias is supported only for containers in user defined networks")
 
 
 def is_container(daemon: Daemon, ref: str) -> bool:
@@ -184,21 +211,25 @@ def sandbox_named(daemon: Daemon, ref: str) -> str:
             return daemon.engine.catalog.sandbox(ref).id
         except NotFound:
             raise NotFound(f"No such container: {ref} (and no network namespace of that name)") from None
-    for sandbox in daemon.engine.catalog.sandboxes():
-        if sandbox.container == container.id:
-            return sandbox.id
+    check_can_connect(container.spec.network_mode)
+    if sandbox := daemon.containers.sharing.sandbox(container):
+        return sandbox.id
     raise Explained([])
 
 
 def network_spec(wanted: CreateNetwork) -> NetworkSpec:
     """A create request as the engine's spec; raises `Invalid` for what is not served."""
-    if wanted.ingress or wanted.config_only or (wanted.config_from or {}).get("Network"):
-        raise Invalid("Ingress, ConfigOnly and ConfigFrom belong to swarm networks, which are not supported")
+    if wanted.ingress:
+        raise Forbidden(
+            "Ingress network can only be global scope network: those belong to swarms, of which there is none"
+        )
+    if wanted.scope == "swarm":
+        raise Forbidden("cannot create a swarm scoped network when swarm is not active")
     if wanted.scope not in (None, "", "local"):
         raise Invalid(f"invalid scope {wanted.scope!r}: only 'local' is supported")
     ipam = wanted.ipam or Ipam()
     if ipam.driver not in (None, "", "default"):
-        raise Invalid(f"invalid IPAM driver {ipam.driver!r}: only 'default' is supported")
+        raise NotFound(f'plugin "{ipam.driver}" not found: the only IPAM driver here is default')
     if ipam.options:
         raise Invalid(f"invalid IPAM option {next(iter(ipam.options))!r}: the default driver has none")
     options = dict(wanted.options or {})
@@ -227,6 +258,8 @@ def network_spec(wanted: CreateNetwork) -> NetworkSpec:
         attachable=bool(wanted.attachable),
         options=options,
         labels=wanted.labels or {},
+        config_only=bool(wanted.config_only),
+        config_from=(wanted.config_from.network if wanted.config_from else "") or "",
     )
 
 

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from fairlead.containers.inspect import rfc3339
+from fairlead.containers.links import parse as parse_link
 from fairlead.containers.record import Container
+from fairlead.endpoints import IFNAME
 from fairlead.engine import EndpointSpec
 from fairlead.errors import Invalid
 from fairlead.model import Address, Endpoint, Network, Phase
@@ -18,19 +20,18 @@ if TYPE_CHECKING:
 
 Strings = dict[str, str]
 
-IFNAME_OPTION = "com.docker.network.endpoint.ifname"
-"""The driver option that names the interface inside (Docker 28)."""
-
 
 def owners(daemon: Daemon) -> dict[str, tuple[str, str]]:
     """By sandbox id: the id and name that users know it by, a container's or its own."""
-    names = {container.id: container.name for container in daemon.engine.store.all(Container)}
-    return {
-        sandbox.id: (
-            (sandbox.container, names.get(sandbox.container, "")) if sandbox.container else (sandbox.id, sandbox.name)
-        )
-        for sandbox in daemon.engine.catalog.sandboxes()
-    }
+    store, shown_by = daemon.engine.store, daemon.containers.sharing.shown_by
+    found = {}
+    for sandbox in daemon.engine.catalog.sandboxes():
+        if sandbox.container:
+            container = store.get(Container, shown_by(sandbox))
+            found[sandbox.id] = (container.id, container.name) if container else (sandbox.container, "")
+        else:
+            found[sandbox.id] = (sandbox.id, sandbox.name)
+    return found
 
 
 def network_shape(network: Network, endpoints: list[Endpoint], owner: dict[str, tuple[str, str]]) -> dict[str, Any]:
@@ -67,11 +68,23 @@ def network_shape(network: Network, endpoints: list[Endpoint], owner: dict[str, 
         "Internal": network.internal,
         "Attachable": network.attachable,
         "Ingress": False,
-        "ConfigFrom": {"Network": ""},
-        "ConfigOnly": False,
+        "ConfigFrom": {"Network": network.config_from},
+        "ConfigOnly": network.config_only,
         "Containers": containers,
-        "Options": network.options,
+        "Options": {**_defaults(network), **network.options},
         "Labels": network.labels,
+    }
+
+
+def _defaults(network: Network) -> Strings:
+    """The options of the default bridge that Docker shows though nobody gave them."""
+    if not network.predefined or network.driver != "bridge":
+        return {}
+    return {
+        "com.docker.network.bridge.enable_icc": "true",
+        "com.docker.network.bridge.enable_ip_masquerade": "true",
+        "com.docker.network.bridge.host_binding_ipv4": "0.0.0.0",
+        "com.docker.network.driver.mtu": str(network.mtu or 1500),
     }
 
 
@@ -112,7 +125,7 @@ def endpoint_spec(network: str, settings: EndpointSettings | None) -> EndpointSp
     settings = settings or EndpointSettings()
     ipam = settings.ipam or IpamOfEndpoint()
     options = dict(settings.driver_options or {})
-    ifname = options.pop(IFNAME_OPTION, "")
+    ifname = options.pop(IFNAME, "")
     return EndpointSpec(
         network=network,
         ips=tuple(
@@ -123,7 +136,7 @@ def endpoint_spec(network: str, settings: EndpointSettings | None) -> EndpointSp
         ifname=ifname,
         priority=settings.gateway_priority or 0,
         aliases=tuple(settings.aliases or ()),
-        links=dict(_link(text) for text in settings.links or ()),
+        links=dict(parse_link(text) for text in settings.links or ()),
         options=options,
     )
 
@@ -133,14 +146,6 @@ def _of_family(text: str, version: int) -> Address:
     if address.version != version:
         raise Invalid(f"invalid IPv{version} address {text!r}: it is an IPv{address.version} address")
     return address
-
-
-def _link(text: str) -> tuple[str, str]:
-    """``CONTAINER:ALIAS`` (or ``CONTAINER``) as alias and container."""
-    container, _, alias = text.partition(":")
-    if not container:
-        raise Invalid(f"invalid link {text!r}: CONTAINER or CONTAINER:ALIAS is needed")
-    return alias or container, container
 
 
 def parse_address(text: str) -> Address:

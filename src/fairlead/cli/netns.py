@@ -51,12 +51,20 @@ def _ls(options: Options, _: list[str]) -> None:
         namespaces,
         {
             "NAME": lambda namespace: name_of(namespace),
-            "KIND": lambda namespace: "container" if namespace["Container"] else "namespace",
+            "KIND": _kind,
             "PATH": lambda namespace: namespace["Path"],
             "INTERFACES": inside,
         },
         id_of=name_of,
     )
+
+
+def _kind(namespace: dict[str, Any]) -> str:
+    """What it was made for, and which other containers run in it."""
+    if not namespace["Container"]:
+        return "namespace"
+    others = [name for name in namespace.get("Containers", ()) if name != namespace["ContainerName"]]
+    return f"container, with {', '.join(others)}" if others else "container"
 
 
 def name_of(namespace: dict[str, Any]) -> str:

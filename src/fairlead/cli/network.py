@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from fairlead.cli import parse
 from fairlead.cli.client import Client, segment
 from fairlead.cli.flags import EXPLAIN, FILTER, FORMAT, NO_TRUNC, QUIET, Command, Failure, Flag, Options
 from fairlead.cli.output import each, filters, pairs, print_json, print_lines, short, show
@@ -139,6 +140,11 @@ def _connect(options: Options, words: list[str]) -> None:
         address["IPv6Address"] = options.text("ip6")
     if address:
         config["IPAMConfig"] = address
+    parse.link_local(options.many("link-local-ip"), config)
+    if options.has("gw-priority"):
+        config["GwPriority"] = options.number("gw-priority")
+    if options.many("link"):
+        config["Links"] = options.many("link")
     if options.many("alias"):
         config["Aliases"] = options.many("alias")
     if options.has("mac-address"):
@@ -228,6 +234,9 @@ CONNECT = Command(
         Flag("--ip", "IPv4 address, such as 10.0.0.2", "text", "IP"),
         Flag("--ip6", "IPv6 address", "text", "IP"),
         Flag("--alias", "Another name for it in this network", "list"),
+        Flag("--gw-priority", "The network with the highest number gives the default route", "number"),
+        Flag("--link", "Know another container by a name of its own: CONTAINER[:ALIAS]", "list"),
+        Flag("--link-local-ip", "Further address, of a link-local block", "list", "IP"),
         Flag("--mac --mac-address", "MAC address", "text", "MAC"),
         Flag("--driver-opt", "Driver option for the endpoint", "list", "KEY=VALUE"),
         EXPLAIN,

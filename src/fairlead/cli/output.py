@@ -63,6 +63,12 @@ _DOCKER_NAMES = {
     "IMAGE ID": "ID",
     "LINK ID": "ID",
     "CREATED": "RunningFor",
+    "CPU %": "CPUPerc",
+    "MEM USAGE / LIMIT": "MemUsage",
+    "MEM %": "MemPerc",
+    "NET I/O": "NetIO",
+    "BLOCK I/O": "BlockIO",
+    "PIDS": "PIDs",
 }
 
 

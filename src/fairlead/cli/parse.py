@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
+    from fairlead.cli.flags import Options
+
 PROTOCOLS = ("tcp", "udp", "sctp")
 RESTART = ("no", "always", "unless-stopped", "on-failure")
 
@@ -234,7 +236,7 @@ def network(text: str) -> tuple[str, dict[str, Any]]:
         return text, {}
     name = ""
     settings: dict[str, Any] = {}
-    for field in text.split(","):
+    for field in _fields(text):
         key, _, value = field.partition("=")
         if key == "name":
             name = value
@@ -242,18 +244,46 @@ def network(text: str) -> tuple[str, dict[str, Any]]:
             settings.setdefault("IPAMConfig", {})["IPv4Address"] = value
         elif key == "ip6":
             settings.setdefault("IPAMConfig", {})["IPv6Address"] = value
+        elif key == "link-local-ip":
+            settings.setdefault("IPAMConfig", {}).setdefault("LinkLocalIPs", []).append(value)
         elif key == "alias":
             settings.setdefault("Aliases", []).append(value)
+        elif key == "gw-priority":
+            settings["GwPriority"] = priority(value)
         elif key == "mac-address":
             settings["MacAddress"] = value
         elif key == "driver-opt":
             option, _, word = value.partition("=")
             settings.setdefault("DriverOpts", {})[option] = word
         else:
-            raise Usage(f"invalid network {text!r}: {key!r} is not understood (name, ip, ip6, alias, mac-address)")
+            known = "name, ip, ip6, link-local-ip, alias, mac-address, driver-opt, gw-priority"
+            raise Usage(f"invalid network {text!r}: {key!r} is not understood ({known})")
     if not name:
         raise Usage(f"invalid network {text!r}: name=… is missing")
     return name, settings
+
+
+def _fields(text: str) -> list[str]:
+    """The fields between commas; one with commas of its own stands in double quotes, as in CSV (RFC 4180)."""
+    if '"' not in text:
+        return text.split(",")
+    import csv
+
+    return next(csv.reader([text]))
+
+
+def priority(text: str) -> int:
+    """``gw-priority``: a whole number, also less than 0."""
+    try:
+        return int(text)
+    except ValueError:
+        raise Usage(f"invalid gw-priority {text!r}: a whole number is needed") from None
+
+
+def link_local(addresses: Iterable[str], config: dict[str, Any]) -> None:
+    """Put ``--link-local-ip`` into Docker's EndpointSettings."""
+    if found := list(addresses):
+        config.setdefault("IPAMConfig", {})["LinkLocalIPs"] = found
 
 
 def detach_keys(text: str) -> bytes:
@@ -290,6 +320,49 @@ def moment(text: str, now: float) -> str:
         raise Usage(
             f"invalid time {text!r}: a duration (10m, 1h30m) or a time (2026-01-31T12:00:00) is needed"
         ) from None
+
+
+_NANOSECONDS = {"h": 3600e9, "m": 60e9, "s": 1e9, "ms": 1e6, "us": 1e3, "µs": 1e3, "ns": 1.0}
+
+
+def duration(text: str, name: str) -> int:
+    """``1m30s`` in nanoseconds (Go's time.ParseDuration)."""
+    total, rest = 0.0, text
+    while rest:
+        number = rest[: len(rest) - len(rest.lstrip("0123456789."))]
+        unit = next(
+            (unit for unit in ("ms", "us", "µs", "ns", "h", "m", "s") if rest[len(number) :].startswith(unit)), ""
+        )
+        if not unit or not number.replace(".", "", 1).isdecimal():
+            raise Usage(f"invalid {name} {text!r}: a duration such as 10s or 1m30s is needed")
+        total += float(number) * _NANOSECONDS[unit]
+        rest = rest[len(number) + len(unit) :]
+    return int(total)
+
+
+def health(options: Options) -> dict[str, Any] | None:
+    """``--health-…`` and ``--no-healthcheck`` as the API's Healthcheck; None where none of them is given."""
+    times = {
+        "Interval": "health-interval",
+        "Timeout": "health-timeout",
+        "StartPeriod": "health-start-period",
+        "StartInterval": "health-start-interval",
+    }
+    given = [name for name in ("health-cmd", "health-retries", *times.values()) if options.has(name)]
+    if options.flag("no-healthcheck"):
+        if given:
+            raise Usage("--no-healthcheck conflicts with --health-* options")
+        return {"Test": ["NONE"]}
+    if not given:
+        return None
+    check: dict[str, Any] = {
+        key: duration(options.text(name), f"--{name}") for key, name in times.items() if name in given
+    }
+    if options.text("health-cmd"):
+        check["Test"] = ["CMD-SHELL", options.text("health-cmd")]
+    if options.has("health-retries"):
+        check["Retries"] = options.number("health-retries")
+    return check
 
 
 def image_name(text: str) -> tuple[str, str]:

@@ -9,6 +9,7 @@ from fairlead.cli import parse
 from fairlead.cli.client import ApiError, Client
 from fairlead.cli.container import exit_code_of, run_attached
 from fairlead.cli.flags import EXPLAIN, Command, Failure, Flag, Options, Usage
+from fairlead.cli.limits import LIMITS, ONCE, limits
 from fairlead.cli.output import print_lines
 from fairlead.cli.stream import DETACH_KEYS, require_terminal
 
@@ -52,6 +53,8 @@ def body(options: Options, words: list[str], *, attach: bool) -> dict[str, Any]:
         wanted["StopSignal"] = options.text("stop-signal")
     if options.has("stop-timeout"):
         wanted["StopTimeout"] = options.number("stop-timeout")
+    if check := parse.health(options):
+        wanted["Healthcheck"] = check
     ports, exposed = _ports(options)
     wanted["ExposedPorts"] = {port: {} for port in exposed}
     mode, endpoints = _networks(options)
@@ -77,6 +80,7 @@ def _networks(options: Options) -> tuple[str, dict[str, Any]]:
         first["IPAMConfig"] = {"IPv4Address": options.text("ip")}
     if options.has("ip6"):
         first.setdefault("IPAMConfig", {})["IPv6Address"] = options.text("ip6")
+    parse.link_local(options.many("link-local-ip"), first)
     if options.many("network-alias"):
         first["Aliases"] = options.many("network-alias")
     if options.has("mac-address"):
@@ -122,28 +126,20 @@ def _host_config(options: Options, mode: str, ports: dict[str, list[dict[str, st
         "DnsSearch": options.many("dns-search"),
         "DnsOptions": options.many("dns-option"),
         "ExtraHosts": [parse.extra_host(text) for text in options.many("add-host")],
+        "Links": options.many("link"),
         "Privileged": options.flag("privileged"),
         "ReadonlyRootfs": options.flag("read-only"),
         "Tmpfs": tmpfs,
         "Sysctls": parse.labels(options.many("sysctl"), ()),
     }
+    if options.has("log-driver") or options.has("log-opt"):
+        options_of_log = parse.labels(options.many("log-opt"), ())
+        config["LogConfig"] = {"Type": options.text("log-driver"), "Config": options_of_log}
     if options.has("init"):
         config["Init"] = options.flag("init")
-    if options.has("memory"):
-        config["Memory"] = parse.size(options.text("memory"))
-    if options.has("memory-swap"):
-        swap = options.text("memory-swap")
-        config["MemorySwap"] = -1 if swap == "-1" else parse.size(swap)
+    config |= limits(options)
     if options.has("shm-size"):
         config["ShmSize"] = parse.size(options.text("shm-size"))
-    if options.has("pids-limit"):
-        config["PidsLimit"] = options.number("pids-limit")
-    if options.has("cpus"):
-        config["NanoCpus"] = parse.cpus(options.text("cpus"))
-    if options.has("cpu-shares"):
-        config["CpuShares"] = options.number("cpu-shares")
-    if options.has("cpuset-cpus"):
-        config["CpusetCpus"] = options.text("cpuset-cpus")
     if options.has("oom-score-adj"):
         config["OomScoreAdj"] = options.number("oom-score-adj")
     return config
@@ -241,12 +237,13 @@ def _run(options: Options, words: list[str]) -> int:
 
 
 _FLAGS = (
+    *LIMITS,
+    *ONCE,
     Flag("-a --attach", "Attach to stdin, stdout or stderr", "list"),
     Flag("-e --env", "Set environment variables", "list"),
     Flag("-h --hostname", "Host name of the container", "text"),
     Flag("-i --interactive", "Keep stdin open even if not attached"),
     Flag("-l --label", "Set metadata", "list", "KEY=VALUE"),
-    Flag("-m --memory", "Memory limit, such as 512m", "text", "bytes"),
     Flag("-P --publish-all", "Publish all exposed ports to random ports"),
     Flag("-p --publish", "Publish a port: [ADDRESS:][HOST[-END]:]PORT[-END][/PROTOCOL]", "list", "port"),
     Flag("-t --tty", "Give it a terminal"),
@@ -257,9 +254,6 @@ _FLAGS = (
     Flag("--cap-add", "Add a capability", "list"),
     Flag("--cap-drop", "Drop a capability", "list"),
     Flag("--cidfile", "Write the container's ID to this file", "text", "file"),
-    Flag("--cpu-shares", "Relative weight of processor time", "number"),
-    Flag("--cpus", "Number of processors, such as 0.5", "text", "decimal"),
-    Flag("--cpuset-cpus", "Processors to run on (0-3, 0,1)", "text"),
     Flag("--dns", "Name server", "list", "IP"),
     Flag("--dns-opt --dns-option", "Option of resolv.conf", "list"),
     Flag("--dns-search", "Search domain", "list"),
@@ -268,18 +262,27 @@ _FLAGS = (
     Flag("--env-file", "Read environment variables from a file", "list", "file"),
     Flag("--expose", "Expose a port or a range of ports", "list", "port"),
     Flag("--group-add", "Additional group", "list"),
+    Flag("--health-cmd", "Command that tells whether the container is well", "text", "command"),
+    Flag("--health-interval", "Time between two checks (default 30s)", "text", "duration"),
+    Flag("--health-retries", "Failures in a row that make it unhealthy (default 3)", "number"),
+    Flag("--health-start-interval", "Time between two checks in the start period (default 5s)", "text", "duration"),
+    Flag("--health-start-period", "Time in which failures do not count (default 0s)", "text", "duration"),
+    Flag("--health-timeout", "Time that a check may take (default 30s)", "text", "duration"),
     Flag("--init", "Run an init that forwards signals and reaps processes"),
     Flag("--ip", "IPv4 address, such as 172.30.100.104", "text", "IP"),
     Flag("--ip6", "IPv6 address", "text", "IP"),
     Flag("--label-file", "Read metadata from a file", "list", "file"),
+    Flag("--link", "Know another container by a name of its own: CONTAINER[:ALIAS]", "list"),
+    Flag("--link-local-ip", "Further address, of a link-local block", "list", "IP"),
+    Flag("--log-driver", "Where the log goes: json-file (default), local, none", "text"),
+    Flag("--log-opt", "Option of the log: max-size=10m, max-file=3", "list"),
     Flag("--mac-address", "MAC address", "text", "MAC"),
-    Flag("--memory-swap", "Memory and swap together; -1 for no limit of swap", "text", "bytes"),
     Flag("--mount", "Mount: type=bind|tmpfs,source=…,target=…[,readonly]", "list", "mount"),
     Flag("--name", "Name of the container", "text"),
     Flag("--net --network", "Network: NAME, or name=NAME,ip=…,alias=…", "list", "network"),
     Flag("--net-alias --network-alias", "Another name for it in the network", "list"),
+    Flag("--no-healthcheck", "Do not check, whatever the image says"),
     Flag("--oom-score-adj", "Preference of the out-of-memory killer (-1000 to 1000)", "number"),
-    Flag("--pids-limit", "Limit of processes (-1 for none)", "number"),
     Flag("--privileged", "All capabilities and devices"),
     Flag("--pull", "Pull the image before: always, missing (default) or never", "text"),
     Flag("--read-only", "Root file system read-only"),

@@ -12,6 +12,7 @@ import fcntl
 import json
 import logging
 import os
+import signal
 import socket
 import struct
 import subprocess
@@ -57,6 +58,8 @@ class ExecSpec(msgspec.Struct, frozen=True, kw_only=True):
     attach_stdin: bool = False
     attach_stdout: bool = False
     attach_stderr: bool = False
+    detach_keys: str = ""
+    """As the user wrote them; empty: the default ones."""
 
 
 @dataclass(slots=True)
@@ -72,6 +75,8 @@ class Exec:
     process: subprocess.Popen[bytes] | None = None
     terminal: int = -1
     size: tuple[int, int] | None = None
+    carried: int = 0
+    """Pieces of output that were read so far."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -146,7 +151,13 @@ class Execs:
         over = [e.id for e in self._execs.values() if e.exit_code is not None]
         for id_ in over[: max(0, len(over) - _REMEMBERED)]:
             del self._execs[id_]
+        self._tell("exec_create", container, made)
         return made
+
+    def _tell(self, action: str, container: Container, execution: Exec, **more: str) -> None:
+        if action != "exec_die":
+            action = f"{action}: {' '.join(execution.spec.command)}"
+        self._containers.tell(action, container, {"execID": execution.id, **more})
 
     def _running(self, ref: str) -> Container:
         container = self._containers.get(ref)
@@ -177,6 +188,7 @@ class Execs:
             execution.exit_code = 126
             execution.ended.set()
             raise
+        self._tell("exec_start", container, execution)
         task = asyncio.get_running_loop().create_task(self._attend(container, execution, streams, attachment))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -265,8 +277,7 @@ class Execs:
                 stream = STDOUT if execution.spec.tty else STDERR
                 await attachment.put(Frame(stream, f"{sentence}\r\n".encode()))
             execution.exit_code = code
-            if readers:
-                await asyncio.wait(readers, timeout=_LINGER)
+            await _last_words(readers, execution, attachment)
         finally:
             for reader in readers:
                 reader.cancel()
@@ -278,7 +289,29 @@ class Execs:
             if execution.exit_code is None:
                 execution.exit_code = 137
             execution.ended.set()
+            self._tell("exec_die", container, execution, exitCode=str(execution.exit_code))
             await attachment.finish()
+
+    async def kill(self, ref: str) -> None:
+        """End an exec and what it has started, at once.
+
+        The innermost processes go first, and the others get a moment: whoever waits for a child then reaps it, where
+        otherwise it would be left to the container's first process, which may not.
+        """
+        execution = self.get(ref)
+        if execution.process is None or execution.ended.is_set():
+            return
+        _, *processes = descendants(execution.process.pid)  # The first is crun, which gives us the exit code.
+        for pid in reversed(processes):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(execution.ended.wait(), 0.01)
+        if not processes and not execution.pid:
+            with contextlib.suppress(ProcessLookupError):
+                execution.process.kill()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(execution.ended.wait(), _LINGER)
 
     def resize(self, ref: str, height: int, width: int) -> None:
         """The size of an exec's terminal, in characters; before the start it is kept for it."""
@@ -364,6 +397,7 @@ async def _pump(descriptor: int, number: int, attachment: Attachment, execution:
                 continue
             except OSError:
                 return  # EIO: the last process has closed the terminal
+            execution.carried += 1
             if held is not None:
                 held.append(data)
                 if not await _has_started(execution):
@@ -376,6 +410,16 @@ async def _pump(descriptor: int, number: int, attachment: Attachment, execution:
         os.close(descriptor)
 
 
+async def _last_words(readers: list[asyncio.Task[None]], execution: Exec, attachment: Attachment) -> None:
+    """Wait for what is still in the pipes: for ever while the user is slow, for a moment while nothing comes."""
+    pending: set[asyncio.Task[None]] = set(readers)
+    while pending:
+        before = execution.carried
+        _, pending = await asyncio.wait(pending, timeout=_LINGER)
+        if execution.carried == before and not attachment.is_full:
+            return
+
+
 async def _has_started(execution: Exec) -> bool:
     """Whether crun could start the process; it says so within milliseconds."""
     assert execution.pid_file is not None
@@ -386,6 +430,16 @@ async def _has_started(execution: Exec) -> bool:
             return bool(read_pid(execution.pid_file))
         await asyncio.sleep(0.001)
     return True
+
+
+def descendants(pid: int) -> list[int]:
+    """A process and all that it has started, children after their parents (proc_pid_children(5))."""
+    found = [pid]
+    for parent in found:
+        with contextlib.suppress(OSError):
+            for task in Path(f"/proc/{parent}/task").iterdir():
+                found += map(int, (task / "children").read_text().split())
+    return found
 
 
 def _settle(ready: asyncio.Future[None]) -> None:

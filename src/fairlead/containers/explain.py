@@ -6,9 +6,11 @@ import contextlib
 import shlex
 import signal
 
+from msgspec.structs import replace
+
 from fairlead.containers import plans
 from fairlead.containers.execs import ExecSpec
-from fairlead.containers.record import Container, ContainerSpec
+from fairlead.containers.record import Container, ContainerSpec, Status
 from fairlead.containers.service import Containers, signal_number
 from fairlead.errors import NotFound, NotModified
 
@@ -34,7 +36,12 @@ class Explainer:
         engine, paths = self._containers.engine, self._containers.paths
         lines: list[str] = []
         namespace: str | None = None
-        if container.spec.network_mode != "host":
+        sharing = self._containers.sharing
+        container = replace(container, joined=sharing.root(container))
+        kept = sharing.sandbox(replace(container, status=Status.RUNNING))
+        if kept:
+            namespace = kept.path
+        elif not sharing.on_host(container):
             namespace = str(paths.namespaces / container.id)
             lines += engine.explain(
                 engine.planner.open_sandbox,
@@ -43,7 +50,8 @@ class Explainer:
                 endpoints=plans.endpoint_specs(container, engine.catalog),
             )
         lower = self._containers.images.lower_directories(self._containers.image(container))
-        plan = plans.preparing(container, paths, lower, namespace=namespace, endpoints=[])
+        linked = self._containers.links.of(container)
+        plan = plans.preparing(container, paths, lower, namespace=namespace, endpoints=[], linked=linked)
         return lines + (plan + plans.running(container, paths)).shell()
 
     def end(self, ref: str) -> list[str]:
@@ -53,9 +61,11 @@ class Explainer:
             return []
         name = signal.Signals(signal_number(container.spec.stop_signal)).name.removeprefix("SIG")
         lines = [self.kill(container.id, name), *plans.remains(container.id, self._containers.paths).unshell()]
-        engine = self._containers.engine
-        with contextlib.suppress(NotFound):
-            lines += engine.explain(engine.planner.close_sandbox, container.id)
+        engine, sharing = self._containers.engine, self._containers.sharing
+        owner = sharing.made_for(container.id)
+        if not sharing.users(owner, besides=container.id):
+            with contextlib.suppress(NotFound):
+                lines += engine.explain(engine.planner.close_sandbox, owner)
         return lines
 
     def kill(self, ref: str, name: str) -> str:

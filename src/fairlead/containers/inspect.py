@@ -8,13 +8,18 @@ from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Any
 
-from fairlead.containers.plans import log_path
-from fairlead.containers.record import Container, ContainerSpec, Status
+from fairlead.containers.bundle import MASKED, READ_ONLY
+from fairlead.containers.health import Health
+from fairlead.containers.plans import etc_files, log_path
+from fairlead.containers.record import Container, ContainerSpec, HealthCheck, Limits, Status
+from fairlead.endpoints import IFNAME
 from fairlead.engine import EndpointSpec, PortSpec
 from fairlead.model import Endpoint, Network
 from fairlead.paths import Paths
 
 _NEVER = "0001-01-01T00:00:00Z"
+
+_NAMELESS: Mapping[str, str] = {}
 
 _SHOWN = {Status.STARTING: "created"}
 """Nobody was told of a start before it succeeded."""
@@ -42,22 +47,30 @@ def inspect(
     networks: Mapping[str, Network],
     image_config: dict[str, Any],
     execs: list[str],
+    health: Health | None = None,
+    namespace: str = "",
+    names: Mapping[str, str] = _NAMELESS,
 ) -> dict[str, Any]:
-    """The whole of ``docker inspect``.  `networks`: all, by id."""
+    """The whole of ``docker inspect``.
+
+    `namespace`: the path of the sandbox it runs in, empty for none.  `networks`: all, by id.  `names`: of the
+    containers that it is linked to, by id.
+    """
     spec = container.spec
     state = paths.container_state(container.id)
+    etc = etc_files(container, paths)
     arguments = spec.arguments
     return {
         "Id": container.id,
         "Created": rfc3339(container.created),
         "Path": arguments[0],
         "Args": list(arguments[1:]),
-        "State": _state(container),
+        "State": _state(container, health),
         "Image": f"sha256:{container.image_id}",
-        "ResolvConfPath": str(state / "resolv.conf"),
-        "HostnamePath": str(state / "hostname"),
-        "HostsPath": str(state / "hosts"),
-        "LogPath": str(log_path(paths, container.id)),
+        "ResolvConfPath": str(etc["/etc/resolv.conf"]),
+        "HostnamePath": str(etc["/etc/hostname"]),
+        "HostsPath": str(etc["/etc/hosts"]),
+        "LogPath": str(log_path(paths, container.id)) if spec.log.driver != "none" else "",
         "Name": f"/{container.name}",
         "RestartCount": container.restart_count,
         "Driver": "overlay2",
@@ -66,7 +79,7 @@ def inspect(
         "ProcessLabel": "",
         "AppArmorProfile": "",
         "ExecIDs": execs or None,
-        "HostConfig": _host_config(container),
+        "HostConfig": _host_config(container, names),
         "GraphDriver": {
             "Name": "overlay2",
             "Data": {
@@ -75,13 +88,15 @@ def inspect(
                 "MergedDir": str(paths.container_run(container.id) / "rootfs"),
             },
         },
-        "Mounts": _mounts(spec),
+        "Mounts": mounts(spec),
         "Config": _config(container, image_config),
-        "NetworkSettings": _network_settings(container, paths, endpoints, networks),
+        "NetworkSettings": _network_settings(container, namespace, endpoints, networks),
     }
 
 
-def summary(container: Container, *, endpoints: list[Endpoint], networks: Mapping[str, Network]) -> dict[str, Any]:
+def summary(
+    container: Container, *, endpoints: list[Endpoint], networks: Mapping[str, Network], health: Health | None = None
+) -> dict[str, Any]:
     """One entry of ``docker ps``."""
     spec = container.spec
     return {
@@ -94,18 +109,19 @@ def summary(container: Container, *, endpoints: list[Endpoint], networks: Mappin
         "Ports": _port_list(container, endpoints),
         "Labels": spec.labels,
         "State": status_word(container),
-        "Status": status_text(container, time.time()),
+        "Status": status_text(container, time.time(), health),
         "HostConfig": {"NetworkMode": spec.network_mode},
         "NetworkSettings": {"Networks": _networks(container, endpoints, networks)},
-        "Mounts": _mounts(spec),
+        "Mounts": mounts(spec),
     }
 
 
-def status_text(container: Container, now: float) -> str:
+def status_text(container: Container, now: float, health: Health | None = None) -> str:
     """The sentence in the STATUS column."""
     match container.status:
         case Status.RUNNING:
-            return f"Up {ago(now - container.started)}"
+            word = {"starting": " (health: starting)", "healthy": " (healthy)", "unhealthy": " (unhealthy)"}
+            return f"Up {ago(now - container.started)}" + (word[health.status] if health else "")
         case Status.PAUSED:
             return f"Up {ago(now - container.started)} (Paused)"
         case Status.RESTARTING:
@@ -145,8 +161,8 @@ def ago(seconds: float) -> str:
     return f"{hours // 24 // 365} years"
 
 
-def _state(container: Container) -> dict[str, Any]:
-    return {
+def _state(container: Container, health: Health | None) -> dict[str, Any]:
+    state: dict[str, Any] = {
         "Status": status_word(container),
         "Running": container.is_running or container.status is Status.RESTARTING,
         "Paused": container.status is Status.PAUSED,
@@ -159,6 +175,33 @@ def _state(container: Container) -> dict[str, Any]:
         "StartedAt": rfc3339(container.started),
         "FinishedAt": rfc3339(container.finished),
     }
+    if health:
+        state["Health"] = {
+            "Status": health.status,
+            "FailingStreak": health.streak,
+            "Log": [
+                {
+                    "Start": rfc3339(result.start),
+                    "End": rfc3339(result.end),
+                    "ExitCode": result.exit_code,
+                    "Output": result.output,
+                }
+                for result in health.results
+            ],
+        }
+    return state
+
+
+def _health_check(check: HealthCheck) -> dict[str, Any]:
+    fields = {
+        "Test": list(check.test),
+        "Interval": check.interval,
+        "Timeout": check.timeout,
+        "StartPeriod": check.start_period,
+        "StartInterval": check.start_interval,
+        "Retries": check.retries,
+    }
+    return {name: value for name, value in fields.items() if value}
 
 
 def _config(container: Container, image: dict[str, Any]) -> dict[str, Any]:
@@ -183,6 +226,8 @@ def _config(container: Container, image: dict[str, Any]) -> dict[str, Any]:
         "Labels": spec.labels,
         "StopSignal": spec.stop_signal,
     }
+    if spec.health:
+        config["Healthcheck"] = _health_check(spec.health)
     if spec.exposed:
         config["ExposedPorts"] = {port: {} for port in spec.exposed}
     if spec.stop_timeout is not None:
@@ -190,13 +235,12 @@ def _config(container: Container, image: dict[str, Any]) -> dict[str, Any]:
     return config
 
 
-def _host_config(container: Container) -> dict[str, Any]:
+def _host_config(container: Container, names: Mapping[str, str]) -> dict[str, Any]:
     spec = container.spec
-    limits = spec.limits
     return {
         "Binds": [str(bind) for bind in spec.binds] or None,
         "ContainerIDFile": "",
-        "LogConfig": {"Type": "json-file", "Config": {}},
+        "LogConfig": {"Type": spec.log.driver, "Config": spec.log.options},
         "NetworkMode": spec.network_mode,
         "PortBindings": _bindings(spec.ports),
         "RestartPolicy": {"Name": spec.restart.name, "MaximumRetryCount": spec.restart.maximum},
@@ -214,7 +258,7 @@ def _host_config(container: Container) -> dict[str, Any]:
         "GroupAdd": list(spec.group_add) or None,
         "IpcMode": "private",
         "Cgroup": "",
-        "Links": None,
+        "Links": [f"/{names.get(id_, id_)}:/{container.name}/{alias}" for alias, id_ in spec.links.items()] or None,
         "OomScoreAdj": spec.oom_score_adj,
         "PidMode": "",
         "Privileged": spec.privileged,
@@ -228,16 +272,45 @@ def _host_config(container: Container) -> dict[str, Any]:
         "Sysctls": spec.sysctls or None,
         "Runtime": "crun",
         "Isolation": "",
+        **_resources(spec.limits),
+        "MaskedPaths": None if spec.privileged else MASKED,
+        "ReadonlyPaths": None if spec.privileged else READ_ONLY,
+        "Init": spec.init or None,
+    }
+
+
+def _resources(limits: Limits) -> dict[str, Any]:
+    """Docker's Resources, with what is not served at its zero value."""
+    return {
         "CpuShares": limits.cpu_shares,
         "Memory": limits.memory,
         "NanoCpus": limits.nano_cpus,
         "CgroupParent": "",
-        "CpuPeriod": 0,
-        "CpuQuota": 0,
+        "BlkioWeight": 0,
+        "BlkioWeightDevice": [],
+        "BlkioDeviceReadBps": [],
+        "BlkioDeviceWriteBps": [],
+        "BlkioDeviceReadIOps": [],
+        "BlkioDeviceWriteIOps": [],
+        "CpuPeriod": limits.cpu_period,
+        "CpuQuota": limits.cpu_quota,
+        "CpuRealtimePeriod": 0,
+        "CpuRealtimeRuntime": 0,
         "CpusetCpus": limits.cpuset,
-        "MemorySwap": limits.memory_swap,
+        "CpusetMems": limits.cpuset_mems,
+        "Devices": [],
+        "DeviceCgroupRules": None,
+        "DeviceRequests": None,
+        "MemoryReservation": limits.memory_reservation,
+        "MemorySwap": limits.memory_swap or 2 * limits.memory,
+        "MemorySwappiness": limits.memory_swappiness,
+        "OomKillDisable": limits.oom_kill_disable,
         "PidsLimit": limits.pids or None,
-        "Init": spec.init or None,
+        "Ulimits": [{"Name": one.name, "Hard": one.hard, "Soft": one.soft} for one in limits.ulimits],
+        "CpuCount": 0,
+        "CpuPercent": 0,
+        "IOMaximumIOps": 0,
+        "IOMaximumBandwidth": 0,
     }
 
 
@@ -252,7 +325,8 @@ def _bindings(ports: tuple[PortSpec, ...]) -> dict[str, list[dict[str, str]]]:
     return found
 
 
-def _mounts(spec: ContainerSpec) -> list[dict[str, Any]]:
+def mounts(spec: ContainerSpec) -> list[dict[str, Any]]:
+    """What is mounted in it, as Docker's MountPoints."""
     found: list[dict[str, Any]] = [
         {
             "Type": "bind",
@@ -272,16 +346,15 @@ def _mounts(spec: ContainerSpec) -> list[dict[str, Any]]:
 
 
 def _network_settings(
-    container: Container, paths: Paths, endpoints: list[Endpoint], networks: Mapping[str, Network]
+    container: Container, namespace: str, endpoints: list[Endpoint], networks: Mapping[str, Network]
 ) -> dict[str, Any]:
     running = container.is_running
-    in_sandbox = running and container.spec.network_mode != "host"
     shown = _networks(container, endpoints, networks)
     first = shown.get("bridge", {})
     return {
         "Bridge": "",
-        "SandboxID": container.id if in_sandbox else "",
-        "SandboxKey": str(paths.namespaces / container.id) if in_sandbox else "",
+        "SandboxID": container.joined or container.id if namespace else "",
+        "SandboxKey": namespace,
         "Ports": _port_map(container, endpoints) if running else {},
         "HairpinMode": False,
         "LinkLocalIPv6Address": "",
@@ -347,8 +420,8 @@ def _endpoint(
         "IPAMConfig": ipam or None,
         "Links": [f"{target}:{alias}" for alias, target in spec.links.items()] or None,
         "Aliases": list(spec.aliases) or None,
-        "MacAddress": endpoint.mac if endpoint else "",
-        "DriverOpts": spec.options or None,
+        "MacAddress": endpoint.mac if endpoint else spec.mac,
+        "DriverOpts": {**({IFNAME: spec.ifname} if spec.ifname else {}), **spec.options} or None,
         "GwPriority": spec.priority,
         "NetworkID": network.id if endpoint or not container.is_running else "",
         "EndpointID": endpoint.id if endpoint else "",

@@ -10,6 +10,7 @@ from fairlead.catalog import Catalog
 from fairlead.containers import files
 from fairlead.containers.bundle import make_config
 from fairlead.containers.etc import MADE
+from fairlead.containers.links import NOT_LINKED, Linked
 from fairlead.containers.record import Container
 from fairlead.dns import ADDRESS
 from fairlead.model import Endpoint
@@ -33,6 +34,7 @@ def preparing(
     namespace: str | None,
     endpoints: list[Endpoint],
     has_names: bool = False,
+    linked: Linked = NOT_LINKED,
 ) -> Plan:
     """Everything up to the first process, which is then created but does not run yet.
 
@@ -40,18 +42,27 @@ def preparing(
     """
     spec = container.spec
     place = Place.of(paths, container.id)
+    log = log_path(paths, container.id) if spec.log.driver != "none" else None
     state = paths.container_state(container.id)
     resolver = ADDRESS if has_names else ""
-    bound = {f"/etc/{name}": state / name for name in ("resolv.conf", "hostname", "hosts")}
-    config = make_config(container, root=place.rootfs, namespace=namespace, files=bound, cgroup=place.cgroup)
-    etc = _etc(container, bound, namespace, endpoints, resolver)
+    bound = etc_files(container, paths)
+    given = replace(container, spec=linked.put_into(spec))
+    config = make_config(given, root=place.rootfs, namespace=namespace, files=bound, cgroup=place.cgroup)
+    # Whose network is shared, his are the files.
+    etc = () if container.joined else _etc(container, bound, namespace, endpoints, resolver, linked)
     return Plan(
         (
             MountOverlay(place.rootfs, tuple(lower), state / "upper", state / "work"),
             WriteBundle(place, config, spec.user, spec.group_add, etc),
-            StartMonitor(place, log_path(paths, container.id), spec.tty, spec.open_stdin, spec.keep_stdin),
+            StartMonitor(place, log, spec.tty, spec.open_stdin, spec.keep_stdin),
         )
     )
+
+
+def etc_files(container: Container, paths: Paths) -> dict[str, Path]:
+    """The files that are bound into a container, by their paths inside: with a network, its files are shared too."""
+    state = paths.container_state(container.joined or container.id)
+    return {f"/etc/{name}": state / name for name in ("resolv.conf", "hostname", "hosts")}
 
 
 def running(container: Container, paths: Paths) -> Plan:
@@ -68,7 +79,10 @@ def remains(container_id: str, paths: Paths) -> Plan:
 def endpoint_specs(container: Container, catalog: Catalog) -> tuple[EndpointSpec, ...]:
     """What the engine is asked for: the networks, the published ports on the first that leads outside."""
     spec = container.spec
-    endpoints = list(spec.endpoints)
+    endpoints = [
+        replace(endpoint, wished=container.addresses.get(catalog.network(endpoint.network).id, ()))
+        for endpoint in spec.endpoints
+    ]
     ports = published(container)
     if not ports or not endpoints:
         return tuple(endpoints)
@@ -93,13 +107,19 @@ def published(container: Container) -> tuple[PortSpec, ...]:
 
 
 def _etc(
-    container: Container, bound: dict[str, Path], namespace: str | None, endpoints: list[Endpoint], resolver: str
+    container: Container,
+    bound: dict[str, Path],
+    namespace: str | None,
+    endpoints: list[Endpoint],
+    resolver: str,
+    linked: Linked,
 ) -> tuple[tuple[Path, str], ...]:
     spec = container.spec
     on_host = namespace is None
     addresses = tuple(str(interface.ip) for endpoint in endpoints for interface in endpoint.addresses)
     gateway = next((str(gateway) for endpoint in endpoints for gateway in endpoint.gateways), "")
     hosts = files.hosts(spec, addresses, "127.0.0.1" if on_host else gateway)
+    hosts += "".join(f"{line}\n" for line in linked.hosts)
     if on_host:
         hosts = files.merge_host_names(hosts)
     resolv_conf = files.resolv_conf(spec, files.host_resolv_conf(), host_network=on_host, resolver=resolver)

@@ -9,7 +9,7 @@ import msgspec
 
 from fairlead.engine import EndpointSpec, PortSpec
 from fairlead.errors import FairleadError
-from fairlead.model import Record
+from fairlead.model import Address, Record
 
 RestartName = Literal["no", "always", "unless-stopped", "on-failure"]
 
@@ -70,8 +70,19 @@ class Bind(msgspec.Struct, frozen=True, kw_only=True):
         return ":".join((self.source, self.target, *((",".join(self.options),) if self.options else ())))
 
 
+class Ulimit(msgspec.Struct, frozen=True, kw_only=True):
+    """A limit of setrlimit(2), by its name without ``RLIMIT_`` in small letters; -1 for none."""
+
+    name: str
+    soft: int
+    hard: int
+
+
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """Resource limits; 0 means none.  `memory` in bytes, `nano_cpus` in billionths of a processor."""
+    """Resource limits; 0 means none.  `memory` in bytes, `nano_cpus` in billionths of a processor.
+
+    `cpu_period` and `cpu_quota` are microseconds; a `memory_swap` of -1 is swap without limit.
+    """
 
     memory: int = 0
     memory_swap: int = 0
@@ -79,6 +90,62 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     nano_cpus: int = 0
     cpu_shares: int = 0
     cpuset: str = ""
+    cpuset_mems: str = ""
+    cpu_period: int = 0
+    cpu_quota: int = 0
+    memory_reservation: int = 0
+    memory_swappiness: int | None = None
+    oom_kill_disable: bool = False
+    ulimits: tuple[Ulimit, ...] = ()
+
+
+class HealthCheck(msgspec.Struct, frozen=True, kw_only=True):
+    """How to find out whether a container is well.  Times in nanoseconds; 0 is the default, which Docker sets."""
+
+    test: tuple[str, ...] = ()
+    """``CMD`` and a command, ``CMD-SHELL`` and a line for `shell`, or ``NONE``."""
+    interval: int = 0
+    timeout: int = 0
+    start_period: int = 0
+    start_interval: int = 0
+    retries: int = 0
+    shell: tuple[str, ...] = ("/bin/sh", "-c")
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """What to run; empty where nothing is to be checked."""
+        kind, *words = self.test or ("NONE",)
+        if kind == "CMD-SHELL":
+            return (*self.shell, " ".join(words))
+        return tuple(words) if kind == "CMD" else ()
+
+    @property
+    def every(self) -> int:
+        return self.interval or 30_000_000_000
+
+    @property
+    def patience(self) -> int:
+        return self.timeout or 30_000_000_000
+
+    @property
+    def start_every(self) -> int:
+        return self.start_interval or 5_000_000_000
+
+    @property
+    def failures(self) -> int:
+        """Failures in a row that make it unhealthy."""
+        return self.retries or 3
+
+
+class Log(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the output is kept.  A driver of ``none`` keeps nothing; `options` are the user's words for the rest."""
+
+    driver: str = "json-file"
+    options: dict[str, str] = {}
+    max_size: int = 0
+    """Bytes after which a new file is begun; 0: never."""
+    max_file: int = 1
+    """Files that are kept."""
 
 
 class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,7 +172,7 @@ class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
     restart: Restart = Restart()
     auto_remove: bool = False
     network_mode: str = "bridge"
-    """A network's name, ``host``, ``none`` or ``bridge``."""
+    """A network's name, ``host``, ``none``, ``bridge``, or ``container:ID``."""
     endpoints: tuple[EndpointSpec, ...] = ()
     """The networks to be in at start, the one of `network_mode` first; without ports."""
     ports: tuple[PortSpec, ...] = ()
@@ -123,12 +190,17 @@ class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
     dns_search: tuple[str, ...] = ()
     dns_options: tuple[str, ...] = ()
     extra_hosts: tuple[str, ...] = ()
+    links: dict[str, str] = {}
+    """Of the default bridge (`fairlead.containers.links`): alias → container id.  Those of other networks are in
+    `endpoints`."""
     sysctls: dict[str, str] = {}
     read_only: bool = False
     shm_size: int = 64 << 20
     oom_score_adj: int = 0
     init: bool = False
     limits: Limits = Limits()
+    health: HealthCheck | None = None
+    log: Log = Log()
 
     @property
     def keep_stdin(self) -> bool:
@@ -161,6 +233,10 @@ class Container(Record, frozen=True, kw_only=True):
     restart_count: int = 0
     stopped_by_user: bool = False
     """Stopped by hand, so that ``unless-stopped`` leaves it alone."""
+    addresses: dict[str, tuple[Address, ...]] = {}
+    """What it had in its last run, by network id: it gets them again if they are free."""
+    joined: str = ""
+    """The container in whose sandbox its run is, or last was (`fairlead.containers.sharing`); empty: its own."""
 
     def claims(self) -> tuple[str, ...]:
         return (f"container:{self.name}",)

@@ -12,6 +12,7 @@ import os
 from typing import TYPE_CHECKING
 
 from fairlead.containers.record import Container, Status
+from fairlead.containers.sharing import PREFIX
 from fairlead.plan.runtime import Place, is_monitor
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ class Recovery:
 
     async def run(self) -> None:
         """What fails for one container is logged and does not keep the others, or the daemon, from starting."""
-        for container in self._store.all(Container):
+        # Who joined another's network can only be started after it.
+        for container in sorted(self._store.all(Container), key=lambda one: self._depth(one)):
             try:
                 await self._recover(container)
                 await self._revive(container.id)
@@ -37,11 +39,25 @@ class Recovery:
                 log.exception("recovering container %s failed", container.name)
         await self._clear_strangers()
 
+    def _depth(self, container: Container) -> int:
+        """How many others must run before it can."""
+        depth, seen, one = 0, set[str](), container
+        while one.spec.network_mode.startswith(PREFIX) and one.id not in seen:
+            seen.add(one.id)
+            depth += 1
+            other = self._store.get(Container, one.spec.network_mode.removeprefix(PREFIX))
+            if other is None:
+                break
+            one = other
+        return depth
+
     async def _recover(self, container: Container) -> None:
         live = self._containers.live(container.id)
         if container.is_running:
             if is_monitor(container.monitor_pid, container.id):
                 self._containers.watch(container.id, container.monitor_pid)
+                if container.status is Status.RUNNING:
+                    self._containers.health.resume(container)
             else:
                 await self._containers.ended(container.id)
             return
@@ -89,6 +105,8 @@ class Recovery:
                 found |= set(os.listdir(directory))
         found |= {s.container for s in self._containers.engine.catalog.sandboxes() if s.container}
         for stranger in found - known:
+            if self._containers.sharing.users(stranger):
+                continue  # Its sandbox is kept by those that joined it.
             log.warning("removing what is left of container %s", stranger[:12])
             try:
                 await self._containers.erase(stranger)

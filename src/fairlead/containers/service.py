@@ -15,7 +15,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
@@ -24,15 +24,30 @@ import msgspec
 
 from fairlead.containers import etc, plans
 from fairlead.containers.execs import Execs
+from fairlead.containers.health import HealthMonitors
+from fairlead.containers.links import NOT_LINKED, Links, known, settled
 from fairlead.containers.logs import read_log
 from fairlead.containers.names import random_name
 from fairlead.containers.record import DEFAULT_STOP_TIMEOUT, Container, ContainerSpec, Status
 from fairlead.containers.recovery import Recovery
+from fairlead.containers.rotation import Rotator, command_monitor, log_details
+from fairlead.containers.sharing import Sharing, check_can_connect, resolve
 from fairlead.containers.streams import Attachment, Frame, Hub
+from fairlead.endpoints import check_spec
 from fairlead.engine import EndpointSpec, Engine
-from fairlead.errors import Conflict, FairleadError, Invalid, KernelError, NotFound, NotModified
+from fairlead.errors import (
+    Conflict,
+    FairleadError,
+    Forbidden,
+    Invalid,
+    KernelError,
+    MissingFeature,
+    NotFound,
+    NotModified,
+)
 from fairlead.images import Image, Images
-from fairlead.model import Endpoint, check_name, new_id
+from fairlead.kernel.cgroups import Cgroup
+from fairlead.model import Address, Endpoint, check_name, new_id
 from fairlead.paths import Paths
 from fairlead.plan.containers import StartRefused
 from fairlead.plan.executor import Executor
@@ -77,10 +92,14 @@ class Containers:
         self.paths = paths
         self.engine = engine
         self.images = images
+        self.sharing = Sharing(store, engine)
+        self.links = Links(store, engine, self.sharing, paths)
         self._executor = executor
         self._live: dict[str, Live] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self.execs = Execs(self)
+        self.health = HealthMonitors(self)
+        self.rotator = Rotator(self)
         self.listeners: builtins.list[Listener] = []
 
     # Reading
@@ -114,17 +133,16 @@ class Containers:
         return Place.of(self.paths, container.id)
 
     def endpoints(self, container: Container) -> builtins.list[Endpoint]:
-        """Its places in networks, while it runs."""
-        if not container.is_running or container.spec.network_mode == "host":
+        """Its places in networks, while it runs; those of a shared sandbox are shown with one container alone."""
+        sandbox = self.sharing.sandbox(container) if container.is_running else None
+        if sandbox is None or self.sharing.shown_by(sandbox) != container.id:
             return []
-        try:
-            return self.engine.catalog.endpoints(sandbox=self.engine.catalog.sandbox(container.id).id)
-        except NotFound:
-            return []
+        return self.engine.catalog.endpoints(sandbox=sandbox.id)
 
     def all_endpoints(self) -> dict[str, builtins.list[Endpoint]]:
         """All running containers' places in networks by container id, gathered in one pass."""
-        owner = {sandbox.id: sandbox.container for sandbox in self.engine.catalog.sandboxes() if sandbox.container}
+        sandboxes = [sandbox for sandbox in self.engine.catalog.sandboxes() if sandbox.container]
+        owner = {sandbox.id: self.sharing.shown_by(sandbox) for sandbox in sandboxes}
         found: dict[str, builtins.list[Endpoint]] = {}
         for endpoint in self.engine.catalog.endpoints():
             if container := owner.get(endpoint.sandbox):
@@ -143,7 +161,7 @@ class Containers:
             self.store.put(container)
         except Conflict:
             raise self._name_taken(container.name) from None
-        self._tell("create", container)
+        self.tell("create", container)
         return container
 
     def plan_new(self, name: str, spec: ContainerSpec) -> Container:
@@ -159,10 +177,22 @@ class Containers:
         if not spec.arguments:
             raise Invalid("no command specified: neither the request nor the image says what to run")
         for endpoint in spec.endpoints:
-            self.engine.catalog.network(endpoint.network)
+            try:
+                check_spec(endpoint, self.engine.catalog.network(endpoint.network))
+            except NotFound:
+                # Not 404: of that status the answer to a create would mean "pull the image".
+                raise Invalid(f"network {endpoint.network} not found") from None
         id_ = new_id()
-        if not spec.hostname:
-            spec = msgspec.structs.replace(spec, hostname=id_[:12])
+        mode = resolve(spec.network_mode, self.store, own=name)
+        shared = self.store.get(Container, mode.partition(":")[2])
+        hostname, domainname = (shared.spec.hostname, shared.spec.domainname) if shared else ("", "")
+        spec = msgspec.structs.replace(
+            spec,
+            network_mode=mode,
+            hostname=spec.hostname or hostname or id_[:12],
+            domainname=spec.domainname or domainname,
+        )
+        spec = settled(spec, self.get)
         container = Container(id=id_, name=name, image_id=image.id, spec=spec, created=time.time())
         # Building the plan validates the rest: capabilities, the init program, crun and conmon being there.
         plans.preparing(container, self.paths, [], namespace="/", endpoints=[]).shell()
@@ -184,6 +214,11 @@ class Containers:
             live = self.live(id_)
             async with live.lock:
                 container = self.get(id_)
+                if container.status is Status.RESTARTING and not force:
+                    raise Conflict(
+                        f"cannot remove container {container.name}: container is restarting: "
+                        "stop the container before removing or force remove"
+                    )
                 if not container.is_running:
                     await self.remove_now(container, live)
                     return
@@ -202,13 +237,15 @@ class Containers:
         self.store.put(container)
         await self.erase(container.id)
         self.store.delete(container)
+        await asyncio.to_thread(self.sharing.removed, container.id)
         self._live.pop(container.id, None)
+        self.health.forget(container.id)
         for attachment in live.pending:
             await attachment.finish()
         for _, waiter in live.waiters:
             if not waiter.done():
                 waiter.set_result(container.exit_code)
-        self._tell("destroy", container)
+        self.tell("destroy", container)
 
     async def erase(self, container_id: str) -> None:
         """All that a container has on disk and in the kernel; what is gone already is no error."""
@@ -236,9 +273,13 @@ class Containers:
         if live.timer:
             live.timer.cancel()
             live.timer = None
-        starting = container.becomes(Status.STARTING, error="", oom_killed=False)
+        starting = container.becomes(Status.STARTING, error="", oom_killed=False, joined="")
         self.store.put(starting)
         try:
+            if joined := self.sharing.root(starting):
+                # From here on whoever else ends leaves us the sandbox.
+                starting = msgspec.structs.replace(starting, joined=joined)
+                self.store.put(starting)
             prepared = await asyncio.to_thread(self._prepare, starting)
             self._connect(starting, live)
             started = time.time()
@@ -249,33 +290,45 @@ class Containers:
             # The daemon is being stopped: `recover` undoes the rest.
             raise
         else:
-            self.store.put(
-                starting.becomes(Status.RUNNING, pid=prepared[0], monitor_pid=prepared[1], started=started, exit_code=0)
+            running = starting.becomes(
+                Status.RUNNING,
+                pid=prepared[0],
+                monitor_pid=prepared[1],
+                started=started,
+                exit_code=0,
+                addresses=self._addresses(starting),
             )
+            self.store.put(running)
             self.watch(container.id, prepared[1])
-            self._tell("start", starting)
+            if any(container.id in other.spec.links.values() for other in self.store.all(Container)):
+                await asyncio.to_thread(self.links.moved, running)
+            self.tell("start", running)
+            self.health.begin(running)
+            self.rotator.wake()
 
     def _prepare(self, container: Container) -> tuple[int, int]:
         """Sandbox, root, bundle, monitor; returns the pids of the first process and of conmon.  In a thread."""
         lower = self.images.lower_directories(self.image(container))
-        namespace: str | None = None
-        endpoints: builtins.list[Endpoint] = []
-        if container.spec.network_mode != "host":
-            sandbox = self.engine.perform(
-                self.engine.planner.open_sandbox,
-                container.id,
-                container=container.id,
-                endpoints=plans.endpoint_specs(container, self.engine.catalog),
-            )
-            namespace = sandbox.path
-            endpoints = self.engine.catalog.endpoints(sandbox=sandbox.id)
-        has_names = any(self.engine.catalog.network(endpoint.network).has_names for endpoint in endpoints)
+        linked = self.links.of(container) if container.spec.links else NOT_LINKED
+        sandbox = self.sharing.open(container)
         plan = plans.preparing(
-            container, self.paths, lower, namespace=namespace, endpoints=endpoints, has_names=has_names
+            container,
+            self.paths,
+            lower,
+            namespace=sandbox.path if sandbox else None,
+            endpoints=self.engine.catalog.endpoints(sandbox=sandbox.id) if sandbox else [],
+            has_names=sandbox is not None and sandbox.names,
+            linked=linked,
         )
         self._executor.apply(plan)
         place = self.place(container)
         return read_pid(place.pid_file), read_pid(place.monitor_pid_file)
+
+    def _addresses(self, container: Container) -> dict[str, tuple[Address, ...]]:
+        """What it has, by network id, to be had again at its next start."""
+        sandbox = None if container.joined else self.sharing.sandbox(container)
+        endpoints = self.engine.catalog.endpoints(sandbox=sandbox.id) if sandbox else []
+        return {one.network: tuple(interface.ip for interface in one.addresses) for one in endpoints}
 
     def _connect(self, container: Container, live: Live) -> None:
         """Join those who attached before the start, so that they miss nothing."""
@@ -353,7 +406,11 @@ class Containers:
             )
             self.store.put(ended)
             live.hub = None
+            self.health.end(ended)
             self.execs.container_ended(container_id)
+            if ended.oom_killed:
+                self.tell("oom", ended)
+            self.tell("die", ended, {"exitCode": str(code), "execDuration": str(int(finished - ended.started))})
             try:
                 if ended.spec.auto_remove:
                     await self.remove_now(ended, live)
@@ -361,10 +418,10 @@ class Containers:
                 await self.clear(container_id)
             except Exception:
                 log.exception("clearing container %s away failed; the next start of the daemon tries again", ended.name)
-            self._tell("die", ended, {"exitCode": str(code)})
             if again:
                 self._restart_later(ended, live)
-            self._wake(live, ("next-exit",) if again else ("next-exit", "not-running"), code)
+            # Also before a restart: who waits for the end of a run has seen it (as Docker).
+            self._wake(live, ("next-exit", "not-running"), code)
 
     def _exit_of(self, container: Container) -> tuple[int, float]:
         """The exit code and when; unknown where conmon was killed before it could write them."""
@@ -406,16 +463,12 @@ class Containers:
         """
         outcomes = await asyncio.gather(
             asyncio.to_thread(self._executor.revert, plans.remains(container_id, self.paths)),
-            asyncio.to_thread(self._close_sandbox, container_id),
+            asyncio.to_thread(self.sharing.close, container_id),
             return_exceptions=True,
         )
         errors = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
         if errors:
             raise FairleadError(f"container {container_id[:12]} could not be cleared away: {errors[0]}") from errors[0]
-
-    def _close_sandbox(self, container_id: str) -> None:
-        with contextlib.suppress(NotFound):
-            self.engine.perform(self.engine.planner.close_sandbox, container_id)
 
     async def stop(self, ref: str, timeout: int | None = None, stop_signal: str = "") -> None:
         """Ask the container to end, and kill it after `timeout` seconds (-1: never); `NotModified` if it has ended."""
@@ -427,6 +480,7 @@ class Containers:
             timeout = container.spec.stop_timeout
         number = wanted or signal_number(container.spec.stop_signal)
         await self._end(container.id, number, DEFAULT_STOP_TIMEOUT if timeout is None else timeout)
+        self.tell("stop", container)
 
     async def _end(self, container_id: str, number: int, timeout: int | None) -> None:
         """Signal, wait, kill; returns when the container's remains are cleared away.  A `timeout` of None: kill now."""
@@ -463,22 +517,30 @@ class Containers:
             await self.stop(container.id, timeout, stop_signal)
         with contextlib.suppress(NotModified):
             await self.start(container.id)
+        self.tell("restart", container)
 
     async def kill(self, ref: str, number: int = signal.SIGKILL) -> None:
-        """Send a signal to the first process; SIGKILL counts as stopped by the user."""
+        """Send a signal to the first process; SIGKILL and its stop signal count as stopped by the user."""
         container = self.get(ref)
         if not container.is_running:
             raise Conflict(f"cannot kill container: {ref}: container {container.id} is not running")
         if number == signal.SIGKILL:
             await self._end(container.id, number, None)
-        else:
-            self._signal(container, number)
+            return
+        if number == signal_number(container.spec.stop_signal):
+            async with self.live(container.id).lock:
+                container = self.get(container.id)
+                if container.is_running:
+                    container = container.becomes(container.status, stopped_by_user=True)
+                    self.store.put(container)
+        self._signal(container, number)
 
     def _signal(self, container: Container, number: int) -> None:
         # conmon reaps the first process only when it ends itself soon after, so while conmon lives the pid is right.
         if is_monitor(container.monitor_pid, container.id):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(container.pid, number)
+                self.tell("kill", container, {"signal": str(int(number))})
 
     async def pause(self, ref: str) -> None:
         """Freeze all processes."""
@@ -497,7 +559,11 @@ class Containers:
                 raise Conflict(f"Container {container.name} is {state}")
             await asyncio.to_thread(self._crun, container, verb)
             self.store.put(container.becomes(after))
-        self._tell("pause" if after is Status.PAUSED else "unpause", container)
+        self.tell("pause" if after is Status.PAUSED else "unpause", container)
+        if after is Status.PAUSED:
+            self.health.suspend(container.id)
+        else:
+            self.health.resume(container)
 
     def _crun(self, container: Container, verb: str) -> None:
         done = subprocess.run(
@@ -519,7 +585,9 @@ class Containers:
         if condition == "not-running" and at_rest:
             waiter.set_result(container.exit_code)
         else:
-            self.live(container.id).waiters.append((condition, waiter))
+            live = self.live(container.id)
+            live.waiters = [one for one in live.waiters if not one[1].done()]  # Without those who have given up.
+            live.waiters.append((condition, waiter))
         return waiter
 
     async def wait(self, ref: str, condition: Condition = "not-running") -> int:
@@ -551,13 +619,17 @@ class Containers:
             live.hub.add(attachment)
         else:
             live.pending.append(attachment)
+        self.tell("attach", container)
         return attachment
 
     def detach(self, ref: str, attachment: Attachment) -> None:
         """Leave the streams; the container goes on."""
         attachment.close()
         with contextlib.suppress(NotFound):
-            live = self.live(self.get(ref).id)
+            container = self.get(ref)
+            if attachment.detached:
+                self.tell("detach", container)
+            live = self.live(container.id)
             if live.hub:
                 live.hub.remove(attachment)
             if attachment in live.pending:
@@ -572,14 +644,17 @@ class Containers:
         *,
         stdout: bool = True,
         stderr: bool = True,
-        since: float = 0.0,
-        until: float = 0.0,
+        since: int = 0,
+        until: int = 0,
         tail: int | None = None,
         timestamps: bool = False,
         follow: bool = False,
-    ) -> AsyncIterator[Frame]:
+        details: bool = False,
+    ) -> AsyncGenerator[Frame, None]:
         """What the container has said; with `follow` also what it will say, until it ends."""
         container = self.get(ref)
+        if container.spec.log.driver == "none":
+            raise MissingFeature("configured logging driver does not support reading")
         return read_log(
             plans.log_path(self.paths, container.id),
             stdout=stdout,
@@ -589,6 +664,8 @@ class Containers:
             tail=tail,
             timestamps=timestamps,
             follow=partial(self.subscribe, container.id) if follow and container.is_running else None,
+            files=container.spec.log.max_file,
+            details=log_details(container) if details else None,
         )
 
     async def resize(self, ref: str, height: int, width: int) -> None:
@@ -596,22 +673,15 @@ class Containers:
         container = self.get(ref)
         if not container.is_running:
             raise Conflict(f"cannot resize a stopped container: container {container.id} is not running")
-        # conmon reads one command a line: 1 HEIGHT WIDTH (containers/conmon, src/ctrl.c).
-        with contextlib.suppress(OSError):
-            control = os.open(self.place(container).bundle / "ctl", os.O_WRONLY | os.O_NONBLOCK)
-            try:
-                os.write(control, f"1 {height} {width}\n".encode())
-            finally:
-                os.close(control)
+        command_monitor(self.place(container), f"1 {height} {width}")
+        self.tell("resize", container, {"height": str(height), "width": str(width)})
 
     def processes(self, ref: str) -> builtins.list[int]:
         """The host's numbers of all processes of a running container."""
         container = self.get(ref)
         if not container.is_running:
             raise Conflict(f"container {container.id} is not running")
-        argv = self.place(container).crun("ps", "--format=json", container.id)
-        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, close_fds=False)
-        return [int(pid) for pid in msgspec.json.decode(done.stdout or b"[]")]
+        return Cgroup(self.place(container).cgroup).processes()
 
     # Changing
 
@@ -630,7 +700,7 @@ class Containers:
         for sandbox in self.engine.catalog.sandboxes():
             if sandbox.container == container.id:
                 await asyncio.to_thread(self.engine.refresh, sandbox)
-        self._tell("rename", self.get(container.id), {"oldName": f"/{container.name}"})
+        self.tell("rename", self.get(container.id), {"oldName": f"/{container.name}"})
 
     async def connect(self, ref: str, spec: EndpointSpec) -> None:
         """Put a container into one more network, at once if it runs."""
@@ -638,18 +708,20 @@ class Containers:
         async with self.live(container.id).lock:
             container = self.get(container.id)
             network = self.engine.catalog.network(spec.network)
-            if container.spec.network_mode in ("host", "none"):
-                raise Invalid(
-                    f"container {container.name} cannot be connected to network {network.name}: "
-                    f"its network mode is {container.spec.network_mode}"
-                )
-            if any(self.engine.catalog.network(e.network).id == network.id for e in container.spec.endpoints):
-                raise Conflict(f"endpoint with name {container.name} already exists in network {network.name}")
-            if container.is_running:
+            check_can_connect(container.spec.network_mode)
+            check_spec(spec, network)
+            spec = msgspec.structs.replace(spec, links=known(spec.links, self.get))
+            networks = [self.engine.catalog.network(e.network).id for e in container.spec.endpoints]
+            running = self.sharing.sandbox(container)
+            if running and network.id in networks:
+                raise Forbidden(f"endpoint with name {container.name} already exists in network {network.name}")
+            if running:  # also while another keeps it
                 made = await asyncio.to_thread(self.engine.perform, self.engine.planner.attach, container.id, spec)
                 etc.joined(container, self.paths, network, made)
-            endpoints = (*container.spec.endpoints, msgspec.structs.replace(spec, network=network.name))
-            self.store.put(_with_endpoints(container, endpoints))
+            endpoints = list(container.spec.endpoints)
+            place = networks.index(network.id) if network.id in networks else len(networks)  # in it already: asked anew
+            endpoints[place : place + 1] = [msgspec.structs.replace(spec, network=network.name)]
+            self.store.put(_with_endpoints(container, tuple(endpoints)))
 
     async def disconnect(self, ref: str, network: str) -> None:
         """Take a container out of a network, at once if it runs."""
@@ -659,8 +731,8 @@ class Containers:
             left = self.engine.catalog.network(network)
             kept = tuple(e for e in container.spec.endpoints if self.engine.catalog.network(e.network).id != left.id)
             if len(kept) == len(container.spec.endpoints):
-                raise NotFound(f"container {container.id} is not connected to the network {left.name}")
-            if container.is_running:
+                raise NotFound(f"container {container.id} is not connected to network {left.name}")
+            if self.sharing.sandbox(container):
                 gone = await asyncio.to_thread(self.engine.perform, self.engine.planner.detach, container.id, left.id)
                 etc.left(container, self.paths, gone)
             self.store.put(_with_endpoints(container, kept))
@@ -683,6 +755,8 @@ class Containers:
                 live.timer.cancel()
             if live.hub:
                 live.hub.ended.cancel()
+        await self.health.close()
+        self.rotator.close()
         self.execs.close()
         for task in tuple(self._tasks):
             task.cancel()
@@ -698,7 +772,8 @@ class Containers:
         if not task.cancelled() and (error := task.exception()):
             log.error("a task of the containers failed", exc_info=error)
 
-    def _tell(self, action: str, container: Container, attributes: dict[str, str] | None = None) -> None:
+    def tell(self, action: str, container: Container, attributes: dict[str, str] | None = None) -> None:
+        """Something has happened to a container: an event of Docker's."""
         for listener in self.listeners:
             listener(action, container, attributes or {})
 

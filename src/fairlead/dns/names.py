@@ -18,6 +18,8 @@ def member(endpoint: Endpoint, network: Network, sandbox: Sandbox, container: Co
     """
     if endpoint.phase is not Phase.READY or not network.has_names:
         return None
+    if sandbox.container and not container:
+        return None  # It was removed: others keep its sandbox, but its names may be another's by now.
     if container:
         names = (container.name, *endpoint.aliases, container.id[:12], container.spec.hostname, container.id)
     else:

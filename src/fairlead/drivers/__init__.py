@@ -12,7 +12,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from fairlead.errors import FairleadError, Invalid
+from fairlead.errors import FairleadError, NotFound
 
 if TYPE_CHECKING:
     from fairlead.kernel.firewalls import OtherChain
@@ -107,10 +107,10 @@ class Driver(Protocol):
 
 @functools.cache
 def driver_named(name: str) -> Driver:
-    """The driver, or `Invalid` with the names there are."""
+    """The driver, or `NotFound`, in Docker's words, with the names there are."""
     place = _BUILT_IN.get(name) or _others().get(name)
     if place is None:
-        raise Invalid(f"network driver {name!r} is unknown: {', '.join(driver_names())} are available")
+        raise NotFound(f'plugin "{name}" not found: the network drivers here are {", ".join(driver_names())}')
     module, _, attribute = place.partition(":")
     try:
         driver: Driver = getattr(importlib.import_module(module), attribute)()
@@ -128,7 +128,7 @@ def driver_of(network: Network) -> Driver:
         log.warning("network %s: %s", network.name, error)
         from fairlead.drivers.simple import Absent
 
-        return Absent(network.driver)
+        return Absent()
 
 
 def driver_names() -> list[str]:

@@ -166,11 +166,12 @@ def divide_ports(network: Network, ports: Sequence[PortSpec]) -> tuple[list[Port
 
 
 def mac_of(endpoint: Endpoint) -> str:
-    """A MAC that follows from the IPv4 address, as Docker's: an address used again needs no new neighbour entry."""
-    for interface in endpoint.addresses:
-        if interface.version == 4:
-            return "02:42:" + interface.packed.hex(":")
-    return _hash_mac(endpoint.id)
+    """A MAC that follows from the network and from whose endpoint it is: the same at each start.
+
+    Docker's older way, 02:42 and the IPv4 address, spared a neighbour to learn a new MAC for an address used again; now
+    `fairlead.endpoints` announces it.
+    """
+    return _hash_mac(f"{endpoint.network} {endpoint.owner or endpoint.id}")
 
 
 # Completing

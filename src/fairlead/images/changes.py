@@ -138,11 +138,52 @@ def _stopsignal(config: Config, text: str) -> None:
     config["StopSignal"] = text
 
 
+_HEALTH_TIMES = {
+    "interval": "Interval",
+    "timeout": "Timeout",
+    "start-period": "StartPeriod",
+    "start-interval": "StartInterval",
+}
+
+
+def _healthcheck(config: Config, text: str) -> None:
+    """``NONE``, or options and ``CMD`` with a command (Dockerfile reference, HEALTHCHECK)."""
+    check: dict[str, Any] = {}
+    while match := re.match(r"--([a-z-]+)=(\S+)\s+", text):
+        name, value = match.groups()
+        if name in _HEALTH_TIMES:
+            check[_HEALTH_TIMES[name]] = _nanoseconds(value)
+        elif name == "retries" and value.isdecimal():
+            check["Retries"] = int(value)
+        else:
+            raise Invalid(f"the change HEALTHCHECK has the wrong option --{name}={value}")
+        text = text[match.end() :]
+    kind, _, command = text.partition(" ")
+    if kind.upper() == "NONE" and not command:
+        check["Test"] = ["NONE"]
+    elif kind.upper() == "CMD" and command.strip():
+        words = _json_list(command.strip())
+        check["Test"] = ["CMD-SHELL", command.strip()] if words is None else ["CMD", *words]
+    else:
+        raise Invalid(f"the change HEALTHCHECK {text!r} must be NONE, or CMD with a command")
+    config["Healthcheck"] = check
+
+
+def _nanoseconds(text: str) -> int:
+    """A duration as Go writes it, such as ``1m30s``."""
+    units = {"h": 3600e9, "m": 60e9, "s": 1e9, "ms": 1e6, "us": 1e3, "ns": 1}
+    parts = re.findall(r"([\d.]+)(h|ms|us|ns|m|s)", text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise Invalid(f"the change HEALTHCHECK has the wrong time {text!r}: a duration such as 1m30s is needed")
+    return int(sum(float(number) * units[unit] for number, unit in parts))
+
+
 _WORDS: dict[str, Callable[[Config, str], None]] = {
     "CMD": _cmd,
     "ENTRYPOINT": _entrypoint,
     "ENV": _env,
     "EXPOSE": _expose,
+    "HEALTHCHECK": _healthcheck,
     "LABEL": _label,
     "STOPSIGNAL": _stopsignal,
     "USER": _user,

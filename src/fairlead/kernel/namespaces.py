@@ -69,6 +69,19 @@ class Namespaces:
         finally:
             _call("setns", self._host, _CLONE_NEWNET)
 
+    @contextlib.contextmanager
+    def entered_by(self, fd: int) -> Iterator[None]:
+        """Run the body in the namespace behind a descriptor (this thread only); raises `OSError`."""
+        _call("setns", fd, _CLONE_NEWNET)
+        try:
+            yield
+        finally:
+            _call("setns", self._host, _CLONE_NEWNET)
+
+    def inode(self) -> int:
+        """What names the host's namespace, as long as it exists (man 7 namespaces)."""
+        return os.fstat(self._host).st_ino
+
     def _enter(self, path: str) -> None:
         fd = open_namespace(path)
         try:

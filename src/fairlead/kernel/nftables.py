@@ -47,7 +47,12 @@ class Nftables:
 
     def list(self, what: str) -> builtins.list[dict[str, Any]]:
         """The objects that ``nft -j list WHAT`` prints, empty when there is no such object."""
-        return self._query(f"list {what}")
+        return [thing for thing in self._query(f"list {what}") if "metainfo" not in thing]
+
+    def version(self) -> str:
+        """The library's version; empty where the kernel gives it no answer at all."""
+        found = (thing["metainfo"] for thing in self._query("list tables") if "metainfo" in thing)
+        return next((str(one.get("version", "")) for one in found), "")
 
     def text(self, command: str) -> str:
         """What nft prints; for a context made without JSON.  Raises `KernelError` with nft's own sentence."""
@@ -71,7 +76,7 @@ class Nftables:
                 return []
             output = self._library.nft_ctx_get_output_buffer(self._context)
         found: builtins.list[dict[str, Any]] = msgspec.json.decode(output or b"{}").get("nftables", [])
-        return [thing for thing in found if "metainfo" not in thing]
+        return found
 
     def has_table(self, table: str) -> bool:
         """Whether a table (``inet fairlead``) exists in the kernel.  To list the table would list its elements."""

@@ -36,6 +36,8 @@ _IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_AF_SPEC, _IFLA_NET_NS_FD = 18, 20, 26, 28
 _IFLA_EXT_MASK, _IFLA_NUM_TX_QUEUES, _IFLA_NUM_RX_QUEUES = 29, 31, 32
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_INFO_SLAVE_KIND, _IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
 _IFLA_INET6_ADDR_GEN_MODE = 8
+_IFLA_INET_CONF = 1
+_IPV4_DEVCONF_ARP_NOTIFY = 22
 _ADDR_GEN_MODE_NONE = 1
 _VETH_INFO_PEER = 1
 _IFLA_BR_MCAST_SNOOPING = 23
@@ -53,6 +55,7 @@ _SIOCGIFINDEX = 0x8933
 _IFREQ = struct.Struct("=16si20x")
 
 IFF_UP = 1
+_IFF_RUNNING = 0x40
 _RT_TABLE_MAIN = 254
 _RTPROT_BOOT = 3
 _RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK = 0, 253
@@ -191,6 +194,41 @@ def set_link(
         mode = u8(_IFLA_INET6_ADDR_GEN_MODE, _ADDR_GEN_MODE_NONE)
         parts.append(nested(_IFLA_AF_SPEC, nested(socket.AF_INET6, mode)))
     return Message(_NEWLINK, 0, _link_body(*parts, up=up))
+
+
+def set_mtu(name: str, mtu: int) -> Message:
+    """`ip link set NAME mtu MTU`."""
+    return Message(_NEWLINK, 0, _link_body(text(_IFLA_IFNAME, name), u32(_IFLA_MTU, mtu)))
+
+
+def set_mac(name: str, mac: str) -> Message:
+    """`ip link set NAME address MAC`; the kernel tells its notifiers even where that changes nothing."""
+    return Message(_NEWLINK, 0, _link_body(text(_IFLA_IFNAME, name), _mac(mac)))
+
+
+def notify_by_arp(name: str) -> Message:
+    """`sysctl net.ipv4.conf.NAME.arp_notify=1`, without entering its namespace."""
+    setting = nested(_IFLA_INET_CONF, u32(_IPV4_DEVCONF_ARP_NOTIFY, 1))
+    return Message(
+        _NEWLINK, 0, _link_body(text(_IFLA_IFNAME, name), nested(_IFLA_AF_SPEC, nested(socket.AF_INET, setting)))
+    )
+
+
+def notifies_by_arp(sock: Socket, name: str) -> bool:
+    """Whether `notify_by_arp` holds."""
+    found = sock.ask(Message(_GETLINK, 0, _link_body(text(_IFLA_IFNAME, name), _SKIP_STATS)))
+    inner = found[_LINK.size :] if found else b""
+    for kind in (_IFLA_AF_SPEC, socket.AF_INET, _IFLA_INET_CONF):
+        inner = dict(attributes(inner)).get(kind, b"")
+    # An array of numbers in which setting N is the one at N - 1 (inet_fill_link_af, net/ipv4/devinet.c).
+    place = 4 * (_IPV4_DEVCONF_ARP_NOTIFY - 1)
+    return _number(inner[place : place + 4]) != 0
+
+
+def is_running(sock: Socket, name: str) -> bool:
+    """Whether a link is up and can send: the kernel has seen that its other end is up, too (netdevice(7))."""
+    found = sock.ask(Message(_GETLINK, 0, _link_body(text(_IFLA_IFNAME, name), _SKIP_STATS)))
+    return bool(found and _LINK.unpack_from(found)[3] & _IFF_RUNNING)
 
 
 def set_port(name: str, *, hairpin: bool, isolated: bool, up: bool | None = None) -> Message:

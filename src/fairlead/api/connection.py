@@ -1,0 +1,40 @@
+"""Long answers end when nobody listens any more.
+
+aiohttp lets a handler run on when its client has gone, which is right for changes; a handler that waits for something
+to say would wait for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+
+_LOOK = 1.0
+"""Seconds between two looks at the connection."""
+
+
+@contextlib.asynccontextmanager
+async def connected(request: web.Request, until: float = 0.0) -> AsyncIterator[None]:
+    """Leave what is inside when the client has gone, or at the time `until` (seconds since the epoch, 0: never)."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + max(0.0, until - time.time()) if until else None
+    timer: asyncio.TimerHandle | None = None
+    with contextlib.suppress(ConnectionError, TimeoutError):
+        async with asyncio.timeout_at(deadline) as limit:
+
+            def look() -> None:
+                nonlocal timer
+                if request.transport is None or request.transport.is_closing():
+                    limit.reschedule(loop.time())
+                else:
+                    timer = loop.call_later(_LOOK, look)
+
+            timer = loop.call_later(_LOOK, look)
+            try:
+                yield
+            finally:
+                timer.cancel()

@@ -1,0 +1,1 @@
+"""The same calls to Docker and to Fairlead, and what may differ in the answers."""
