@@ -17,6 +17,7 @@ from fairlead.api import create_body, streams
 from fairlead.api.app import answer, body, flag, number
 from fairlead.api.container_filters import ContainerFilter, has_label
 from fairlead.api.container_spec import parse
+from fairlead.api.versions import with_short_ids
 from fairlead.containers.explain import Explainer
 from fairlead.containers.inspect import inspect, mounts, status_word, summary
 from fairlead.containers.record import Container, Status
@@ -83,6 +84,7 @@ class Door:
         found = found[:limit] if limit > 0 else found
         health = self._containers.health.of
         entries = [summary(c, endpoints=endpoints[c.id], networks=networks, health=health(c)) for c in found]
+        with_short_ids(request, entries)
         if flag(request, "size"):
             for container, entry in zip(found, entries, strict=True):
                 entry |= await asyncio.to_thread(self._sizes, container)
@@ -130,6 +132,7 @@ class Door:
             execs=[execution.id for execution in self._containers.execs.of(container.id)],
             health=self._containers.health.of(container),
         )
+        with_short_ids(request, [document])
         if flag(request, "size"):
             document |= {"SizeRw": 0, **await asyncio.to_thread(self._sizes, container)}
         return answer(document)

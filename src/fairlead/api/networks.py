@@ -178,9 +178,9 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
 def _check_predefined(network: Network, settings: EndpointSettings | None) -> None:
     """What cannot be asked of the networks that are always there, in Docker's words."""
     if network.driver == "null":
-        raise Forbidden(NONE_IS_ALONE)
+        raise Invalid(NONE_IS_ALONE)
     if network.driver == "host":
-        raise Forbidden(
+        raise Invalid(
             "container cannot be disconnected from host network or connected to host network: "
             "the host network has no endpoints, only a container may share it, from its start on"
         )

@@ -223,8 +223,9 @@ def _config(container: Container, image: dict[str, Any]) -> dict[str, Any]:
         "Entrypoint": list(spec.entrypoint) or None,
         "OnBuild": None,
         "Labels": spec.labels,
-        "StopSignal": spec.stop_signal,
     }
+    if spec.stop_signal != "SIGTERM":
+        config["StopSignal"] = spec.stop_signal
     if spec.health:
         config["Healthcheck"] = _health_check(spec.health)
     if spec.exposed:
