@@ -103,7 +103,8 @@ def test_what_needs_a_kernel_with_more_conforms(name: str) -> None:
     if "tagged" in name and not _can_tag():
         pytest.skip("this kernel has no VLAN interfaces")
     try:
-        check(ELSEWHERE[name], only=WORKING)
+        # Two checks alone: in an emulated machine each takes ten seconds.
+        check(ELSEWHERE[name], only=("life", "reach"))
     except MissingFeature as error:
         pytest.skip(str(error))
 

@@ -5,7 +5,6 @@ What stands between the marks of a table is replaced; the rest of the page is wr
 
 from __future__ import annotations
 
-import re
 import sys
 from pathlib import Path
 
@@ -43,12 +42,9 @@ TABLES = {"endpoints": endpoint_table, "differences": difference_table}
 def rendered(page: str) -> str:
     """The page with its tables anew."""
     for name, table in TABLES.items():
-        page = re.sub(
-            rf"(<!-- {name} -->\n).*?(\n<!-- end -->)",
-            lambda match, text=table(): f"{match[1]}{text}{match[2]}",  # type: ignore[misc]
-            page,
-            flags=re.DOTALL,
-        )
+        before, opening, rest = page.partition(f"<!-- {name} -->\n")
+        _, closing, after = rest.partition("\n<!-- end -->")
+        page = before + opening + table() + closing + after
     return page
 
 

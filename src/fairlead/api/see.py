@@ -44,8 +44,7 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
         return mend.lines(patient, doctor.examine(patient, CHECKS))
 
     def repair() -> None:
-        mend.mend(daemon.engine, Patient(ground(daemon)))
-        daemon.names.renew()
+        mend.mend(daemon.engine, daemon.names, lambda: Patient(ground(daemon)))
 
     return [
         web.get("/fairlead/topology", topology),

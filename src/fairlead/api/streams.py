@@ -16,6 +16,7 @@ from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
 from fairlead import __version__
+from fairlead.api.app import API_VERSION
 from fairlead.containers.streams import Attachment, Frame
 from fairlead.errors import Invalid
 
@@ -30,6 +31,13 @@ def frame_bytes(frame: Frame, *, tty: bool) -> bytes:
     if tty:
         return frame.data
     return bytes((frame.stream, 0, 0, 0)) + len(frame.data).to_bytes(4, "big") + frame.data
+
+
+def content_type(request: web.Request, *, tty: bool) -> str:
+    """The type of a stream; before API 1.42 all were called raw."""
+    version = request.match_info.get("version", API_VERSION)
+    is_old = tuple(int(part) for part in version.split(".")) < (1, 42)
+    return RAW if tty or is_old else MULTIPLEXED
 
 
 class _TakenOver(web.StreamResponse):
@@ -68,15 +76,12 @@ def _take_over(request: web.Request, *, tty: bool) -> tuple[asyncio.StreamReader
     if early := getattr(former, "_message_tail", b""):
         former._message_tail = b""
         reader.feed_data(early)
-    kind = RAW if tty else MULTIPLEXED
-    version = request.match_info.get("version", "1.51")
-    if tuple(int(part) for part in version.split(".")) < (1, 42):
-        kind = RAW
+    kind = content_type(request, tty=tty)
     if "upgrade" in request.headers.get("Connection", "").lower():
         head = f"HTTP/1.1 101 UPGRADED\r\nContent-Type: {kind}\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"
     else:
         head = f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\n"
-    head += f"Api-Version: 1.51\r\nOstype: linux\r\nServer: Fairlead/{__version__} (linux)\r\n\r\n"
+    head += f"Api-Version: {API_VERSION}\r\nOstype: linux\r\nServer: Fairlead/{__version__} (linux)\r\n\r\n"
     writer = asyncio.StreamWriter(transport, protocol, reader, asyncio.get_running_loop())
     writer.write(head.encode())
     return reader, writer
@@ -167,6 +172,7 @@ async def _upward(reader: asyncio.StreamReader, attachment: Attachment, *, stdin
                 onward, detached = watch.feed(data)
                 await attachment.write(onward)
                 if detached:
+                    attachment.detached = True
                     attachment.close()
                     return
         if stdin:

@@ -75,6 +75,8 @@ class Exec:
     process: subprocess.Popen[bytes] | None = None
     terminal: int = -1
     size: tuple[int, int] | None = None
+    carried: int = 0
+    """Pieces of output that were read so far."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -272,11 +274,9 @@ class Execs:
             if code and message is not None:
                 code, reason = explain_refusal(message, execution.spec.command[0])
                 sentence = f"OCI runtime exec failed: exec failed: unable to start container process: {reason}"
-                stream = STDOUT if execution.spec.tty else STDERR
-                await attachment.put(Frame(stream, f"{sentence}\r\n".encode()))
+                await attachment.put(Frame(STDOUT, f"{sentence}\r\n".encode()))
             execution.exit_code = code
-            if readers:
-                await asyncio.wait(readers, timeout=_LINGER)
+            await _last_words(readers, execution, attachment)
         finally:
             for reader in readers:
                 reader.cancel()
@@ -396,6 +396,7 @@ async def _pump(descriptor: int, number: int, attachment: Attachment, execution:
                 continue
             except OSError:
                 return  # EIO: the last process has closed the terminal
+            execution.carried += 1
             if held is not None:
                 held.append(data)
                 if not await _has_started(execution):
@@ -406,6 +407,16 @@ async def _pump(descriptor: int, number: int, attachment: Attachment, execution:
             await attachment.put(Frame(number, data))
     finally:
         os.close(descriptor)
+
+
+async def _last_words(readers: list[asyncio.Task[None]], execution: Exec, attachment: Attachment) -> None:
+    """Wait for what is still in the pipes: for ever while the user is slow, for a moment while nothing comes."""
+    pending: set[asyncio.Task[None]] = set(readers)
+    while pending:
+        before = execution.carried
+        _, pending = await asyncio.wait(pending, timeout=_LINGER)
+        if execution.carried == before and not attachment.is_full:
+            return
 
 
 async def _has_started(execution: Exec) -> bool:

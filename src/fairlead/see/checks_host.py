@@ -14,7 +14,7 @@ from typing import Any
 from fairlead.drivers import driver_of
 from fairlead.kernel import sysctl
 from fairlead.kernel.facts import KernelFacts
-from fairlead.kernel.firewalls import chain_policy
+from fairlead.kernel.firewalls import OtherChain, chain_policy
 from fairlead.model import HOST, Endpoint, Network, Sandbox
 from fairlead.plan import State
 from fairlead.plan.firewall import AcceptIn
@@ -186,8 +186,17 @@ def _others_bridges(patient: Patient, ours: set[str]) -> Iterator[Finding]:
                     result="warning",
                     sentence=f"the chain {chain} drops even frames between two ports of the bridge {bridge.name}, which"
                     f" Fairlead did not make, as {_BRIDGE_NETFILTER.replace('/', '.')} is 1",
-                    remedy=chain.accept_lines(bridge.name),
+                    remedy=(_accepting(chain, bridge.name),),
                 )
+
+
+def _accepting(chain: OtherChain, bridge: str) -> str:
+    """The line that lets pass what stays within a bridge; without our mark, as the bridge is not ours."""
+    tables = {("ip", "filter", "FORWARD"): "iptables", ("ip6", "filter", "FORWARD"): "ip6tables"}
+    program = tables.get((chain.family, chain.table, chain.name))
+    if program:
+        return f"{program}{'-legacy' if chain.legacy else ''} -I FORWARD -i {bridge} -o {bridge} -j ACCEPT"
+    return f"nft insert rule {chain} iifname {bridge} oifname {bridge} accept"
 
 
 def _mentions(patient: Patient, chain: str, bridge: str) -> bool:
@@ -204,20 +213,25 @@ def _words_in(value: Any) -> set[str]:
 
 
 def _input(patient: Patient) -> Iterator[Finding]:
+    """Chains on the way to the host's own programs; published ports do not come this way, unless they are relayed."""
     nft = patient.ground.kernel.nft
+    reached = [one.ifname for one in patient.all(Network) if one.ifname and any(pool.gateway for pool in one.pools)]
     for thing in nft.list("chains"):
         chain = thing.get("chain", {})
         if chain.get("hook") != "input" or chain.get("family") not in ("ip", "ip6", "inet"):
             continue
         name = f"{chain['family']} {chain['table']} {chain['name']}"
-        if chain["table"] != "fairlead" and chain_policy(nft.list(f"chain {name}")) == "drop":
+        listing = nft.list(f"chain {name}")
+        if chain["table"] == "fairlead" or chain_policy(listing) != "drop":
+            continue
+        shut = sorted(set(reached) - _words_in(listing))
+        if shut:
             yield Finding(
                 check="firewalls",
                 result="warning",
-                sentence=f"the chain {name} drops what is for this host and no rule lets in: containers reach the"
-                " host's own programs only by such a rule (published ports do not pass it, but for those relayed"
-                " between address families)",
-                remedy=(f"nft insert rule {name} iifname fairlead0 accept",),
+                sentence=f"the chain {name} drops what is for this host and no rule lets in: containers on"
+                f" {_some(shut)} do not reach the host's own programs",
+                remedy=tuple(f"nft insert rule {name} iifname {bridge} accept" for bridge in shut),
             )
 
 

@@ -73,7 +73,7 @@ class Patient:
     def check(self, record: Record, kinds: tuple[type[Step], ...], *, but: bool = False) -> list[tuple[Step, State]]:
         """How the steps of these kinds (or, with `but`, of all others) of a record compare with the kernel."""
         steps = [step for step in self.ground.planner.plan_of(record) if isinstance(step, kinds) != but]
-        return Executor(self.ground.kernel).check(Plan(tuple(steps)))
+        return _settled(Executor(self.ground.kernel).check(Plan(tuple(steps))))
 
     def title(self, record: Record) -> str:
         """A record as people know it."""
@@ -125,6 +125,13 @@ def phase(record: Record) -> Phase:
     """Where a record is between intent and fact."""
     assert isinstance(record, Network | Sandbox | Endpoint | Link)
     return record.phase
+
+
+def _settled(states: list[tuple[Step, State]]) -> list[tuple[Step, State]]:
+    """What lives in something that is missing is missing too, even if by itself it may be absent (a setting that not
+    every kernel has)."""
+    lost = {name for step, state in states if state is not State.HOLDS for name in step.makes()}
+    return [(step, State.MISSING if not lost.isdisjoint(step.inside()) else state) for step, state in states]
 
 
 def lines_of(steps: Iterable[tuple[Step, State]]) -> tuple[str, ...]:

@@ -2,26 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
+from fairlead.dns.feed import Feed
 from fairlead.engine import Engine
 from fairlead.firewall import TABLE
 from fairlead.kernel import rtnetlink
 from fairlead.model import Endpoint, Link, Network, Sandbox
 from fairlead.plan import State
 from fairlead.plan.firewall import AddElement
+from fairlead.plan.netlink import GONE
 from fairlead.see import checks_host, checks_ours
 from fairlead.see.doctor import Finding, Patient
 
+ROUNDS = 5
+PAUSE = 0.2
+"""Seconds.  Of a namespace that somebody deleted the kernel takes a moment to remove the links, once the resolver has
+let go of it; until then their other ends are in the way of new ones."""
 
-def mend(engine: Engine, patient: Patient) -> None:
-    """Make everything of ours what the records say."""
-    engine.mend_all()
+
+def mend(engine: Engine, names: Feed, look: Callable[[], Patient]) -> None:
+    """Make everything of ours what the records say; what cannot be mended is left, for a new look to find."""
+    for _ in range(ROUNDS):
+        engine.mend_all()
+        _mend_mtu(engine, look())
+        names.renew()
+        if not any(finding.ours for finding in checks_ours.objects(look())):
+            return
+        time.sleep(PAUSE)
+
+
+def _mend_mtu(engine: Engine, patient: Patient) -> None:
     for wrong in checks_host.unequal(patient):
         if not wrong.namespace or engine.kernel.namespaces.exists(wrong.namespace):
             with engine.kernel.batch(wrong.namespace) as batch:
                 message = rtnetlink.set_mtu(wrong.name, wrong.wants)
-                batch.add(message, f"cannot set the MTU of {wrong.name}", (19,))
+                batch.add(message, f"cannot set the MTU of {wrong.name}", GONE)
 
 
 def lines(patient: Patient, findings: list[Finding]) -> list[str]:
