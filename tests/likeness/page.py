@@ -43,8 +43,8 @@ def rendered(page: str) -> str:
     """The page with its tables anew."""
     for name, table in TABLES.items():
         before, opening, rest = page.partition(f"<!-- {name} -->\n")
-        _, closing, after = rest.partition("\n<!-- end -->")
-        page = before + opening + table() + closing + after
+        _, closing, after = rest.partition("<!-- end -->")
+        page = before + opening + table() + "\n" + closing + after
     return page
 
 
