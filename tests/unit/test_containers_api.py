@@ -75,7 +75,7 @@ def test_commands(body: dict[str, Any], arguments: tuple[str, ...]) -> None:
 
 def test_environment_and_labels_add_up() -> None:
     one = spec(Env=["A=9", "B", "C=3"], Labels={"mine": "x"})
-    assert one.env == ("A=9", "C=3")
+    assert one.env == ("A=9", "B", "C=3")
     assert one.labels == {"from": "image", "mine": "x"}
 
 

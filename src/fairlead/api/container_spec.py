@@ -174,13 +174,14 @@ def _command(body: dict[str, Any], image: dict[str, Any]) -> tuple[tuple[str, ..
 
 
 def _environment(wanted: tuple[str, ...], image: tuple[str, ...]) -> tuple[str, ...]:
-    """The user's variables win over the image's; a name without ``=`` takes the variable away."""
+    """The user's variables win over the image's; a name without ``=`` takes the variable away (when it is run: the name
+    stays here, as in Docker)."""
     names = {variable.partition("=")[0] for variable in wanted}
     for variable in wanted:
         if variable.startswith("=") or not variable:
             raise Invalid(f"invalid environment variable: {variable}")
     kept = [variable for variable in image if variable.partition("=")[0] not in names]
-    return tuple(kept) + tuple(variable for variable in wanted if "=" in variable)
+    return wanted + tuple(kept)
 
 
 def _directory(path: str) -> str:

@@ -224,8 +224,9 @@ def _config(container: Container, image: dict[str, Any]) -> dict[str, Any]:
         "Entrypoint": list(spec.entrypoint) or None,
         "OnBuild": None,
         "Labels": spec.labels,
-        "StopSignal": spec.stop_signal,
     }
+    if spec.stop_signal != "SIGTERM":
+        config["StopSignal"] = spec.stop_signal
     if spec.health:
         config["Healthcheck"] = _health_check(spec.health)
     if spec.exposed:
@@ -423,7 +424,7 @@ def _endpoint(
         "MacAddress": endpoint.mac if endpoint else spec.mac,
         "DriverOpts": {**({IFNAME: spec.ifname} if spec.ifname else {}), **spec.options} or None,
         "GwPriority": spec.priority,
-        "NetworkID": network.id if endpoint or not container.is_running else "",
+        "NetworkID": network.id,
         "EndpointID": endpoint.id if endpoint else "",
         "Gateway": gateways.get(4, "") if v4 else "",
         "IPAddress": str(v4.ip) if v4 else "",
