@@ -15,7 +15,7 @@ from fairlead.catalog import Catalog
 from fairlead.errors import Conflict, FairleadError
 from fairlead.firewall import IP_FORWARD, TABLE
 from fairlead.forwarding import ipv6_forwarding
-from fairlead.kernel import rtnetlink, sysctl
+from fairlead.kernel import Kernel, rtnetlink, sysctl
 from fairlead.kernel.facts import KernelFacts
 from fairlead.kernel.sysctl import IPV6_FORWARD
 from fairlead.model import HOST, Endpoint, Link, Network, Phase, Record, Sandbox
@@ -70,12 +70,16 @@ class Engine:
         publisher = Publisher(store, pick=facts.pick_port, ipv6=facts.has_ipv6())
         self.planner = Planner(store, self.catalog, facts, publisher, paths.namespaces, self._unique_local())
         self._executor = executor
-        self.kernel = executor.kernel
         self._namespaces = paths.namespaces
         self._lock = threading.Condition(threading.RLock())
         self._busy: set[str] = set()
         self.listeners: list[Callable[[Iterable[Record]], None]] = []
         """Are told of records after each commit; what has become of them is in the store."""
+
+    @property
+    def kernel(self) -> Kernel:
+        """For those who only look."""
+        return self._executor.kernel
 
     def perform(self, make: Callable[P, Change[R]], *args: P.args, **kwargs: P.kwargs) -> R:
         """Make the change and carry it out: ``engine.perform(engine.planner.attach, "ns0", spec)``."""
@@ -223,6 +227,27 @@ class Engine:
             for network in self._all(Network):
                 self._repair(network, self._beside_firewall(network))
 
+    def mend_all(self) -> None:
+        """Make everything what the records say, as after a start, and remove what is orphaned.
+
+        A container's namespace that is gone stays so: only a new start of the container gives it another.
+        """
+        with self._lock:
+            self._lock.wait_for(lambda: not self._busy)
+            if not self._all(Network):
+                return
+            self._executor.apply(self.base())
+            self._mend_firewall()
+            gone = {one.id for one in self._all(Sandbox) if one.container and not self._exists(one)}
+            for record in self._all(Network, Sandbox, Link, Endpoint):
+                ends = [end.sandbox for end in record.ends] if isinstance(record, Link) else []
+                if gone.isdisjoint((record.id, getattr(record, "sandbox", ""), *ends)):
+                    self._repair(record, self._beside_firewall(record))
+            self._remove_orphans()
+
+    def _exists(self, sandbox: Sandbox) -> bool:
+        return self.kernel.namespaces.exists(sandbox.path)
+
     def _unique_local(self) -> IPv6Network:
         """This instance's own block, from which networks without an IPv6 subnet of their own get one."""
         block = self.store.setting(UNIQUE_LOCAL)
@@ -261,7 +286,7 @@ class Engine:
     def _close_dead_sandboxes(self) -> None:
         """After a reboot containers' namespaces are gone; they get new ones when they start."""
         for sandbox in self._all(Sandbox):
-            if sandbox.container and not self._executor.kernel.namespaces.exists(sandbox.path):
+            if sandbox.container and not self._exists(sandbox):
                 self.perform(self.planner.close_sandbox, sandbox.id)
 
     def _mend_firewall(self) -> None:

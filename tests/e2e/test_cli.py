@@ -80,8 +80,8 @@ def test_the_walk_with_namespaces(host: Host) -> None:
         host.fairlead("network", "connect", "br0", name, "--ip", address)
     host.fairlead("netns", "exec", "ns1", "ping", "-c1", "-W2", "10.0.0.1")
     topology = host.fairlead("topology").stdout
-    assert "namespace ns0, eth0 10.0.0.1/24" in topology
-    assert "ns0/vth0 172.0.0.2/24 ── ns1/vth1 172.0.0.3/24" in topology
+    assert re.search(r"├─ veth\w+ ─+┤ eth0  10\.0\.0\.1/24 ", topology)
+    assert re.search(r"│ vth0  172\.0\.0\.2/24 +├─+┤ vth1  172\.0\.0\.3/24 +│", topology)
     listed = json.loads(host.fairlead("netns", "ls", "--format", "json").stdout)
     assert [namespace["Name"] for namespace in listed] == ["ns0", "ns1"]
     refused = host.fairlead("network", "rm", "br0", check=False)

@@ -152,7 +152,7 @@ def test_commit(machine: Machine, tmp_path: Path) -> None:  # noqa: F811
     assert image["Author"] == "Ann"
     assert image["Comment"] == "a note"
     config = image["Config"]
-    assert config["Env"] == ["PATH=/bin", "A=1", "B=2"]
+    assert config["Env"] == ["A=1", "PATH=/bin", "B=2"]
     assert (config["User"], config["WorkingDir"], config["Labels"]) == ("u1", "/tmp", {"l": "1"})
     assert config["Cmd"] == ["cat", "/tmp/mine"]
     assert config["ExposedPorts"] == {"80/tcp": {}}

@@ -13,13 +13,14 @@ from typing import Any, TypeVar, cast
 import msgspec
 
 from fairlead.api.isolation_spec import SHOWN_AGAIN, no_new_privileges, parse_isolation
+from fairlead.api.limits import limits
 from fairlead.api.mount_spec import Lookup, parse_mounts
 from fairlead.api.runtime_spec import health_check, log_config
 from fairlead.api.shapes import EndpointSettings, endpoint_spec
 from fairlead.containers.bundle import capabilities
 from fairlead.containers.links import divided
 from fairlead.containers.links import parse as parse_link
-from fairlead.containers.record import Container, ContainerSpec, Limits, Restart, RestartName
+from fairlead.containers.record import Container, ContainerSpec, Restart, RestartName
 from fairlead.containers.service import signal_number
 from fairlead.containers.sharing import PREFIX, check_options
 from fairlead.engine import EndpointSpec, PortSpec
@@ -33,13 +34,9 @@ _REFUSED: dict[str, tuple[Any, ...]] = {
     "DeviceRequests": (None, []),
     "Isolation": (None, "", "default"),
     "StorageOpt": (None, {}),
-    "Ulimits": (None, []),
 }
 
-_UNSET_LIMITS = (
-    "CpuPeriod CpuQuota CpuRealtimePeriod CpuRealtimeRuntime CpusetMems KernelMemory KernelMemoryTCP "
-    "MemoryReservation OomKillDisable"
-)
+UNSET_LIMITS = "CpuRealtimePeriod CpuRealtimeRuntime KernelMemory KernelMemoryTCP"
 """Limits that we cannot set: the container runs without them, and the user is told."""
 
 _SHOWN_AGAIN = ("Binds", "Mounts", "Tmpfs", "VolumeDriver", "VolumesFrom", *SHOWN_AGAIN)
@@ -59,7 +56,7 @@ def parse(body: dict[str, Any], image: Image, lookup: Lookup = _nobody) -> tuple
     mode, endpoints = _networks(body, host)
     mounts = parse_mounts(body, host, from_image, lookup)
     links, endpoints = divided(dict(map(parse_link, _strings(host, "Links"))), mode, endpoints)
-    restart = _restart(host)
+    restart = restart_policy(host)
     log, log_warnings = log_config(host)
     warnings += log_warnings
     auto_remove = bool(host.get("AutoRemove"))
@@ -109,7 +106,7 @@ def parse(body: dict[str, Any], image: Image, lookup: Lookup = _nobody) -> tuple
         shm_size=_get(host, "ShmSize", int, 0) or 64 << 20,
         oom_score_adj=_get(host, "OomScoreAdj", int, 0),
         init=bool(host.get("Init")),
-        limits=_limits(host),
+        limits=limits(host),
         isolation=parse_isolation(body, host, lookup),
         health=health_check(body, from_image),
         log=log,
@@ -127,7 +124,7 @@ def _check(body: dict[str, Any], host: dict[str, Any]) -> list[str]:
             raise Invalid(f"HostConfig.{name} {host[name]!r} is not supported: leave it out")
     return [
         f"HostConfig.{name} is not supported: the container runs without that limit"
-        for name in _UNSET_LIMITS.split()
+        for name in UNSET_LIMITS.split()
         if host.get(name)
     ]
 
@@ -170,13 +167,14 @@ def _command(body: dict[str, Any], image: dict[str, Any]) -> tuple[tuple[str, ..
 
 
 def _environment(wanted: tuple[str, ...], image: tuple[str, ...]) -> tuple[str, ...]:
-    """The user's variables win over the image's; a name without ``=`` takes the variable away."""
+    """The user's variables win over the image's; a name without ``=`` takes the variable away (when it is run: the name
+    stays here, as in Docker)."""
     names = {variable.partition("=")[0] for variable in wanted}
     for variable in wanted:
         if variable.startswith("=") or not variable:
             raise Invalid(f"invalid environment variable: {variable}")
     kept = [variable for variable in image if variable.partition("=")[0] not in names]
-    return tuple(kept) + tuple(variable for variable in wanted if "=" in variable)
+    return wanted + tuple(kept)
 
 
 def _directory(path: str) -> str:
@@ -185,7 +183,8 @@ def _directory(path: str) -> str:
     return os.path.normpath(path) if path else ""
 
 
-def _restart(host: dict[str, Any]) -> Restart:
+def restart_policy(host: dict[str, Any]) -> Restart:
+    """When to start again by itself; raises `Invalid`."""
     policy = _get(host, "RestartPolicy", dict, {})
     name = policy.get("Name") or "no"
     maximum = policy.get("MaximumRetryCount") or 0
@@ -225,7 +224,8 @@ def _networks(body: dict[str, Any], host: dict[str, Any]) -> tuple[str, tuple[En
     if first is None and mode == "bridge" and "default" in settings:
         first = settings.pop("default")
     names = [(mode, first or {}), *settings.items()]
-    return mode, tuple(_endpoint(name, value, _get(body, "MacAddress", str, "")) for name, value in names)
+    mac = _get(body, "MacAddress", str, "")
+    return mode, tuple(_endpoint(name, value, "" if i else mac) for i, (name, value) in enumerate(names))
 
 
 def _endpoint(network: str, settings: dict[str, Any], mac: str) -> EndpointSpec:
@@ -303,22 +303,3 @@ def _sysctls(host: dict[str, Any], mode: str) -> dict[str, str]:
         if not name.startswith(("net.", "fs.mqueue.", "kernel.msg", "kernel.sem", "kernel.shm")):
             raise Invalid(f"sysctl {name!r} is not separate per container: only net.*, IPC and mqueue ones are")
     return found
-
-
-def _limits(host: dict[str, Any]) -> Limits:
-    memory, swap = _get(host, "Memory", int, 0), _get(host, "MemorySwap", int, 0)
-    if 0 < memory < 6 << 20:
-        raise Invalid("Minimum memory limit allowed is 6MB")
-    if memory and swap > 0 and swap < memory:
-        raise Invalid("Minimum memoryswap limit should be larger than memory limit, see usage")
-    nano_cpus = _get(host, "NanoCpus", int, 0)
-    if nano_cpus < 0 or nano_cpus > (os.cpu_count() or 1) * 1_000_000_000:
-        raise Invalid(f"range of CPUs is from 0.01 to {os.cpu_count()}.00, as there are only {os.cpu_count()} CPUs")
-    return Limits(
-        memory=memory,
-        memory_swap=swap,
-        pids=max(0, _get(host, "PidsLimit", int, 0)),
-        nano_cpus=nano_cpus,
-        cpu_shares=_get(host, "CpuShares", int, 0),
-        cpuset=_get(host, "CpusetCpus", str, ""),
-    )

@@ -6,10 +6,7 @@ import asyncio
 import base64
 import binascii
 import logging
-import re
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -17,8 +14,9 @@ from aiohttp import web
 
 from fairlead.api.app import Daemon, answer, body, flag
 from fairlead.api.archive import send
+from fairlead.api.networks import parse_until
 from fairlead.containers.commit import commit
-from fairlead.errors import FairleadError, Invalid, MissingFeature
+from fairlead.errors import FairleadError, Invalid
 from fairlead.images import Credentials, Image, Images, Progress, Reference
 from fairlead.images.manifest import architecture, created_at
 
@@ -42,7 +40,6 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
         web.post("/images/load", handlers.load),
         web.post("/images/prune", handlers.prune),
         web.get("/images/get", handlers.save),
-        web.get("/images/search", handlers.search),
         web.post("/commit", handlers.commit),
         web.get("/images/{name:.*}/get", handlers.save),
         web.post("/images/{name:.*}/push", handlers.push),
@@ -74,7 +71,7 @@ class _Handlers:
             limit = self._images.get(ref).created
             images = [image for image in images if image.created > limit]
         for text in filters.get("until", ()):
-            limit = moment(text)
+            limit = parse_until(text)
             images = [image for image in images if image.created < limit]
         if "dangling" in filters:
             wanted = _truth(filters["dangling"], "dangling")
@@ -84,9 +81,8 @@ class _Handlers:
         patterns = filters.get("reference", [])
         shown = [(image, [t for t in image.tags if _matches(t, patterns)]) for image in images]
         shared = self._images.shared_sizes() if flag(request, "shared-size") else {}
-        return answer(
-            [_summary(image, tags, shared.get(image.id, -1)) for image, tags in shown if tags or not patterns]
-        )
+        listed = [(image, tags) for image, tags in shown if tags or not patterns]
+        return answer([{**summary(image, tags), "SharedSize": shared.get(image.id, -1)} for image, tags in listed])
 
     async def inspect(self, request: web.Request) -> web.Response:
         image = self._images.get(request.match_info["name"])
@@ -149,9 +145,6 @@ class _Handlers:
         async with self._images.saved(names) as archive:
             return await send(request, archive, {})
 
-    async def search(self, _: web.Request) -> web.StreamResponse:
-        raise MissingFeature("searching a registry is not supported by Fairlead: pull by the image's full name")
-
     async def push(self, request: web.Request) -> web.StreamResponse:
         ref = _join(request.match_info["name"], request.query.get("tag", ""))
         credentials = _credentials(request.headers.get("X-Registry-Auth", ""))
@@ -200,7 +193,7 @@ class _Handlers:
     async def prune(self, request: web.Request) -> web.Response:
         filters = read_filters(request, ("dangling", "label", "label!", "until"))
         dangling = _truth(filters.get("dangling", ["true"]), "dangling")
-        until = min((moment(text) for text in filters.get("until", [])), default=0.0)
+        until = min((parse_until(text) for text in filters.get("until", [])), default=0.0)
 
         def fits(image: Image) -> bool:
             return (
@@ -335,25 +328,8 @@ def _has_label(image: Image, wanted: str) -> bool:
     return key in labels and (not equals or labels[key] == value)
 
 
-def moment(text: str) -> float:
-    """The filter ``until``: a length of time back from now (``1h30m``), seconds since the epoch, or a time."""
-    if match := _DURATION.fullmatch(text):
-        hours, minutes, seconds = (float(part or 0) for part in match.groups())
-        return time.time() - (hours * 3600 + minutes * 60 + seconds)
-    try:
-        return float(text)
-    except ValueError:
-        pass
-    try:
-        return datetime.fromisoformat(text).timestamp()
-    except ValueError:
-        raise Invalid(f"invalid filter 'until={text}': a duration such as 1h30m or a time is allowed") from None
-
-
-_DURATION = re.compile(r"(?=.)(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?")
-
-
-def _summary(image: Image, tags: list[str], shared: int) -> dict[str, Any]:
+def summary(image: Image, tags: list[str]) -> dict[str, Any]:
+    """One entry of ``docker images``."""
     return {
         "Id": f"sha256:{image.id}",
         "ParentId": "",
@@ -361,7 +337,7 @@ def _summary(image: Image, tags: list[str], shared: int) -> dict[str, Any]:
         "RepoDigests": image.digests,
         "Created": int(image.created),
         "Size": image.size,
-        "SharedSize": shared,
+        "SharedSize": -1,
         "Labels": _settings(image).get("Labels"),
         "Containers": -1,
     }

@@ -44,6 +44,7 @@ def preparing(
     """
     spec = container.spec
     place = Place.of(paths, container.id, spec.isolation.cgroup_parent)
+    log = log_path(paths, container.id) if spec.log.driver != "none" else None
     state = paths.container_state(container.id)
     resolver = ADDRESS if has_names else ""
     bound = etc_files(container, paths)
@@ -66,7 +67,7 @@ def preparing(
             *([MountShm(shm_place(paths, container.id), spec.shm_size)] if spec.isolation.ipc == "shareable" else []),
             StartMonitor(
                 place,
-                log_path(paths, container.id),
+                log,
                 spec.tty,
                 spec.open_stdin,
                 spec.keep_stdin,

@@ -62,6 +62,13 @@ class Feed:
             self._open = True
             self._tell_whole()
 
+    def renew(self) -> None:
+        """Tell everything again, to a resolver that may have lost something."""
+        with self._lock:
+            if self._open:
+                self._let_go()
+                self._tell_whole()
+
     def changed(self, records: Iterable[Record]) -> None:
         """Tell what these records now amount to."""
         with self._lock:

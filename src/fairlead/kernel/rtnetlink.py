@@ -196,6 +196,11 @@ def set_link(
     return Message(_NEWLINK, 0, _link_body(*parts, up=up))
 
 
+def set_mtu(name: str, mtu: int) -> Message:
+    """`ip link set NAME mtu MTU`."""
+    return Message(_NEWLINK, 0, _link_body(text(_IFLA_IFNAME, name), u32(_IFLA_MTU, mtu)))
+
+
 def set_mac(name: str, mac: str) -> Message:
     """`ip link set NAME address MAC`; the kernel tells its notifiers even where that changes nothing."""
     return Message(_NEWLINK, 0, _link_body(text(_IFLA_IFNAME, name), _mac(mac)))

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fairlead import ipam
+from fairlead.catalog import Catalog
 from fairlead.containers.record import Container
 from fairlead.kernel import Kernel
+from fairlead.kernel.facts import KernelFacts
 from fairlead.model import Endpoint, Link, Network, Record, Sandbox
 from fairlead.paths import Paths
 from fairlead.planner import Planner
+from fairlead.publishing import Publisher
 from fairlead.see import facts, intent, nat
 from fairlead.see import topology as topologies
 from fairlead.see.topology import Topology
@@ -46,6 +50,19 @@ class Ground:
         rules = nat.read(self.kernel.nft)
         found = intent.gather(before, self.records(), self.planner.plan_of, self.owners())
         return topologies.build(snapshot, found, rules)
+
+
+def alone(paths: Paths) -> Ground:
+    """The ground when no daemon runs: the store is read as it lies on the disk.  Raises `FairleadError`."""
+    store = Store(paths.store, (*KINDS, Container), look_only=True)
+    kernel = Kernel(paths.run)
+    facts_ = KernelFacts(kernel)
+    catalog = Catalog(store)
+    publisher = Publisher(store, pick=facts_.pick_port, ipv6=facts_.has_ipv6())
+    # The block is for new networks alone, and here none is made.
+    block = ipam.unique_local()
+    planner = Planner(store, catalog, facts_, publisher, paths.namespaces, block)
+    return Ground(paths=paths, kernel=kernel, store=store, planner=planner)
 
 
 def owners(store: Store) -> dict[str, tuple[str, str]]:

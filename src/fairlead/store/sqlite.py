@@ -33,8 +33,11 @@ create table if not exists setting (name text primary key, value text not null) 
 class Store:
     """Records of the given kinds.  Safe to use from several threads; a transaction excludes all others."""
 
-    def __init__(self, path: Path, kinds: Iterable[type[Record]]) -> None:
-        """Open or make the file at `path`; raises `FairleadError` when it cannot be used."""
+    def __init__(self, path: Path, kinds: Iterable[type[Record]], *, look_only: bool = False) -> None:
+        """Open or make the file at `path`; raises `FairleadError` when it cannot be used.
+
+        With `look_only` nothing can be written, and a file that is not there is an empty store.
+        """
         self._lock = threading.RLock()
         self._records: dict[type[Record], dict[str, Record]] = {kind: {} for kind in kinds}
         self._owners: dict[str, Record] = {}
@@ -44,11 +47,7 @@ class Store:
         self.fault: Callable[[str], None] = lambda point: None
         """Called after each commit, so that tests can kill the process there."""
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-            self._db.execute("pragma journal_mode=wal")
-            self._db.execute("pragma synchronous=normal")
-            self._db.executescript(_SCHEMA)
+            self._db = _looked_at(path) if look_only else _opened(path)
             self._load()
         except sqlite3.Error as error:
             raise _explain(error, path) from error
@@ -181,6 +180,23 @@ class Store:
     def _on_rollback(self, undo: Callable[[], None]) -> None:
         assert self._undo is not None, "written outside a transaction"
         self._undo.append(undo)
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+    db.execute("pragma journal_mode=wal")
+    db.execute("pragma synchronous=normal")
+    db.executescript(_SCHEMA)
+    return db
+
+
+def _looked_at(path: Path) -> sqlite3.Connection:
+    if path.exists():
+        return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False)
+    db = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
+    db.executescript(_SCHEMA)
+    return db
 
 
 def _explain(error: sqlite3.Error, path: Path) -> FairleadError:
