@@ -52,6 +52,15 @@ DIFFERENCES: list[Difference] = [
         ("docker network rm n", "body"),
     ),
     *_many(
+        "Volumes are in Fairlead's own directory.",
+        ("* /volumes*", "*Mountpoint"),
+        ("GET /containers/*json*", "*Mounts.*.Source"),
+    ),
+    *_many(
+        "A bind of what lies above the engine's own directory is as private as any other.",
+        ("GET /containers/*json*", "*Mounts.*.Propagation"),
+    ),
+    *_many(
         "An address of the default bridge may be chosen, too.",
         ('POST /networks/bridge/connect {"Container": "ff", "EndpointConfig": {"IPAMConfig"*', "*"),
     ),

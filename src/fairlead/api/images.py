@@ -14,7 +14,9 @@ from aiohttp import web
 
 from fairlead.api.app import Daemon, answer, body, flag
 from fairlead.api.archive import send
+from fairlead.api.image_versions import as_asked, with_virtual_size
 from fairlead.api.networks import parse_until
+from fairlead.api.versions import asked
 from fairlead.containers.commit import commit
 from fairlead.errors import FairleadError, Invalid
 from fairlead.images import Credentials, Image, Images, Progress, Reference
@@ -82,11 +84,13 @@ class _Handlers:
         shown = [(image, [t for t in image.tags if _matches(t, patterns)]) for image in images]
         shared = self._images.shared_sizes() if flag(request, "shared-size") else {}
         listed = [(image, tags) for image, tags in shown if tags or not patterns]
-        return answer([{**summary(image, tags), "SharedSize": shared.get(image.id, -1)} for image, tags in listed])
+        found = [{**summary(image, tags), "SharedSize": shared.get(image.id, -1)} for image, tags in listed]
+        return answer([with_virtual_size(image, asked(request)) for image in found])
 
     async def inspect(self, request: web.Request) -> web.Response:
         image = self._images.get(request.match_info["name"])
-        return answer(_details(image, [str(path) for path in self._images.lower_directories(image)]))
+        details = _details(image, [str(path) for path in self._images.lower_directories(image)])
+        return answer(as_asked(details, asked(request)))
 
     async def history(self, request: web.Request) -> web.Response:
         return answer(_history(self._images.get(request.match_info["name"])))
