@@ -102,6 +102,10 @@ def normal(text: str) -> str:
     return text
 
 
+_KEYS = ("Destination", "Name", "Names", "Tag", "RepoTags")
+"""By which lists are sorted; a mount's destination is known beforehand, its name not always."""
+
+
 def _flat(value: Any, path: str) -> Iterator[tuple[str, Any]]:
     """The leaves of a JSON value by path.  Lists of objects are sorted by name: their order is nobody's promise."""
     key = path.rpartition(".")[2]
@@ -113,7 +117,7 @@ def _flat(value: Any, path: str) -> Iterator[tuple[str, Any]]:
             yield from _flat(inner, f"{path}.{key}{'/' + str(inner.get('Name')) if key == '<id>' else ''}")
     elif isinstance(value, list):
         if all(isinstance(inner, dict) for inner in value):
-            value = sorted(value, key=lambda inner: str(inner.get("Name") or inner.get("Names") or inner.get("Tag")))
+            value = sorted(value, key=lambda inner: str([inner.get(key) for key in _KEYS if inner.get(key)][:1]))
         for number, inner in enumerate(value):
             yield from _flat(inner, f"{path}.{number}")
     elif key in OWN and isinstance(value, (int, float, str)) and not isinstance(value, bool):
