@@ -15,6 +15,9 @@ from bench.podman import MOST_PORTS, Podman
 from bench.raw import Crun, Raw
 from bench.stage import Stage
 
+SEEN = 500
+"""Namespaces that are drawn at once."""
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -64,6 +67,7 @@ TARGETS = (
     Target("1000 lookups", 1, Docker.name),
     Target("lookup, p99 latency", 1, Docker.name),
     Limit("memory, daemon idle", 60e6),
+    Limit(f"topology, {SEEN} present", 1),
 )
 
 
@@ -90,15 +94,10 @@ def measurements(stage: Stage) -> list[Measurement]:
         ),
         Measurement("names", 5, [(peer, peer.names) for peer in (fairlead, docker)]),
         # Last, and growing: what is present stays until the stage goes.
-        *(
-            Measurement(
-                f"crowd-{count}",
-                10,
-                [(peer, peer.attach_in_crowd) for peer in crowding],
-                before=[(peer, partial(peer.crowd, count)) for peer in crowding],
-            )
-            for count in (1, 100, 900)
-        ),
+        _crowded(crowding, 1),
+        _crowded(crowding, 100),
+        Measurement("topology", 5, [(fairlead, fairlead.look)], before=[(fairlead, partial(fairlead.crowd, SEEN))]),
+        _crowded(crowding, 900),
         *(
             Measurement(
                 f"ports-{count}-add-one",
@@ -109,6 +108,16 @@ def measurements(stage: Stage) -> list[Measurement]:
             for count, peers in ((1, (fairlead, docker)), (500, (docker,)), (10000, (fairlead,)))
         ),
     ]
+
+
+def _crowded(peers: Sequence[Fairlead | Cni | Raw], count: int) -> Measurement:
+    """An attach with so many endpoints present."""
+    return Measurement(
+        f"crowd-{count}",
+        10,
+        [(peer, peer.attach_in_crowd) for peer in peers],
+        before=[(peer, partial(peer.crowd, count)) for peer in peers],
+    )
 
 
 def _able(peer: Peer, ports: int) -> bool:

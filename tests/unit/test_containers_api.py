@@ -263,6 +263,15 @@ def running() -> tuple[Container, list[Endpoint], dict[str, Network]]:
     return one, [endpoint], {network.id: network}
 
 
+def test_the_containers_mac_is_that_of_its_first_network() -> None:
+    given = spec(
+        MacAddress="02:00:00:00:00:01",
+        HostConfig={"NetworkMode": "b"},
+        NetworkingConfig={"EndpointsConfig": {"a": {}, "b": {}}},
+    )
+    assert [(one.network, one.mac) for one in given.endpoints] == [("b", "02:00:00:00:00:01"), ("a", "")]
+
+
 def test_inspect() -> None:
     one, endpoints, networks = running()
     document = inspect(one, paths=Paths(), endpoints=endpoints, networks=networks, image_config={}, execs=[])

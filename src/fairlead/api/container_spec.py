@@ -300,7 +300,8 @@ def _networks(body: dict[str, Any], host: dict[str, Any]) -> tuple[str, tuple[En
     if first is None and mode == "bridge" and "default" in settings:
         first = settings.pop("default")
     names = [(mode, first or {}), *settings.items()]
-    return mode, tuple(_endpoint(name, value, _get(body, "MacAddress", str, "")) for name, value in names)
+    mac = _get(body, "MacAddress", str, "")
+    return mode, tuple(_endpoint(name, value, "" if i else mac) for i, (name, value) in enumerate(names))
 
 
 def _endpoint(network: str, settings: dict[str, Any], mac: str) -> EndpointSpec:

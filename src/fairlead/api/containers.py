@@ -138,6 +138,9 @@ class Door:
             execs=[execution.id for execution in self._containers.execs.of(container.id)],
             health=self._containers.health.of(container),
         )
+        with contextlib.suppress(NotFound):
+            lower = self._daemon.images.lower_directories(self._containers.image(container))
+            document["GraphDriver"]["Data"]["LowerDir"] = ":".join(map(str, lower))
         with_short_ids(request, [document])
         if flag(request, "size"):
             document |= {"SizeRw": 0, **await asyncio.to_thread(container_sizes, self._containers, container)}

@@ -18,6 +18,7 @@ from aiohttp import web
 from fairlead import __version__
 from fairlead.api.app import API_VERSION, MIN_API_VERSION, Daemon, answer
 from fairlead.containers.record import Container, Status
+from fairlead.drivers import driver_names
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386", "ppc64le": "ppc64le"}
 """Go's names (GOARCH), which Docker uses, by the kernel's."""
@@ -107,7 +108,7 @@ def info_shape(daemon: Daemon) -> dict[str, Any]:
         "DockerRootDir": str(daemon.paths.state),
         "Plugins": {
             "Volume": ["local"],
-            "Network": sorted({"bridge", "host", "null", "macvlan", "ipvlan"}),
+            "Network": sorted(driver_names()),
             "Authorization": None,
             "Log": ["json-file", "local", "none"],
         },

@@ -60,6 +60,10 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("doctor:DOCTOR", "Look for what is wrong, and say what mends it"),
     "explain": ("explain:EXPLAIN", "Print the shell lines that would rebuild what exists now"),
     "trace": ("trace:TRACE", "Show the way from one place to another, or why there is none"),
+    "container prune": ("usage:CONTAINER_PRUNE", "Remove all stopped containers"),
+    "system df": ("usage:DF", "Show what images, containers and volumes take on the disk"),
+    "system info": ("usage:INFO", "Show what the daemon runs on"),
+    "system prune": ("usage:PRUNE", "Remove stopped containers, unused networks and images"),
     "system reset": ("system:RESET", "Remove everything that Fairlead made, and stop the daemon"),
     "version": ("system:VERSION", "Show the versions of client and daemon"),
     "daemon": ("system:DAEMON", "Run the daemon (the other commands start it on demand)"),
@@ -84,6 +88,7 @@ _ALIASES = {
     "link delete": "link rm",
     "link remove": "link rm",
     "system events": "events",
+    "info": "system info",
     "image list": "image ls",
     "image remove": "image rm",
 }
@@ -133,7 +138,8 @@ def _run(arguments: list[str]) -> int:
     if arguments[0] in ("--version", "-v"):
         arguments = ["version", *arguments[1:]]
     if arguments[0] == "container" and len(arguments) > 1:
-        arguments = [{"ls": "ps", "list": "ps", "remove": "rm"}.get(arguments[1], arguments[1]), *arguments[2:]]
+        others = {"ls": "ps", "list": "ps", "remove": "rm", "prune": "container prune"}
+        arguments = [others.get(arguments[1], arguments[1]), *arguments[2:]]
     name, rest = arguments[0], arguments[1:]
     if name in _GROUPS:
         if not rest or rest[0] in ("--help", "-h", "help"):

@@ -12,6 +12,7 @@ import fcntl
 import json
 import logging
 import os
+import shutil
 import signal
 import socket
 import struct
@@ -187,6 +188,7 @@ class Execs:
         except BaseException:
             execution.exit_code = 126
             execution.ended.set()
+            shutil.rmtree(self._containers.place(container).bundle / "exec" / execution.id, ignore_errors=True)
             raise
         self._tell("exec_start", container, execution)
         task = asyncio.get_running_loop().create_task(self._attend(container, execution, streams, attachment))
@@ -288,6 +290,7 @@ class Execs:
             if execution.exit_code is None:
                 execution.exit_code = 137
             execution.ended.set()
+            shutil.rmtree(log_file.parent, ignore_errors=True)
             self._tell("exec_die", container, execution, exitCode=str(execution.exit_code))
             await attachment.finish()
 
