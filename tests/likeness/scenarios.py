@@ -715,7 +715,6 @@ SYSTEM: dict[str, list[Step]] = {
     "system": [
         get("/info"),
         get("/version"),
-        get("/system/df"),
         container("cc"),
         get("/system/df"),
         get("/events?since=1&until=2"),
@@ -829,7 +828,7 @@ COMMANDS: dict[str, list[Step]] = {
         cli("export cc -o /dev/null"),
     ],
     "image commands": [
-        cli("image ls --format {{.Repository}}:{{.Tag}}"),
+        cli("image ls --format {{.Repository}}:{{.Tag}} kept/alpine"),
         cli("tag alpine mine:1"),
         cli("image inspect mine:1 --format {{.Os}}·{{json·.Config.Cmd}}"),
         cli("history alpine --format {{.CreatedBy}}"),
