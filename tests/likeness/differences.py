@@ -112,6 +112,7 @@ DIFFERENCES: list[Difference] = [
     *_many(
         "The content type of logs is told to every client, as Docker 28 does.",
         ("GET /containers/*logs*", "Content-Type"),
+        ("GET /containers/*logs*", "Content-Type"),
     ),
     *_many("The check of health has begun as soon as there is one.", (_INSPECT, "*.State.Health.*")),
     *_many("Removed layers, caches and logs are counted as well.", ("POST /*/prune*", "*.SpaceReclaimed")),
