@@ -180,7 +180,7 @@ def _environment(wanted: tuple[str, ...], image: tuple[str, ...]) -> tuple[str, 
         if variable.startswith("=") or not variable:
             raise Invalid(f"invalid environment variable: {variable}")
     kept = [variable for variable in image if variable.partition("=")[0] not in names]
-    return tuple(kept) + tuple(variable for variable in wanted if "=" in variable)
+    return (*(variable for variable in wanted if "=" in variable), *kept)
 
 
 def _directory(path: str) -> str:

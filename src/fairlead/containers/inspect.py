@@ -67,10 +67,11 @@ def inspect(
         "Args": list(arguments[1:]),
         "State": _state(container, health),
         "Image": f"sha256:{container.image_id}",
-        "ResolvConfPath": str(etc["/etc/resolv.conf"]),
-        "HostnamePath": str(etc["/etc/hostname"]),
-        "HostsPath": str(etc["/etc/hosts"]),
-        "LogPath": str(log_path(paths, container.id)) if spec.log.driver != "none" else "",
+        # These files are made at the start.
+        "ResolvConfPath": str(etc["/etc/resolv.conf"]) if container.started else "",
+        "HostnamePath": str(etc["/etc/hostname"]) if container.started else "",
+        "HostsPath": str(etc["/etc/hosts"]) if container.started else "",
+        "LogPath": str(log_path(paths, container.id)) if container.started and spec.log.driver != "none" else "",
         "Name": f"/{container.name}",
         "RestartCount": container.restart_count,
         "Driver": "overlay2",
@@ -104,7 +105,7 @@ def summary(
         "Names": [f"/{container.name}"],
         "Image": spec.image,
         "ImageID": f"sha256:{container.image_id}",
-        "Command": " ".join(spec.arguments),
+        "Command": " ".join(f"'{word}'" if " " in word and n else word for n, word in enumerate(spec.arguments)),
         "Created": int(container.created),
         "Ports": _port_list(container, endpoints),
         "Labels": spec.labels,
@@ -224,8 +225,9 @@ def _config(container: Container, image: dict[str, Any]) -> dict[str, Any]:
         "Entrypoint": list(spec.entrypoint) or None,
         "OnBuild": None,
         "Labels": spec.labels,
-        "StopSignal": spec.stop_signal,
     }
+    if spec.stop_signal != "SIGTERM":
+        config["StopSignal"] = spec.stop_signal
     if spec.health:
         config["Healthcheck"] = _health_check(spec.health)
     if spec.exposed:
@@ -265,17 +267,17 @@ def _host_config(container: Container, names: Mapping[str, str]) -> dict[str, An
         "PublishAllPorts": spec.publish_all,
         "ReadonlyRootfs": spec.read_only,
         "SecurityOpt": ["no-new-privileges"] if spec.no_new_privileges else None,
-        "Tmpfs": spec.tmpfs or None,
+        **({"Tmpfs": spec.tmpfs} if spec.tmpfs else {}),
         "UTSMode": "",
         "UsernsMode": "",
         "ShmSize": spec.shm_size,
-        "Sysctls": spec.sysctls or None,
+        **({"Sysctls": spec.sysctls} if spec.sysctls else {}),
         "Runtime": "crun",
         "Isolation": "",
         **_resources(spec.limits),
         "MaskedPaths": None if spec.privileged else MASKED,
         "ReadonlyPaths": None if spec.privileged else READ_ONLY,
-        "Init": spec.init or None,
+        **({"Init": True} if spec.init else {}),
     }
 
 
@@ -423,7 +425,7 @@ def _endpoint(
         "MacAddress": endpoint.mac if endpoint else spec.mac,
         "DriverOpts": {**({IFNAME: spec.ifname} if spec.ifname else {}), **spec.options} or None,
         "GwPriority": spec.priority,
-        "NetworkID": network.id if endpoint or not container.is_running else "",
+        "NetworkID": network.id if endpoint or container.started else "",
         "EndpointID": endpoint.id if endpoint else "",
         "Gateway": gateways.get(4, "") if v4 else "",
         "IPAddress": str(v4.ip) if v4 else "",
