@@ -51,7 +51,6 @@ def probes(machine: Machine) -> list[str]:
 def test_well_then_ill_then_well(shared: Machine) -> None:
     before = time.time()
     run(shared, "changing", "test ! -e /tmp/ill && echo fine || { echo bad >&2; exit 7; }")
-    assert shared.out("ps", "--format", "{{.Status}}").endswith("(health: starting)")
     found = until(shared, "changing", "healthy")
     assert found["FailingStreak"] == 0
     assert (found["Log"][-1]["ExitCode"], found["Log"][-1]["Output"]) == (0, "fine\n")
@@ -72,6 +71,13 @@ def test_well_then_ill_then_well(shared: Machine) -> None:
     said = [line for line in lines.splitlines() if line.startswith("health_status")]
     assert said == ["health_status: healthy", "health_status: unhealthy", "health_status: healthy"]
     assert "exec_die" in lines
+
+
+def test_it_is_starting_until_the_first_check(shared: Machine) -> None:
+    run(shared, "beginning", "true", "--health-interval", "60s")
+    assert shared.out("ps", "--filter", "health=starting", "--format", "{{.Status}}").endswith("(health: starting)")
+    assert health(shared, "beginning") == {"Status": "starting", "FailingStreak": 0, "Log": []}
+    shared.docker("rm", "-f", "beginning")
 
 
 def test_a_probe_that_takes_too_long_is_killed_with_all_its_processes(shared: Machine) -> None:
@@ -102,7 +108,7 @@ def test_no_zombies_and_no_processes_pile_up(shared: Machine) -> None:
 
 
 def test_failures_in_the_start_period_do_not_count(shared: Machine) -> None:
-    period = ("--health-start-period", "1500ms", "--health-start-interval", "100ms", "--health-interval", "100ms")
+    period = ("--health-start-period", "5s", "--health-start-interval", "100ms", "--health-interval", "100ms")
     run(shared, "patient", "exit 1", *period)
     eventually(lambda: len(health(shared, "patient")["Log"]) >= 3)
     assert health(shared, "patient") | {"Status": "starting", "FailingStreak": 0} == health(shared, "patient")
