@@ -313,12 +313,9 @@ def test_a_keeper_that_died_while_no_daemon_ran(whole: Host) -> None:
 def test_another_program_on_a_published_port(whole: Host) -> None:
     stop_daemon(whole)
     end_process(whole, "keeper.py")
-    thief = whole.popen(
-        "python3",
-        "-c",
-        "import socket;s=socket.create_server(('::',8081));print(flush=True);s.accept()",
-        stdout=subprocess.PIPE,
-    )
+    listen = "s = socket.create_server(('::', 8081), family=socket.AF_INET6, dualstack_ipv6=True)"
+    script = f"import socket; {listen}; print(flush=True); s.accept()"
+    thief = whole.popen("python3", "-c", script, stdout=subprocess.PIPE)
     assert thief.stdout
     thief.stdout.readline()
     (wrong,) = bad(doctor(whole)[1])

@@ -98,6 +98,20 @@ CASES = [
         ("policy of the chain ip filter FORWARD", "iptables"),
     ),
     Case(
+        "a-policy-of-iptables-legacy",
+        ROUTED + "iptables-legacy -P FORWARD DROP",
+        "r1 10.1.2.2",
+        "forward-drop",
+        ("policy of the chain ip filter FORWARD", "iptables-legacy"),
+    ),
+    Case(
+        "a-rule-of-iptables-legacy",
+        ROUTED + "iptables-legacy -A FORWARD -p icmp -d 10.1.2.2 -j DROP",
+        "r1 10.1.2.2",
+        "forward-drop",
+        ("-d 10.1.2.2/32 -p icmp -j DROP", "iptables-legacy"),
+    ),
+    Case(
         "a-rule-of-nftables",
         ROUTED
         + """
@@ -358,7 +372,7 @@ class Traced:
 
 
 def trace(host: Host, arguments: str) -> Traced:
-    return Traced(host.fairlead("trace", *arguments.split(), "--format", "json", check=False))
+    return Traced(host.fairlead("trace", "--wait", "1", *arguments.split(), "--format", "json", check=False))
 
 
 @pytest.fixture

@@ -174,13 +174,14 @@ def _command(body: dict[str, Any], image: dict[str, Any]) -> tuple[tuple[str, ..
 
 
 def _environment(wanted: tuple[str, ...], image: tuple[str, ...]) -> tuple[str, ...]:
-    """The user's variables win over the image's; a name without ``=`` takes the variable away."""
+    """The user's variables win over the image's; a name without ``=`` takes the variable away (when it is run: the name
+    stays here, as in Docker)."""
     names = {variable.partition("=")[0] for variable in wanted}
     for variable in wanted:
         if variable.startswith("=") or not variable:
             raise Invalid(f"invalid environment variable: {variable}")
     kept = [variable for variable in image if variable.partition("=")[0] not in names]
-    return (*(variable for variable in wanted if "=" in variable), *kept)
+    return wanted + tuple(kept)
 
 
 def _directory(path: str) -> str:
@@ -299,7 +300,8 @@ def _networks(body: dict[str, Any], host: dict[str, Any]) -> tuple[str, tuple[En
     if first is None and mode == "bridge" and "default" in settings:
         first = settings.pop("default")
     names = [(mode, first or {}), *settings.items()]
-    return mode, tuple(_endpoint(name, value, _get(body, "MacAddress", str, "")) for name, value in names)
+    mac = _get(body, "MacAddress", str, "")
+    return mode, tuple(_endpoint(name, value, "" if i else mac) for i, (name, value) in enumerate(names))
 
 
 def _endpoint(network: str, settings: dict[str, Any], mac: str) -> EndpointSpec:

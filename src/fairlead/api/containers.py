@@ -18,6 +18,7 @@ from fairlead.api.connection import connected
 from fairlead.api.container_filters import ContainerFilter, has_label
 from fairlead.api.container_spec import parse
 from fairlead.api.networks import parse_until
+from fairlead.api.versions import with_short_ids
 from fairlead.containers.explain import Explainer
 from fairlead.containers.inspect import inspect, mounts, status_word, summary
 from fairlead.containers.logs import nanoseconds
@@ -85,6 +86,7 @@ class Door:
         found = found[:limit] if limit > 0 else found
         health = self._containers.health.of
         entries = [summary(c, endpoints=endpoints[c.id], networks=networks, health=health(c)) for c in found]
+        with_short_ids(request, entries)
         if flag(request, "size"):
             for container, entry in zip(found, entries, strict=True):
                 entry |= await asyncio.to_thread(container_sizes, self._containers, container)
@@ -129,6 +131,7 @@ class Door:
         with contextlib.suppress(NotFound):
             lower = self._daemon.images.lower_directories(self._containers.image(container))
             document["GraphDriver"]["Data"]["LowerDir"] = ":".join(map(str, lower))
+        with_short_ids(request, [document])
         if flag(request, "size"):
             document |= {"SizeRw": 0, **await asyncio.to_thread(container_sizes, self._containers, container)}
         return answer(document)

@@ -117,7 +117,7 @@ def environment(spec: ContainerSpec) -> list[str]:
     defaults = [PATH] if "PATH" not in names else []
     defaults += [f"HOSTNAME={spec.hostname}"] if "HOSTNAME" not in names else []
     defaults += ["TERM=xterm"] if spec.tty and "TERM" not in names else []
-    return defaults + list(spec.env)
+    return defaults + [variable for variable in spec.env if "=" in variable]
 
 
 def _process(spec: ContainerSpec) -> dict[str, Any]:

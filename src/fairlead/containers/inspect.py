@@ -425,7 +425,7 @@ def _endpoint(
         "MacAddress": endpoint.mac if endpoint else spec.mac,
         "DriverOpts": {**({IFNAME: spec.ifname} if spec.ifname else {}), **spec.options} or None,
         "GwPriority": spec.priority,
-        "NetworkID": network.id if endpoint or container.started else "",
+        "NetworkID": network.id,
         "EndpointID": endpoint.id if endpoint else "",
         "Gateway": gateways.get(4, "") if v4 else "",
         "IPAddress": str(v4.ip) if v4 else "",

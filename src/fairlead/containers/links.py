@@ -146,12 +146,11 @@ def hosts_lines(alias: str, target: Container, endpoint: Endpoint) -> list[str]:
     return [f"{interface.ip}\t{names}" for interface in endpoint.addresses]
 
 
-def rewritten(lines: Iterable[str], new: list[str]) -> list[str]:
-    """The lines of /etc/hosts with those of a link exchanged: the ones that have the same names, in their place."""
-    names = new[0].partition("\t")[2]
+def rewritten(lines: Iterable[str], alias: str, new: list[str]) -> list[str]:
+    """The lines of /etc/hosts with those of a link exchanged in their place: where the first name is the alias."""
     found: list[str] = []
     for line in lines:
-        if line.partition("\t")[2] == names:
+        if line.partition("\t")[2].split(" ")[0] == alias:
             found += [one for one in new if one not in found]
         else:
             found.append(line)
@@ -231,7 +230,7 @@ class Links:
                 lines = file.read_text().splitlines() if file.exists() else []
                 for alias, id_ in other.spec.links.items():
                     if id_ == target.id:
-                        lines = rewritten(lines, hosts_lines(alias, target, endpoint))
+                        lines = rewritten(lines, alias, hosts_lines(alias, target, endpoint))
                 with contextlib.suppress(FileNotFoundError):  # it is being removed
                     file.write_text("\n".join(lines) + "\n")  # in place, as it is bound into the container
 

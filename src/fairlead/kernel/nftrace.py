@@ -32,7 +32,7 @@ _VERDICTS[-5] = "return"
 _FAMILIES = {1: "inet", 2: "ip", 3: "arp", 5: "netdev", 7: "bridge", 10: "ip6"}
 
 _BASE = re.compile(r"type (\S+) hook (\S+) .*?priority ([^;]+);(?: policy (\w+);)?")
-_OPENS = re.compile(r"(table|chain) (.+?) \{(?: #.*)?$")
+_OPENS = re.compile(r"(table|chain|set|map|flowtable|ct \w+) (.+?) \{(?: #.*)?$")
 _HANDLE = re.compile(r"^(.*?)\s*# handle (\d+)$")
 
 
@@ -92,6 +92,8 @@ class Ruleset:
                 kind, name = opened.groups()
                 if kind == "table":
                     family, _, table = name.partition(" ")
+                elif kind != "chain":
+                    chain = ""  # A set's or map's own lines are no rules.
                 else:
                     chain = name.strip('"')
                     self.chains[family, table, chain] = Chain(family, table, chain)
@@ -100,7 +102,7 @@ class Ruleset:
                 self.chains[family, table, chain] = Chain(
                     family, table, chain, hook, priority.strip(), policy or "accept"
                 )
-            elif ruled := _HANDLE.match(line):
+            elif chain and (ruled := _HANDLE.match(line)):
                 words, handle = ruled.groups()
                 self.rules[family, table, chain, int(handle)] = Rule(family, table, chain, int(handle), words)
 

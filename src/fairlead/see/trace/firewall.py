@@ -7,6 +7,8 @@ from fairlead.see.trace.model import Hop, Membership, Observation, Verdict
 from fairlead.see.trace.words import asked_for, endpoint, run, there
 
 _PROGRAMS = {"ip": "iptables", "ip6": "ip6tables"}
+_TABLES = ("filter", "nat", "mangle", "raw", "security")
+"""Of iptables; what nft alone makes there can be edited by iptables too."""
 
 
 def dropped_by_rule(seen: Observation) -> Verdict | None:
@@ -60,7 +62,8 @@ def _of_others(seen: Observation, hop: Hop) -> Verdict:
     name = f"{hop.family} {hop.table} {hop.chain}"
     rejects = "reject" in hop.text.lower()
     did = "rejects" if rejects else "drops"
-    which = "policy" if not hop.handle else f"rule {hop.handle}"
+    policy = hop.text.lower() == "policy drop"
+    which = "policy" if policy else f"rule {hop.handle}" if hop.handle else "rule"
     packet = {"request": "the request", "reply": "the answer", "error": "the ICMP error"}[hop.direction]
     bridged = seen.bridge_netfilter and hop.hook in ("forward", "prerouting") and _is_bridged(seen, hop)
     if bridged:
@@ -70,8 +73,10 @@ def _of_others(seen: Observation, hop: Hop) -> Verdict:
         )
     else:
         why = ""
-    text = "" if not hop.handle else f" ({hop.text})"
+    text = "" if policy else f" ({hop.text})"
     hook = f" on the {hop.hook} hook" if hop.hook else ""
+    if hop.chain.startswith("DOCKER-ISOLATION"):
+        return _apart_by_docker(seen, hop)
     cause = {
         ("forward", True): "bridge-netfilter",
         ("forward", False): "forward-drop",
@@ -84,6 +89,23 @@ def _of_others(seen: Observation, hop: Hop) -> Verdict:
         sentence=f"The {which} of the chain {name}{text}{hook} {there(place)} {did} {packet} to {asked_for(seen)}"
         f"{why}; it is of {hop.owner}.",
         remedies=_remedies(seen, hop, bridged),
+    )
+
+
+def _apart_by_docker(seen: Observation, hop: Hop) -> Verdict:
+    """Docker keeps its networks apart."""
+    target = seen.target
+    networks = [name for name in (target.networks if target else ()) if name not in seen.source.networks]
+    remedies = list(_remedies(seen, hop, False))
+    if networks and seen.source.owner == "docker":
+        remedies.insert(0, f"docker network connect {networks[0]} {seen.source.name}")
+    where = f" (it is in {', '.join(networks)})" if networks else ""
+    return Verdict(
+        ok=False,
+        cause="networks-isolated",
+        sentence=f"Docker keeps the networks of {seen.source.name} and {asked_for(seen)}{where} apart: chain "
+        f"{hop.family} {hop.table} {hop.chain}, handle {hop.handle} ({hop.text}).",
+        remedies=tuple(remedies),
     )
 
 
@@ -106,8 +128,8 @@ def _remedies(seen: Observation, hop: Hop, bridged: bool) -> tuple[str, ...]:
     protocol = seen.asked.protocol
     found = []
     chain = hop.chain
-    if hop.family in _PROGRAMS and hop.owner.startswith(("iptables", "ufw", "Docker")):
-        program = _PROGRAMS[hop.family]
+    if hop.family in _PROGRAMS and hop.table in _TABLES:
+        program = _PROGRAMS[hop.family] + ("-legacy" if hop.owner == "iptables-legacy" else "")
         if hop.owner == "Docker" and hop.hook == "forward":
             chain = "DOCKER-USER"
         base = f"{program} -I {chain}"

@@ -43,6 +43,8 @@ class Place(_Value, frozen=True, kw_only=True):
     """Empty: the host's own."""
     owner: str = ""
     """Whose container it is: ``fairlead``, ``docker``, ``podman``; empty where nobody's that we know."""
+    networks: tuple[str, ...] = ()
+    """Of another engine's container: the names of that engine's networks that it is in."""
     shell: str = ""
     """What a person types before ``ip …`` to have it done there; empty for the host."""
 

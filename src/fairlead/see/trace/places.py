@@ -8,6 +8,7 @@ import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -36,9 +37,17 @@ class Places:
             inode = os.stat("/proc/thread-self/ns/net").st_ino
         self.host = Place(inode=inode, name="host", kind="host")
         self._all: dict[int, Place] | None = None
+        self._found: dict[int, Place] = {}
+        """Those that were asked for, by the name that they were asked by."""
+        self._foreign_names: dict[str, str] | None = None
 
     def find(self, word: str) -> Place:
         """``host``, a container, a namespace's name or path, a process id, or another engine's container."""
+        place = self._find(word)
+        self._found[place.inode] = place
+        return place
+
+    def _find(self, word: str) -> Place:
         if word in HOST_WORDS:
             return self.host
         if word.startswith("/"):
@@ -57,8 +66,8 @@ class Places:
         if stopped := next((id_ for id_, name in self._names.items() if word == name or id_.startswith(word)), ""):
             raise Conflict(f"container {self._names[stopped]} is not running: it has no network namespace")
         for owner, path in _ENGINES:
-            if pid := self._foreign(path, word):
-                return self._at(f"/proc/{pid}/ns/net", word, "container", owner)
+            if place := self._foreign(owner, path, word):
+                return place
         raise NotFound(
             f"No such container or namespace: {word} (allowed are host, a container, the name or path of a network "
             "namespace, a process id)"
@@ -72,7 +81,7 @@ class Places:
         """The namespace with this inode, if anything here names it."""
         if inode == self.host.inode:
             return self.host
-        return self.all().get(inode)
+        return self._found.get(inode) or self.all().get(inode)
 
     def all(self) -> dict[int, Place]:
         """Every namespace that has a name or a process, by inode."""
@@ -100,8 +109,17 @@ class Places:
         found = _CONTAINER.search(Path("/proc", pid, "cgroup").read_text())
         if found:
             owner = {"docker": "docker", "libpod": "podman"}.get(found[1], found[1])
-            return self._at(path, found[2][:12], "container", owner)
+            return self._at(path, self._foreign_name(found[2]), "container", owner)
         return self._at(path, f"{Path('/proc', pid, 'comm').read_text().strip()} (process {pid})", "process")
+
+    def _foreign_name(self, id_: str) -> str:
+        """What another engine calls its container."""
+        if self._foreign_names is None:
+            lists = [self._ask(path, "/containers/json") or [] for _, path in _ENGINES]
+            self._foreign_names = {
+                one["Id"]: one["Names"][0].lstrip("/") for several in lists for one in several if one.get("Names")
+            }
+        return self._foreign_names.get(id_, id_[:12])
 
     def _ours(self, sandbox: Sandbox) -> Place:
         if sandbox.container:
@@ -126,24 +144,48 @@ class Places:
         shell = f"ip netns exec {name}" if path == str(NAMED / name) else f"nsenter --net={path}"
         return Place(inode=inode, name=name, kind=kind, path=path, owner=owner, shell=shell)  # type: ignore[arg-type]
 
-    def _foreign(self, path: str, word: str) -> int:
-        """The process of another engine's container; 0 if there is no such engine or container."""
-        if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", word) or not os.path.exists(path):
-            return 0
-        if os.path.realpath(path) == os.path.realpath(self._own):
-            return 0
+    def _foreign(self, owner: str, path: str, word: str) -> Place | None:
+        """Another engine's container by name or id; None if there is no such engine or container."""
+        if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", word):
+            return None
+        found = self._ask(path, f"/containers/{word}/json")
+        try:
+            pid, networks = int(found["State"]["Pid"]), tuple(found.get("NetworkSettings", {}).get("Networks") or ())
+            name = str(found.get("Name") or word).lstrip("/")
+        except (KeyError, TypeError, ValueError, AttributeError):
+            return None
+        if not pid:
+            raise Conflict(f"container {name} of {owner} is not running: it has no network namespace")
+        place = self._at(f"/proc/{pid}/ns/net", name, "container", owner)
+        return msgspec.structs.replace(place, networks=networks)
+
+    def _ask(self, path: str, what: str) -> Any:
+        """The JSON answer of an engine; None if there is none."""
+        if not os.path.exists(path) or os.path.realpath(path) == os.path.realpath(self._own):
+            return None
         try:
             with socket.socket(socket.AF_UNIX) as sock:
                 sock.settimeout(2)
                 sock.connect(path)
-                request = f"GET /containers/{word}/json HTTP/1.0\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-                sock.sendall(request.encode())
+                sock.sendall(f"GET {what} HTTP/1.0\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
                 answer = b"".join(iter(lambda: sock.recv(1 << 16), b""))
             head, _, body = answer.partition(b"\r\n\r\n")
-            if b" 200 " not in head.split(b"\r\n", 1)[0] + b" ":
-                return 0
+            if head.split(b"\r\n", 1)[0].split(b" ")[1:2] != [b"200"]:
+                return None
             if b"chunked" in head.lower():
-                body = body[body.index(b"{") : body.rindex(b"}") + 1]
-            return int(msgspec.json.decode(body)["State"]["Pid"])
-        except (OSError, ValueError, KeyError, TypeError, msgspec.DecodeError):
-            return 0
+                body = _unchunked(body)
+            return msgspec.json.decode(body)
+        except (OSError, ValueError, msgspec.DecodeError):
+            return None
+
+
+def _unchunked(body: bytes) -> bytes:
+    """A body without its chunks' lengths (RFC 9112, 7.1)."""
+    found = b""
+    while body:
+        size, _, rest = body.partition(b"\r\n")
+        length = int(size.split(b";")[0] or b"0", 16)
+        if not length:
+            break
+        found, body = found + rest[:length], rest[length + 2 :]
+    return found

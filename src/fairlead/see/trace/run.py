@@ -15,7 +15,7 @@ import msgspec
 
 from fairlead.catalog import Catalog
 from fairlead.errors import FairleadError, Invalid, MissingFeature, NotFound
-from fairlead.kernel import Kernel, conntrack, listeners, sysctl
+from fairlead.kernel import Kernel, conntrack, legacy, listeners, sysctl
 from fairlead.kernel.netlink import NETLINK_NETFILTER
 from fairlead.kernel.nftrace import Ruleset, RuleWatch, read_ruleset
 from fairlead.kernel.packets import PacketWatch, Sight
@@ -173,8 +173,11 @@ class Tracer:
             packets = self._watch_packets(stack, probe)
             rules: dict[int, RuleWatch] = {}
             rulesets: dict[int, Ruleset] = {}
+            counted: dict[int, tuple[Place, dict[tuple[legacy.LegacyRule, int], int]]] = {}
             for place in self._watched(source, goal, asked):
                 with self._noted("rules"), self._kernel.namespaces.entered(place.path):
+                    if counters := legacy.read_counters():
+                        counted[place.inode] = place, counters
                     rulesets[place.inode] = read_ruleset()
                     if families := rulesets[place.inode].families:
                         rules[place.inode] = watch = RuleWatch(probe.mark, families)
@@ -183,8 +186,12 @@ class Tracer:
             time.sleep(LINGER)
             sights: list[Sight] = packets.take() if packets else []
             events = {inode: watch.take() for inode, watch in rules.items()}
+        met: dict[int, list[legacy.LegacyRule]] = {}
+        for inode, (place, counters) in counted.items():
+            with self._noted("rules of iptables-legacy"), self._kernel.namespaces.entered(place.path):
+                met[inode] = legacy.risen(counters, legacy.read_counters())
         symbols = Symbols()
-        seen = Seen(sights, events, rulesets, probe.mark, began, survey.name, symbols.name)
+        seen = Seen(sights, events, rulesets, probe.mark, began, survey.name, symbols.name, met)
         return outcome, way_of(seen, answered=outcome.kind == "answered")
 
     def _watch_packets(self, stack: contextlib.ExitStack, probe: Probe) -> PacketWatch | None:

@@ -8,14 +8,16 @@ leaves by.
 from __future__ import annotations
 
 import dataclasses
+import re
 import socket
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 
 import msgspec
 
+from fairlead.kernel.legacy import LegacyRule
 from fairlead.kernel.nftrace import Event, Rule, Ruleset
 from fairlead.kernel.packets import DROP, RECEIVE, SEND, Mark, Sight
 from fairlead.see.trace.model import Direction, Hop
@@ -25,6 +27,9 @@ _ECHO_REPLY = {4: 0, 6: 129}
 _KINDS = {SEND: "send", RECEIVE: "receive", DROP: "drop"}
 _HARMLESS = ("SKB_CONSUMED", "QUEUE_PURGE", "SOCKET_CLOSE")
 """Reasons of drops that are an end, not a fault: a socket was closed with the packet in its queue."""
+_COUNTER = re.compile(r"counter packets \d+ bytes \d+ ")
+_DOCKERS = re.compile(r'"(docker0|br-[0-9a-f]{12})"')
+"""Bridges as Docker names them; Fairlead's rules for its own have a comment."""
 _IPTABLES = {"filter", "nat", "mangle", "raw", "security"}
 
 
@@ -53,6 +58,8 @@ class Seen:
     """The name of a link, by namespace and index."""
     function: Callable[[int], str] = lambda place: ""
     """The kernel's function at a place in its code."""
+    legacy: Mapping[int, Sequence[LegacyRule]] = field(default_factory=dict)
+    """The rules of iptables-legacy that met packets meanwhile, by namespace."""
 
 
 def way_of(seen: Seen, *, answered: bool) -> tuple[Hop, ...]:
@@ -79,6 +86,8 @@ def way_of(seen: Seen, *, answered: bool) -> tuple[Hop, ...]:
     for namespace, events in seen.events.items():
         for direction, rules in _judged(seen, namespace, events).items():
             _weave(seen, by_namespace.setdefault((direction, namespace), []), rules)
+    for found in by_namespace.values():
+        _with_legacy(seen, found)
     hops = [timed for found in by_namespace.values() for timed in _with_nat(found)]
     hops.sort(key=lambda timed: timed[0])
     return tuple(hop for _, hop in hops)
@@ -170,7 +179,7 @@ def _judged(seen: Seen, namespace: int, events: Iterable[Event]) -> dict[Directi
         if not known or not (decided or (event.kind == "policy" and event.verdict == "drop")):
             continue
         rule = ruleset.rules.get((event.family, event.table, event.chain, event.handle))
-        text = rule.text if rule else ""
+        text = _COUNTER.sub("", rule.text) if rule else ""
         if event.kind == "policy":
             text = "policy drop"
         index_in, index_out = links[event.identity]
@@ -201,9 +210,13 @@ def owner_of(ruleset: Ruleset, family: str, table: str, chain: str, rule: Rule |
     names = {one.name for one in ruleset.chains.values() if (one.family, one.table) == (family, table)}
     if table == "fairlead" or '"fairlead:' in text:
         return "Fairlead"
+    if chain == "DOCKER-USER":
+        return "the administrator"  # Docker leaves it to users.
     if table == "firewalld":
         return "firewalld"
     if table.startswith("docker-") or chain.startswith("DOCKER") or "DOCKER" in text:
+        return "Docker"
+    if any(name.startswith("DOCKER") for name in names) and _DOCKERS.search(text):
         return "Docker"
     for prefix, owner in (
         ("ufw", "ufw"),
@@ -245,6 +258,33 @@ def _weave(seen: Seen, sights: list[tuple[float, Hop]], rules: list[tuple[Event,
         woven.append((before + tiny, rule))
     sights += woven
     sights.sort(key=lambda timed: timed[0])
+
+
+def _with_legacy(seen: Seen, hops: list[tuple[float, Hop]]) -> None:
+    """Before a drop that no rule has reported, the rule of iptables-legacy that made it."""
+    if any(hop.kind == "rule" and hop.verdict == "drop" for _, hop in hops):
+        return
+    for number, (time, hop) in enumerate(hops):
+        rules = seen.legacy.get(hop.namespace, ())
+        if hop.kind == "drop" and hop.reason.startswith("NETFILTER") and rules:
+            rule = rules[-1]
+            judged = Hop(
+                direction=hop.direction,
+                namespace=hop.namespace,
+                kind="rule",
+                interface=hop.interface,
+                source=hop.source,
+                destination=hop.destination,
+                family=rule.family,
+                table=rule.table,
+                chain=rule.chain,
+                hook=rule.chain.lower() if rule.chain.isupper() else "",
+                text=rule.text,
+                verdict="drop",
+                owner="iptables-legacy",
+            )
+            hops.insert(number, (time - 1e-5, judged))
+            return
 
 
 def _after_receipt(sights: list[tuple[float, Hop]], place: int, interface: str) -> int:
