@@ -113,8 +113,13 @@ def _flat(value: Any, path: str) -> Iterator[tuple[str, Any]]:
             key = normal(name)
             yield from _flat(inner, f"{path}.{key}{'/' + str(inner.get('Name')) if key == '<id>' else ''}")
     elif isinstance(value, list):
+        if key == "RepoTags" or key == "Tags":
+            value = sorted(value)
         if all(isinstance(inner, dict) for inner in value):
-            value = sorted(value, key=lambda inner: str(inner.get("Name") or inner.get("Names") or inner.get("Tag")))
+            value = sorted(
+                value,
+                key=lambda inner: str(inner.get("Name") or inner.get("Names") or sorted(inner.get("RepoTags") or ())),
+            )
         for number, inner in enumerate(value):
             yield from _flat(inner, f"{path}.{number}")
     elif key in OWN and isinstance(value, (int, float, str)) and not isinstance(value, bool):

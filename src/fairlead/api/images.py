@@ -13,6 +13,7 @@ import msgspec
 from aiohttp import web
 
 from fairlead.api.app import Daemon, answer, flag
+from fairlead.api.versions import with_old_fields
 from fairlead.errors import FairleadError, Invalid
 from fairlead.images import Credentials, Image, Images, Progress, Reference
 from fairlead.images.manifest import architecture, created_at
@@ -70,11 +71,15 @@ class _Handlers:
             images = [image for image in images if all(_has_label(image, label) for label in labels)]
         patterns = filters.get("reference", [])
         shown = [(image, [t for t in image.tags if _matches(t, patterns)]) for image in images]
-        return answer([summary(image, tags) for image, tags in shown if tags or not patterns])
+        found = [summary(image, tags) for image, tags in shown if tags or not patterns]
+        with_old_fields(request, found)
+        return answer(found)
 
     async def inspect(self, request: web.Request) -> web.Response:
         image = self._images.get(request.match_info["name"])
-        return answer(_details(image, [str(path) for path in self._images.lower_directories(image)]))
+        details = _details(image, [str(path) for path in self._images.lower_directories(image)])
+        with_old_fields(request, [details])
+        return answer(details)
 
     async def history(self, request: web.Request) -> web.Response:
         return answer(_history(self._images.get(request.match_info["name"])))
