@@ -103,6 +103,10 @@ def normal(text: str) -> str:
     return text
 
 
+def _name(value: dict[str, Any]) -> str:
+    return str(value.get("Name") or value.get("Names") or sorted(value.get("RepoTags") or ()))
+
+
 def _flat(value: Any, path: str) -> Iterator[tuple[str, Any]]:
     """The leaves of a JSON value by path.  Lists of objects are sorted by name: their order is nobody's promise."""
     key = path.rpartition(".")[2]

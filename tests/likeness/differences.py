@@ -133,8 +133,8 @@ DIFFERENCES: list[Difference] = [
     ),
     *_many("A body that is empty is taken for `{}`.", ("POST /containers/cc/update b''", "*")),
     *_many(
-        "Fields of images that newer versions of the API dropped, or that Fairlead does not know: the container that an "
-        "image was made from, when a tag was set, where it would be mounted.",
+        "Fields of images that newer versions of the API dropped, or that Fairlead does not know: the container that "
+        "an image was made from, when a tag was set, where it would be mounted.",
         ("GET /images/*", "*.Container"),
         ("GET /images/*", "*.ContainerConfig.*"),
         ("GET /images/*", "*.GraphDriver.*"),
