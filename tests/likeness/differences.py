@@ -105,12 +105,13 @@ DIFFERENCES: list[Difference] = [
             (f"POST /containers/create?name=c*{field}*", "*")
             for field in (
                 *("ExposedPorts", "CpuShares", 'NetworkMode": "nope', "container:nope", 'HostIp": "nope'),
-                *("Sysctls", "Ulimits", "Devices", "PidMode", "IpcMode", "EndpointsConfig"),
+                *("Sysctls", "Ulimits", "Devices", "PidMode", "IpcMode", "NetworkingConfig"),
             )
         ),
     ),
     *_many(
         "The content type of logs is told to every client, as Docker 28 does.",
+        ("GET /containers/*logs*", "Content-Type"),
         ("GET /containers/*logs*", "Content-Type"),
     ),
     *_many("The check of health has begun as soon as there is one.", (_INSPECT, "*.State.Health.*")),
@@ -129,6 +130,7 @@ DIFFERENCES: list[Difference] = [
         ("GET /info", "*.OSVersion"),
         ("GET /info", "*.*Id"),
     ),
+    *_many("A body that is empty is taken for `{}`.", ("POST /containers/cc/update b''", "*")),
     *_many("The runtime is crun.", (_INSPECT, "*.Runtime"), ("GET /info", "*.*untime*")),
     *_many(
         "Every container has a cgroup namespace of its own; Docker gives none on hosts with cgroups of version 1.",

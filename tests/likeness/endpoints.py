@@ -44,6 +44,7 @@ ENDPOINTS: list[Endpoint] = [
         GET /_ping
         HEAD /_ping
         GET /events
+        POST /auth
         GET /system/df
         GET /networks
         GET /networks/{id}

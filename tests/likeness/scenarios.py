@@ -534,7 +534,7 @@ CONTAINERS: dict[str, list[Step]] = {
             "cc",
             "sh",
             "-c",
-            "echo out; echo err >&2; exit 3",
+            "echo out; sleep 0.3; echo err >&2; exit 3",
             HostConfig={
                 "NetworkMode": "bridge",
                 "Memory": 64 << 20,
