@@ -44,8 +44,10 @@ READ_ONLY = _words("/proc/bus /proc/fs /proc/irq /proc/sys /proc/sysrq-trigger")
 _DEVICES = ("c 1:3", "c 1:5", "c 1:7", "c 1:8", "c 1:9", "c 5:0", "c 5:1", "c 5:2", "c 136:*")
 """null zero full random urandom tty console ptmx pts; any node may be made (``m``), only these may be used."""
 
-_INITS = ("tini", "docker-init", "catatonit")
-"""Programs that make a small first process which reaps zombies (``--init``); all take ``-- COMMAND``."""
+_INITS = ("tini-static", "docker-init", "catatonit")
+"""Programs that make a small first process which reaps zombies (``--init``); all take ``-- COMMAND``.
+
+Only static ones: what ``tini`` is linked with is on the host, not in the image."""
 _INIT_PATH = "/sbin/docker-init"
 
 
