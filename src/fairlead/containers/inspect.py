@@ -105,7 +105,7 @@ def summary(
         "Names": [f"/{container.name}"],
         "Image": spec.image,
         "ImageID": f"sha256:{container.image_id}",
-        "Command": " ".join(f"'{word}'" if " " in word and n else word for n, word in enumerate(spec.arguments)),
+        "Command": " ".join(f"'{word}'" if " " in word else word for word in spec.arguments),
         "Created": int(container.created),
         "Ports": _port_list(container, endpoints),
         "Labels": spec.labels,
