@@ -11,6 +11,7 @@ from aiohttp import web
 from fairlead.api.app import Daemon, answer
 from fairlead.api.images import summary as image_summary
 from fairlead.api.versions import with_old_fields
+from fairlead.api.volumes import usage_shapes
 from fairlead.containers.inspect import summary
 from fairlead.containers.usage import container_sizes
 from fairlead.errors import Invalid
@@ -39,7 +40,7 @@ def usage(daemon: Daemon, types: list[str]) -> dict[str, Any]:
         "LayersSize": daemon.images.disk_usage() if "image" in types else 0,
         "Images": _images(daemon) if "image" in types else None,
         "Containers": _containers(daemon) if "container" in types else None,
-        "Volumes": [] if "volume" in types else None,
+        "Volumes": usage_shapes(daemon) if "volume" in types else None,
         "BuildCache": [] if "build-cache" in types else None,
     }
     return found
