@@ -224,7 +224,11 @@ def _mounts(
             "destination": volume.target,
             "type": "bind",
             "source": str(volumes.get(volume.target, "")),
-            "options": ["rbind", "rprivate", *([_read_only()] if volume.read_only else [])],
+            "options": [
+                "rbind",
+                "rprivate",
+                *([_read_only(str(volumes.get(volume.target, "")))] if volume.read_only else []),
+            ],
         }
         for volume in spec.volumes
     ]
@@ -248,7 +252,7 @@ def _bind_mount(bind: Bind) -> dict[str, Any]:
     propagation = [] if any("shared" in o or "slave" in o or "private" in o for o in bind.options) else ["rprivate"]
     words = [o for o in bind.options if o not in _NOT_FOR_MOUNT]
     if not bind.flat:
-        words = [_read_only() if word == "ro" else word for word in words]
+        words = [_read_only(bind.source) if word == "ro" else word for word in words]
     options = ["rbind" if bind.recursive else "bind", *propagation, *words]
     return {"destination": bind.target, "type": "bind", "source": bind.source, "options": options}
 
@@ -263,11 +267,18 @@ def _root_propagation(spec: ContainerSpec) -> str:
     return "shared" if "shared" in words else "rslave" if "slave" in words else "private"
 
 
+def _read_only(source: str) -> str:
+    """Read-only with all that is mounted beneath, where the kernel can (mount_setattr(2), Linux 5.12), as Docker 25.
+
+    Beneath a file is nothing, and there crun fails ("Not a directory").
+    """
+    return "rro" if _can_read_only_beneath() and not os.path.isfile(source) else "ro"
+
+
 @functools.cache
-def _read_only() -> str:
-    """Read-only with all that is mounted beneath, where the kernel can (mount_setattr(2), Linux 5.12), as Docker 25."""
+def _can_read_only_beneath() -> bool:
     release = os.uname().release.split(".")
-    return "rro" if (int(release[0]), int(release[1].partition("-")[0])) >= (5, 12) else "ro"
+    return (int(release[0]), int(release[1].partition("-")[0])) >= (5, 12)
 
 
 def _resources(spec: ContainerSpec) -> dict[str, Any]:
