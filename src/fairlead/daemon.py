@@ -36,6 +36,7 @@ from fairlead.api import events as api_events
 from fairlead.api import exec as api_exec
 from fairlead.api import fairlead as api_fairlead
 from fairlead.api import images as api_images
+from fairlead.api import login as api_login
 from fairlead.api import networks as api_networks
 from fairlead.api import see as api_see
 from fairlead.api import stats as api_stats
@@ -102,6 +103,7 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
         *api_images.routes(daemon),
         *api_containers.routes(daemon),
         *api_exec.routes(daemon),
+        *api_login.routes(daemon),
         *api_volumes.routes(daemon),
         *api_archive.routes(daemon),
         *api_absent.routes(),

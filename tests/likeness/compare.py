@@ -74,7 +74,8 @@ def compare(docker: Answer, fairlead: Answer) -> list[Mismatch]:
         found.append(Mismatch("status", docker.status, fairlead.status))
     if docker.status >= 400 or fairlead.status >= 400:
         one, other = (str(_message(answer)) for answer in (docker, fairlead))
-        if found or normal(one).strip().lower() not in normal(other).lower():
+        both = docker.status >= 400 and fairlead.status >= 400
+        if not both or normal(one).strip().lower() not in normal(other).lower():
             mistake = fairlead.status == 400 and docker.status in (400, 500)
             found.append(Mismatch("message of a 400" if mistake else "message", one, other))
         return found
@@ -102,8 +103,12 @@ def normal(text: str) -> str:
     return text
 
 
-_KEYS = ("Destination", "Name", "Names", "Tag", "RepoTags")
-"""By which lists are sorted; a mount's destination is known beforehand, its name not always."""
+def _name(value: dict[str, Any]) -> str:
+    # A mount's destination is known beforehand, a volume's name not always.
+    for key in ("Destination", "Name", "Names"):
+        if found := value.get(key):
+            return str(found)
+    return str(sorted(value.get("RepoTags") or ()))
 
 
 def _flat(value: Any, path: str) -> Iterator[tuple[str, Any]]:
@@ -116,8 +121,10 @@ def _flat(value: Any, path: str) -> Iterator[tuple[str, Any]]:
             key = normal(name)
             yield from _flat(inner, f"{path}.{key}{'/' + str(inner.get('Name')) if key == '<id>' else ''}")
     elif isinstance(value, list):
+        if key == "RepoTags" or key == "Tags":
+            value = sorted(value)
         if all(isinstance(inner, dict) for inner in value):
-            value = sorted(value, key=lambda inner: str([inner.get(key) for key in _KEYS if inner.get(key)][:1]))
+            value = sorted(value, key=_name)
         for number, inner in enumerate(value):
             yield from _flat(inner, f"{path}.{number}")
     elif key in OWN and isinstance(value, (int, float, str)) and not isinstance(value, bool):

@@ -44,6 +44,8 @@ ENDPOINTS: list[Endpoint] = [
         GET /_ping
         HEAD /_ping
         GET /events
+        POST /auth
+        GET /system/df
         GET /networks
         GET /networks/{id}
         POST /networks/{id}/connect
@@ -63,6 +65,7 @@ ENDPOINTS: list[Endpoint] = [
         POST /containers/{id}/pause
         POST /containers/{id}/unpause
         POST /containers/{id}/rename
+        POST /containers/{id}/update
         POST /containers/{id}/resize
         POST /containers/{id}/wait
         POST /containers/prune

@@ -27,6 +27,8 @@ from fairlead.containers.service import Condition, signal_number
 from fairlead.containers.streams import Attachment
 from fairlead.containers.usage import container_sizes, tree_size
 from fairlead.errors import FairleadError, Invalid, NotFound
+from fairlead.images import Image
+from fairlead.images.reference import Reference
 from fairlead.model import Network
 
 if TYPE_CHECKING:
@@ -100,7 +102,7 @@ class Door:
         reference = document.get("Image")
         if not isinstance(reference, str) or not reference:
             raise Invalid("no image given: Image must name one")
-        image = self._daemon.images.get(reference)
+        image = self._image(reference)
         try:
             spec, warnings = parse(document, image, self._containers.get)
         except NotFound as error:
@@ -112,6 +114,14 @@ class Door:
         await asyncio.to_thread(make_bind_sources, spec.binds)
         container = await self._containers.create(name, spec)
         return answer({"Id": container.id, "Warnings": warnings}, 201)
+
+    def _image(self, reference: str) -> Image:
+        try:
+            return self._daemon.images.get(reference)
+        except NotFound:
+            if len(reference) != 64:  # no id
+                Reference.parse(reference)  # what can be no name is a mistake, and nothing to pull
+            raise
 
     async def inspect(self, request: web.Request) -> web.StreamResponse:
         container = self._get(request)

@@ -14,9 +14,8 @@ from aiohttp import web
 
 from fairlead.api.app import Daemon, answer, body, flag
 from fairlead.api.archive import send
-from fairlead.api.image_versions import as_asked, with_virtual_size
 from fairlead.api.networks import parse_until
-from fairlead.api.versions import asked
+from fairlead.api.versions import with_old_fields
 from fairlead.containers.commit import commit
 from fairlead.errors import FairleadError, Invalid
 from fairlead.images import Credentials, Image, Images, Progress, Reference
@@ -85,12 +84,14 @@ class _Handlers:
         shared = self._images.shared_sizes() if flag(request, "shared-size") else {}
         listed = [(image, tags) for image, tags in shown if tags or not patterns]
         found = [{**summary(image, tags), "SharedSize": shared.get(image.id, -1)} for image, tags in listed]
-        return answer([with_virtual_size(image, asked(request)) for image in found])
+        with_old_fields(request, found)
+        return answer(found)
 
     async def inspect(self, request: web.Request) -> web.Response:
         image = self._images.get(request.match_info["name"])
         details = _details(image, [str(path) for path in self._images.lower_directories(image)])
-        return answer(as_asked(details, asked(request)))
+        with_old_fields(request, [details])
+        return answer(details)
 
     async def history(self, request: web.Request) -> web.Response:
         return answer(_history(self._images.get(request.match_info["name"])))

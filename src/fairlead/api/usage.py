@@ -10,6 +10,7 @@ from aiohttp import web
 
 from fairlead.api.app import Daemon, answer
 from fairlead.api.images import summary as image_summary
+from fairlead.api.versions import with_old_fields
 from fairlead.api.volumes import usage_shapes
 from fairlead.containers.inspect import summary
 from fairlead.containers.usage import container_sizes
@@ -26,7 +27,9 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
         for name in types:
             if name not in _TYPES:
                 raise Invalid(f"unknown object type: {name}")
-        return answer(await asyncio.to_thread(usage, daemon, types))
+        found = await asyncio.to_thread(usage, daemon, types)
+        with_old_fields(request, found["Images"] or ())
+        return answer(found)
 
     return [web.get("/system/df", df)]
 

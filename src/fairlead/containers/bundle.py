@@ -49,8 +49,10 @@ READ_ONLY = _words("/proc/bus /proc/fs /proc/irq /proc/sys /proc/sysrq-trigger")
 _DEVICES = ("c 1:3", "c 1:5", "c 1:7", "c 1:8", "c 1:9", "c 5:0", "c 5:1", "c 5:2", "c 136:*")
 """null zero full random urandom tty console ptmx pts; any node may be made (``m``), only these may be used."""
 
-_INITS = ("tini", "docker-init", "catatonit")
-"""Programs that make a small first process which reaps zombies (``--init``); all take ``-- COMMAND``."""
+_INITS = ("tini-static", "docker-init", "catatonit")
+"""Programs that make a small first process which reaps zombies (``--init``); all take ``-- COMMAND``.
+
+Only static ones: what ``tini`` is linked with is on the host, not in the image."""
 _INIT_PATH = "/sbin/docker-init"
 
 
@@ -222,7 +224,11 @@ def _mounts(
             "destination": volume.target,
             "type": "bind",
             "source": str(volumes.get(volume.target, "")),
-            "options": ["rbind", "rprivate", *([_read_only()] if volume.read_only else [])],
+            "options": [
+                "rbind",
+                "rprivate",
+                *([_read_only(str(volumes.get(volume.target, "")))] if volume.read_only else []),
+            ],
         }
         for volume in spec.volumes
     ]
@@ -246,7 +252,7 @@ def _bind_mount(bind: Bind) -> dict[str, Any]:
     propagation = [] if any("shared" in o or "slave" in o or "private" in o for o in bind.options) else ["rprivate"]
     words = [o for o in bind.options if o not in _NOT_FOR_MOUNT]
     if not bind.flat:
-        words = [_read_only() if word == "ro" else word for word in words]
+        words = [_read_only(bind.source) if word == "ro" else word for word in words]
     options = ["rbind" if bind.recursive else "bind", *propagation, *words]
     return {"destination": bind.target, "type": "bind", "source": bind.source, "options": options}
 
@@ -261,11 +267,18 @@ def _root_propagation(spec: ContainerSpec) -> str:
     return "shared" if "shared" in words else "rslave" if "slave" in words else "private"
 
 
+def _read_only(source: str) -> str:
+    """Read-only with all that is mounted beneath, where the kernel can (mount_setattr(2), Linux 5.12), as Docker 25.
+
+    Beneath a file is nothing, and there crun fails ("Not a directory").
+    """
+    return "rro" if _can_read_only_beneath() and not os.path.isfile(source) else "ro"
+
+
 @functools.cache
-def _read_only() -> str:
-    """Read-only with all that is mounted beneath, where the kernel can (mount_setattr(2), Linux 5.12), as Docker 25."""
+def _can_read_only_beneath() -> bool:
     release = os.uname().release.split(".")
-    return "rro" if (int(release[0]), int(release[1].partition("-")[0])) >= (5, 12) else "ro"
+    return (int(release[0]), int(release[1].partition("-")[0])) >= (5, 12)
 
 
 def _resources(spec: ContainerSpec) -> dict[str, Any]:

@@ -584,7 +584,7 @@ class Containers:
             container = self.get(container.id)
             if container.status is not before:
                 state = "already paused" if container.status is Status.PAUSED else f"not {before.value}"
-                raise Conflict(f"Container {container.name} is {state}")
+                raise Conflict(f"Container {container.id} is {state}")
             await asyncio.to_thread(self._crun, container, verb)
             self.store.put(container.becomes(after))
         self.tell("pause" if after is Status.PAUSED else "unpause", container)

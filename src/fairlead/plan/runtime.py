@@ -175,6 +175,8 @@ def explain_refusal(message: str, command: str) -> tuple[int, str]:
         return 127, f'exec: "{command}": {reason}'
     if "open executable: permission denied" in lower or ("exec" in lower and "permission denied" in lower):
         return 126, f'exec: "{command}": permission denied'
+    if "open executable: operation not permitted" in lower:  # crun's words for a directory
+        return 126, f'exec: "{command}": permission denied'
     if "open executable: is a directory" in lower:
         return 126, f'exec: "{command}": is a directory: permission denied'
     if "exec format error" in lower:
