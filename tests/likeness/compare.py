@@ -103,6 +103,10 @@ def normal(text: str) -> str:
     return text
 
 
+def _name(value: dict[str, Any]) -> str:
+    return str(value.get("Name") or value.get("Names") or sorted(value.get("RepoTags") or ()))
+
+
 def _flat(value: Any, path: str) -> Iterator[tuple[str, Any]]:
     """The leaves of a JSON value by path.  Lists of objects are sorted by name: their order is nobody's promise."""
     key = path.rpartition(".")[2]
@@ -113,8 +117,13 @@ def _flat(value: Any, path: str) -> Iterator[tuple[str, Any]]:
             key = normal(name)
             yield from _flat(inner, f"{path}.{key}{'/' + str(inner.get('Name')) if key == '<id>' else ''}")
     elif isinstance(value, list):
+        if key == "RepoTags" or key == "Tags":
+            value = sorted(value)
         if all(isinstance(inner, dict) for inner in value):
-            value = sorted(value, key=lambda inner: str(inner.get("Name") or inner.get("Names") or inner.get("Tag")))
+            value = sorted(
+                value,
+                key=lambda inner: str(inner.get("Name") or inner.get("Names") or sorted(inner.get("RepoTags") or ())),
+            )
         for number, inner in enumerate(value):
             yield from _flat(inner, f"{path}.{number}")
     elif key in OWN and isinstance(value, (int, float, str)) and not isinstance(value, bool):

@@ -80,6 +80,7 @@ DIFFERENCES: list[Difference] = [
         "What is known before the start is told before the start: the network's id, paths of files, the short id among "
         "the aliases.",
         (_INSPECT, "*.NetworkID"),
+        ("GET /system/df", "*.NetworkID"),
         (_INSPECT, "body.*Path"),
         (_INSPECT, "*.Aliases*"),
     ),
@@ -131,6 +132,20 @@ DIFFERENCES: list[Difference] = [
         ("GET /info", "*.*Id"),
     ),
     *_many("A body that is empty is taken for `{}`.", ("POST /containers/cc/update b''", "*")),
+    *_many(
+        "Fields of images that newer versions of the API dropped, or that Fairlead does not know: the container that "
+        "an image was made from, when a tag was set, where it would be mounted.",
+        ("GET /images/*", "*.Container"),
+        ("GET /images/*", "*.ContainerConfig.*"),
+        ("GET /images/*", "*.GraphDriver.*"),
+        ("GET /images/*", "*.LastTagTime"),
+        ("GET /system/df", "*.BuilderSize"),
+    ),
+    *_many(
+        "A registry that cannot be reached: the text is our own, and a login's status 503.",
+        ("POST /images/create*", "message"),
+        ("POST /auth*", "*"),
+    ),
     *_many("The runtime is crun.", (_INSPECT, "*.Runtime"), ("GET /info", "*.*untime*")),
     *_many(
         "Every container has a cgroup namespace of its own; Docker gives none on hosts with cgroups of version 1.",

@@ -81,6 +81,20 @@ ENDPOINTS: list[Endpoint] = [
         DELETE /images/{name}
         POST /images/prune
         POST /images/load
+        GET /images/get
+        GET /images/{name}/get
+        POST /images/{name}/push
+        POST /commit
+        GET /volumes
+        POST /volumes/create
+        POST /volumes/prune
+        GET /volumes/{name}
+        DELETE /volumes/{name}
+        HEAD /containers/{id}/archive
+        GET /containers/{id}/archive
+        PUT /containers/{id}/archive
+        GET /containers/{id}/export
+        GET /containers/{id}/changes
         """
     ),
     _partial("GET /version", "containerd, runc and docker-init are no components: there are none"),
