@@ -101,7 +101,10 @@ ENDPOINTS: list[Endpoint] = [
     _partial("GET /version", "containerd, runc and docker-init are no components: there are none"),
     _partial("GET /info", "fields of what Fairlead has not (swarm, plugins, containerd) are empty"),
     _partial("POST /networks/create", "scope is local, IPAM driver is default; see the differences for options"),
-    _partial("POST /containers/create", "`DeviceRequests`, `StorageOpt`, `Isolation` (but for `default`); real-time CPU limits give a warning"),
+    _partial(
+        "POST /containers/create",
+        "`DeviceRequests`, `StorageOpt`, `Isolation` (but for `default`); real-time CPU limits give a warning",
+    ),
     _partial("POST /images/create", "`platform` is that of this machine"),
     _partial("POST /build/prune", "there is never anything to prune"),
     _partial("POST /swarm/leave", "always 503: this is no part of a swarm, as a Docker without one answers"),
