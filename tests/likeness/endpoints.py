@@ -106,6 +106,9 @@ ENDPOINTS: list[Endpoint] = [
         "`DeviceRequests`, `StorageOpt`, `Isolation` (but for `default`); real-time CPU limits give a warning",
     ),
     _partial("POST /images/create", "`platform` is that of this machine"),
+    _partial(
+        "DELETE /containers/{id}/{alias}", "a link; a running container keeps what it has of it until it starts again"
+    ),
     _partial("POST /build/prune", "there is never anything to prune"),
     _partial("POST /swarm/leave", "always 503: this is no part of a swarm, as a Docker without one answers"),
     *_refused(),
