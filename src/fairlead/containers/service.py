@@ -27,7 +27,7 @@ from fairlead.containers import copying, etc, plans
 from fairlead.containers.execs import Execs
 from fairlead.containers.health import HealthMonitors
 from fairlead.containers.isolation import surroundings
-from fairlead.containers.links import NOT_LINKED, Links, known, settled
+from fairlead.containers.links import NOT_LINKED, Links, known, settled, without
 from fairlead.containers.logs import read_log
 from fairlead.containers.mounting import make_bind_sources
 from fairlead.containers.names import random_name
@@ -764,6 +764,13 @@ class Containers:
                 gone = await asyncio.to_thread(self.engine.perform, self.engine.planner.detach, container.id, left.id)
                 etc.left(container, self.paths, gone)
             self.store.put(_with_endpoints(container, kept))
+
+    async def unlink(self, ref: str, alias: str) -> None:
+        """Take one link away; a running container keeps what it has of it until it starts again."""
+        container = self.get(ref)
+        async with self.live(container.id).lock:
+            container = self.get(container.id)
+            self.store.put(msgspec.structs.replace(container, spec=without(container.spec, alias)))
 
     # Starting and stopping the daemon
 
