@@ -250,7 +250,7 @@ def break_it(host: Host, case: Case) -> dict[str, Any]:
     assert {finding["Check"] for finding in wrong} == {case.check}, wrong
     assert {finding["Result"] for finding in wrong} == {case.result}
     assert code == (case.result == "failed")
-    assert any(case.says in finding["Sentence"] for finding in wrong), wrong
+    assert any(case.says in " ".join([finding["Sentence"], *finding["Remedy"]]) for finding in wrong), wrong
     return {"wrong": wrong}
 
 

@@ -207,3 +207,11 @@ def test_a_part_of_a_straight_link_has_its_other_end() -> None:
     assert [room.name for room in part.rooms] == ["host", "ns0", "ns1"]
     assert [port.name for port in part.host.ports] == ["eth0"]
     assert "├──────────┤ vth1  172.0.0.3/24" in text.render(part)
+
+
+def test_the_page_on_the_doctor_tells_of_every_check() -> None:
+    from fairlead.see.checks import CHECKS
+
+    page = (ROOT / "docs" / "doctor.md").read_text()
+    told = re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)
+    assert told == ["daemon", *(check.name for check in CHECKS)]

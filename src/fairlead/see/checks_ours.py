@@ -46,13 +46,13 @@ def objects(patient: Patient) -> Iterator[Finding]:
         count += len(states)
         wrong = [(step, state) for step, state in states if state is not State.HOLDS]
         if wrong:
-            word = "missing" if all(state is State.MISSING for _, state in wrong) else "not as recorded"
+            lines = remedy(lines_of(wrong))
             yield Finding(
                 check="objects",
                 result="failed",
-                sentence=f"{patient.title(record)}: {len(wrong)} of {len(states)} steps do not hold;"
-                f" {word}: {_what(wrong)}",
-                remedy=remedy(lines_of(wrong)),
+                sentence=f"{patient.title(record)}: {len(wrong)} of {len(states)} steps do not hold"
+                + (f": {_what(wrong)}" if FIX in lines else ""),
+                remedy=lines,
                 ours=True,
             )
     if not patient.daemon:
