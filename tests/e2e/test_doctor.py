@@ -392,3 +392,19 @@ def test_bad_usage(host: Host, words: tuple[str, ...], sentence: str) -> None:
     done = host.fairlead("doctor", *words, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith(sentence)
+
+
+def test_while_things_come_and_go_nothing_is_wrong(host: Host) -> None:
+    host.fairlead("netns", "add", "ns0", "ns1")
+    host.fairlead("network", "create", "n", "--subnet", "10.0.0.0/24")
+    again = f"{FAIRLEAD} network connect n ns0; {FAIRLEAD} network connect n ns1; {FAIRLEAD} network disconnect n ns0"
+    make = f"{FAIRLEAD} network create m; {FAIRLEAD} network disconnect n ns1; {FAIRLEAD} network rm m"
+    work = host.popen("sh", "-c", f"for i in 1 2 3 4 5 6; do {again}; {make}; done >/dev/null")
+    looks = 0
+    try:
+        while work.poll() is None:
+            assert bad(doctor(host)[1]) == []
+            looks += 1
+    finally:
+        work.wait(60)
+    assert looks > 3
