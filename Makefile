@@ -13,6 +13,8 @@ TEST_PACKAGES := python3 python3-venv curl iputils-ping docker-registry util-lin
 # The containment test runs beside a Docker of its own.  Where there is one already it stays: docker.io would replace
 # Docker's own packages.  scripts/install-packages sees to it that no daemon is started.
 TEST_PACKAGES += $(if $(shell command -v dockerd),,docker.io)
+# For the project of examples/compose.
+TEST_PACKAGES += $(if $(shell command -v docker-compose),,docker-compose)
 # What the virtual machine of `make test-vm` needs besides: 200 MB that nobody else does.
 VM_PACKAGES := qemu-system-x86 busybox-static
 

@@ -59,6 +59,10 @@ TARGETS = (
     Target("start, 1 port, 10000 present", 1.5, Fairlead.name, "start, 1 port, 1 present"),
     Target("connect, last of 10000 ports", 1.5, Fairlead.name, "connect, first of 10000 ports"),
     Target("ps", 2, Docker.name),
+    Target("docker ps", 1, Docker.name),
+    Target("docker network inspect", 1, Docker.name),
+    Target("docker run --rm", 1 / 2, Docker.name),
+    Target("docker exec", 1 / 2, Docker.name),
     Target("network ls", 2, Docker.name),
     Target("1000 lookups", 1, Docker.name),
     Target("lookup, p99 latency", 1, Docker.name),
@@ -79,6 +83,7 @@ def measurements(stage: Stage) -> list[Measurement]:
         Measurement("network", 10, [(peer, peer.network_create) for peer in (fairlead, docker, podman)]),
         Measurement("run", 10, [(peer, peer.run_true) for peer in (fairlead, docker, podman, crun)]),
         Measurement("query", 10, [(peer, peer.queries) for peer in (fairlead, docker, podman)]),
+        Measurement("docker-command", 10, [(peer, peer.docker_command) for peer in (fairlead, docker)]),
         *(
             Measurement(
                 f"ports-{count}",

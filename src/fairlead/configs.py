@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from fairlead import ipam
 from fairlead.catalog import Catalog
-from fairlead.errors import Forbidden, Invalid
+from fairlead.errors import Forbidden, NotFound
 from fairlead.model import Network, new_id
 from fairlead.spec import NetworkSpec
 
@@ -46,7 +46,7 @@ def configured(spec: NetworkSpec, catalog: Catalog) -> NetworkSpec:
         return spec
     source = next((one for one in catalog.networks() if one.config_only and one.name == spec.config_from), None)
     if source is None:
-        raise Invalid(f'configuration network "{spec.config_from}" does not exist')
+        raise NotFound(f'configuration network "{spec.config_from}" does not exist')
     if spec.pools or spec.options or spec.labels or spec.ipv6 or spec.internal:
         raise Forbidden(
             "user specified configurations are not supported if the network depends on a configuration network"

@@ -39,6 +39,10 @@ from fairlead.api import networks as api_networks
 from fairlead.api import see as api_see
 from fairlead.api import stats as api_stats
 from fairlead.api import system as api_system
+from fairlead.api import trace as api_trace
+from fairlead.api import update as api_update
+from fairlead.api import usage as api_usage
+from fairlead.api import websocket as api_websocket
 from fairlead.api.app import IN_FLIGHT, Daemon, make_app
 from fairlead.containers import Containers
 from fairlead.containers.record import Container
@@ -90,12 +94,16 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
         *api_networks.routes(daemon),
         *api_fairlead.routes(daemon),
         *api_see.routes(daemon),
+        *api_trace.routes(daemon),
         *api_images.routes(daemon),
         *api_containers.routes(daemon),
         *api_exec.routes(daemon),
         *api_absent.routes(),
         *api_events.routes(daemon),
         *api_stats.routes(daemon),
+        *api_update.routes(daemon),
+        *api_websocket.routes(daemon),
+        *api_usage.routes(daemon),
     ]
 
 

@@ -61,11 +61,11 @@ def dressed(plan: Plan, sandbox: Sandbox, endpoint: Endpoint) -> Plan:
         return plan
     link = link_name(inside, name)
     settings: list[Step] = []
-    if endpoint.mac:
+    if any(interface.version == 4 for interface in endpoint.addresses):
         settings.append(NotifyByArp(inside, name))
-        if any(interface.version == 6 for interface in endpoint.addresses):
-            setting = f"net/ipv6/conf/{name}/ndisc_notify"
-            settings.append(SetSysctl(setting, "1", link=link, optional=True, namespace=inside))
+    if any(interface.version == 6 for interface in endpoint.addresses):
+        setting = f"net/ipv6/conf/{name}/ndisc_notify"
+        settings.append(SetSysctl(setting, "1", link=link, optional=True, namespace=inside))
     # The user's last: they are what is to hold.
     settings += [SetSysctl(name_, value, link=link, namespace=inside) for name_, value in sysctls(endpoint)]
     asked = {step.name for step in settings if isinstance(step, SetSysctl)}

@@ -15,7 +15,7 @@ from fairlead.catalog import Catalog
 from fairlead.errors import Conflict, FairleadError
 from fairlead.firewall import IP_FORWARD, TABLE
 from fairlead.forwarding import ipv6_forwarding
-from fairlead.kernel import rtnetlink, sysctl
+from fairlead.kernel import Kernel, rtnetlink, sysctl
 from fairlead.kernel.facts import KernelFacts
 from fairlead.kernel.sysctl import IPV6_FORWARD
 from fairlead.model import HOST, Endpoint, Link, Network, Phase, Record, Sandbox
@@ -70,12 +70,16 @@ class Engine:
         publisher = Publisher(store, pick=facts.pick_port, ipv6=facts.has_ipv6())
         self.planner = Planner(store, self.catalog, facts, publisher, paths.namespaces, self._unique_local())
         self._executor = executor
-        self.kernel = executor.kernel
         self._namespaces = paths.namespaces
         self._lock = threading.Condition(threading.RLock())
         self._busy: set[str] = set()
         self.listeners: list[Callable[[Iterable[Record]], None]] = []
         """Are told of records after each commit; what has become of them is in the store."""
+
+    @property
+    def kernel(self) -> Kernel:
+        """For those who only look."""
+        return self._executor.kernel
 
     def perform(self, make: Callable[P, Change[R]], *args: P.args, **kwargs: P.kwargs) -> R:
         """Make the change and carry it out: ``engine.perform(engine.planner.attach, "ns0", spec)``."""

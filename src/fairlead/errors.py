@@ -53,6 +53,12 @@ class MissingFeature(FairleadError):
     status = 501
 
 
+class Unavailable(FairleadError):
+    """It cannot be done now; Docker's answer where something takes a swarm and there is none."""
+
+    status = 503
+
+
 class MissingProgram(FairleadError):
     """A program that Fairlead needs (crun, conmon, skopeo) is not installed."""
 

@@ -115,14 +115,12 @@ class Events:
         """How many listen now."""
         return len(self._listeners)
 
-    def kept(self, since: float, until: float) -> list[Event]:
-        """Those of the kept events that happened in this time; seconds since the epoch, an `until` of 0: no end."""
-        with self._lock:
-            return [event for event in self._kept if _within(event, since, until)]
-
     @contextlib.asynccontextmanager
-    async def listen(self, since: float = 0.0, until: float = 0.0) -> AsyncIterator[tuple[list[Event], Listener]]:
-        """What is over (nothing, if neither time is given), and one who hears all that comes after it."""
+    async def listen(self, since: int = 0, until: int = 0) -> AsyncIterator[tuple[list[Event], Listener]]:
+        """What is over (nothing, if neither time is given), and one who hears all that comes after it.
+
+        Times in nanoseconds since the epoch; an `until` of 0 is no end.
+        """
         listener = Listener()
         with self._lock:
             past = [event for event in self._kept if _within(event, since, until)] if since or until else []
@@ -179,9 +177,8 @@ class Events:
         self._descriptor, self._written = descriptor, 0
 
 
-def _within(event: Event, since: float, until: float) -> bool:
-    seconds = event.time / 1e9
-    return seconds >= since and (not until or seconds <= until)
+def _within(event: Event, since: int, until: int) -> bool:
+    return event.time >= since and (not until or event.time <= until)
 
 
 def matches(event: Event, filters: Filters) -> bool:

@@ -255,6 +255,14 @@ def check_name(name: str, what: str) -> str:
     return name
 
 
+def check_network_name(name: str) -> str:
+    """Return `name`, or raise `Invalid`.  Docker takes nearly anything, spaces too; what a path or an option could be
+    mistaken for is refused here."""
+    if not name.strip() or not name.isprintable() or "/" in name or name.startswith("-"):
+        raise Invalid(f"invalid network name {name!r}: printable characters other than '/' are allowed, '-' not first")
+    return name
+
+
 def check_ifname(name: str) -> str:
     """Return `name`, or raise `Invalid` where the kernel would (dev_valid_name, net/core/dev.c)."""
     if not name or len(name.encode()) > IFNAME_MAX:

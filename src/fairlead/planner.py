@@ -21,7 +21,7 @@ from fairlead.catalog import Catalog
 from fairlead.drivers import driver_named, driver_of
 from fairlead.drivers.bridge import PREFIX, binding, divide_ports
 from fairlead.endpoints import announced
-from fairlead.errors import Conflict, Forbidden, Invalid
+from fairlead.errors import Conflict, FairleadError, Forbidden, Invalid
 from fairlead.forwarding import ipv6_forwarding
 from fairlead.gateways import Candidate
 from fairlead.kernel.firewalls import OtherChain
@@ -44,6 +44,7 @@ from fairlead.model import (
     Sandbox,
     check_ifname,
     check_name,
+    check_network_name,
     interface_of,
     new_id,
 )
@@ -205,7 +206,7 @@ class Planner:
 
     def create_network(self, spec: NetworkSpec, *, predefined: bool = False) -> Change[Network]:
         """A new network with its bridge."""
-        check_name(spec.name, "network")
+        check_network_name(spec.name)
         holder = self._store.owner(f"network:{spec.name}")
         if isinstance(holder, Network) and holder.predefined:
             raise Forbidden(f"operation is not permitted on predefined {spec.name} network")
@@ -389,6 +390,10 @@ class Planner:
         configs.check_joinable(network)
         if network.driver == "host":
             raise Forbidden("the host network has no endpoints: only a container may share it, from its start on")
+        try:
+            driver_named(network.driver)
+        except FairleadError as error:
+            raise Invalid(f"network {network.name} cannot be joined: {error}") from error
         return network
 
     def _endpoint(

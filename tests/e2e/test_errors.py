@@ -62,6 +62,12 @@ CASES = [
         125,
         "10.9.9.9 is not in the subnet 10.0.0.0/24 of network net",
     ),
+    (
+        "run --network-alias x --rm alpine true",
+        125,
+        "network-scoped aliases are only supported for user-defined networks",
+    ),
+    ("network connect --alias x bridge ns0", 1, "network-scoped aliases are only supported for user-defined networks"),
     ("run -v relative:/x alpine", 125, "give an absolute path of the host"),
     ("exec nosuch true", 1, "No such container: nosuch"),
     ("start nosuch", 1, "No such container: nosuch"),

@@ -206,5 +206,6 @@ def test_the_command(shared: Machine) -> None:
     line = shared.host.fairlead(*words).stdout
     assert " container create " in line
     assert line.endswith(" (a=b, image=box, name=seen)\n")
+    assert " create " in shared.host.fairlead("events", "--since", "1m", "--until", "0s").stdout
     assert json.loads(shared.host.fairlead(*words, "--format", "json").stdout)["Action"] == "create"
     shared.docker("rm", "seen")

@@ -30,6 +30,7 @@ from aiohttp import web
 from fairlead.api.app import Daemon, make_app
 from fairlead.api.images import routes
 from fairlead.errors import Conflict, DiskFull, FairleadError, Invalid, MissingProgram, NotFound
+from fairlead.events import Events
 from fairlead.images import Credentials, Image, Images
 from fairlead.paths import Paths
 from fairlead.store import Store
@@ -803,7 +804,9 @@ def serve(place: Place, tmp_path: Path, client: Callable[[list[str]], Any]) -> A
 
     async def main() -> Any:
         containers = SimpleNamespace(using_image=unused)
-        daemon = SimpleNamespace(paths=place.paths, images=place.images, containers=containers, engine=None)
+        daemon = SimpleNamespace(
+            paths=place.paths, images=place.images, containers=containers, engine=None, events=Events()
+        )
         pings = [web.get("/_ping", ping)]
         runner = web.AppRunner(make_app([*pings, *routes(cast(Daemon, daemon))]))
         await runner.setup()

@@ -222,3 +222,36 @@ def test_settings_of_the_first_stay(lab: Lab) -> None:
     lab.fairlead("run", "--rm", "--network", "container:app", "alpine", "true")
     assert lab.fairlead("exec", "app", "cat", f"/proc/sys/{setting.replace('.', '/')}").stdout == "99\n"
     lab.fairlead("rm", "-f", "app")
+
+
+def test_all_at_once(pair: Lab) -> None:
+    """Whoever comes while the others go has a network, or is refused."""
+    for _ in range(6):
+        commands = (("stop", "-t0", "app"), ("restart", "-t0", "side"), ("start", "app"), ("stop", "-t0", "side"))
+        running = [pair.popen(FAIRLEAD, *command, stderr=subprocess.DEVNULL) for command in commands]
+        for process in running:
+            process.wait(30)
+        for name in ("app", "side"):
+            if pair.fairlead("inspect", "-f", "{{.State.Running}}", name).stdout == "true\n":
+                assert "10.1.0.2" in pair.fairlead("exec", name, "ip", "addr").stdout
+        pair.fairlead("start", "app", check=False)
+        pair.fairlead("start", "side")
+        assert pair.answers()
+        assert len(pair.namespaces()) == 1
+
+
+def test_they_come_back_in_order(lab: Lab) -> None:
+    """What the policy wants running is started by a new daemon, the one that joins after the one that it joins."""
+    lab.fairlead("run", "-d", "--restart", "always", "--name", "a-app", "--network", "u", "alpine", "sleep", "1000")
+    joined = ("--restart", "always", "--network", "container:a-app")
+    lab.fairlead("run", "-d", *joined, "--name", "a-side", "alpine", "sleep", "1000")
+    pids = lab.fairlead("inspect", "-f", "{{.State.Pid}}", "a-app", "a-side").stdout.split()
+    lab.end(signal.SIGKILL)
+    for pid in pids:
+        os.kill(int(pid), signal.SIGKILL)
+    eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
+    lab.start()
+    eventually(lambda: lab.fairlead("exec", "a-side", "true", check=False).returncode == 0)
+    assert "10.1.0.2" in lab.fairlead("exec", "a-side", "ip", "addr").stdout
+    assert lab.fairlead("inspect", "-f", "{{.RestartCount}}", "a-side").stdout == "1\n", "at the first try"
+    lab.fairlead("rm", "-f", "a-side", "a-app")

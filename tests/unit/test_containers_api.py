@@ -75,7 +75,7 @@ def test_commands(body: dict[str, Any], arguments: tuple[str, ...]) -> None:
 
 def test_environment_and_labels_add_up() -> None:
     one = spec(Env=["A=9", "B", "C=3"], Labels={"mine": "x"})
-    assert one.env == ("A=9", "C=3")
+    assert one.env == ("A=9", "B", "C=3")
     assert one.labels == {"from": "image", "mine": "x"}
 
 
@@ -193,7 +193,7 @@ def test_bad_bodies_get_one_sentence(body: dict[str, Any], sentence: str) -> Non
 
 
 def test_what_cannot_be_served_is_said() -> None:
-    _, warnings = parse({"HostConfig": {"CpuQuota": 5, "CpuPeriod": 5}}, IMAGE)
+    _, warnings = parse({"HostConfig": {"KernelMemory": 5, "BlkioWeight": 5}}, IMAGE)
     assert len(warnings) == 2
 
 
@@ -261,6 +261,15 @@ def running() -> tuple[Container, list[Endpoint], dict[str, Network]]:
         ),
     )
     return one, [endpoint], {network.id: network}
+
+
+def test_the_containers_mac_is_that_of_its_first_network() -> None:
+    given = spec(
+        MacAddress="02:00:00:00:00:01",
+        HostConfig={"NetworkMode": "b"},
+        NetworkingConfig={"EndpointsConfig": {"a": {}, "b": {}}},
+    )
+    assert [(one.network, one.mac) for one in given.endpoints] == [("b", "02:00:00:00:00:01"), ("a", "")]
 
 
 def test_inspect() -> None:

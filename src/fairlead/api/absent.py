@@ -9,12 +9,12 @@ from __future__ import annotations
 from aiohttp import web
 
 from fairlead.api.app import Handler, answer
-from fairlead.errors import MissingFeature, NotFound
+from fairlead.errors import MissingFeature, NotFound, Unavailable
 
 FEATURES: dict[str, str] = {
     "building images": "POST /build, POST /session, POST /grpc",
     "swarm mode": """
-        GET /swarm, POST /swarm/init, POST /swarm/join, POST /swarm/leave, POST /swarm/update, GET /swarm/unlockkey,
+        GET /swarm, POST /swarm/init, POST /swarm/join, POST /swarm/update, GET /swarm/unlockkey,
         POST /swarm/unlock, GET /nodes, DELETE /nodes/{id}, POST /nodes/{id}/update, GET /services,
         POST /services/create, DELETE /services/{id}, POST /services/{id}/update, GET /services/{id}/logs, GET /tasks,
         GET /tasks/{id}/logs, GET /secrets, POST /secrets/create, DELETE /secrets/{id}, POST /secrets/{id}/update,
@@ -47,6 +47,7 @@ def routes() -> list[web.RouteDef]:
         *(_route(line, _refuse(feature)) for feature, lines in FEATURES.items() for line in lines.split(",")),
         *(_route(line, _not_there(kind)) for kind, line in LOOKUPS.items()),
         web.post("/build/prune", _prune_build),
+        web.post("/swarm/leave", _leave_swarm),
     ]
 
 
@@ -67,6 +68,10 @@ def _not_there(kind: str) -> Handler:
         raise NotFound(f"No such {kind}: {request.match_info['id']} ({kind}s are not supported by Fairlead)")
 
     return look
+
+
+async def _leave_swarm(_: web.Request) -> web.StreamResponse:
+    raise Unavailable("This node is not part of a swarm: swarm mode is not supported by Fairlead")
 
 
 async def _prune_build(_: web.Request) -> web.StreamResponse:

@@ -67,9 +67,12 @@ class Explained(Exception):
         self.lines = lines
 
 
-def answer(value: Any = None, status: int = 200) -> web.Response:
-    """A JSON answer; without a value and with status 204 an empty one."""
-    if value is None and status in (204, 304):
+_NOTHING = object()
+
+
+def answer(value: Any = _NOTHING, status: int = 200) -> web.Response:
+    """A JSON answer; without a value an empty one."""
+    if value is _NOTHING:
         return web.Response(status=status)
     return web.Response(body=msgspec.json.encode(value, enc_hook=str), status=status, content_type="application/json")
 
@@ -156,7 +159,7 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     except Explained as explained:
         return answer({"Lines": explained.lines})
     except FairleadError as error:
-        return answer({"message": str(error)} if error.status != 304 else None, error.status)
+        return answer({"message": str(error)}, error.status) if error.status != 304 else answer(status=304)
     except web.HTTPRequestEntityTooLarge:
         return answer({"message": f"the request body is too large: {MAX_BODY >> 20} MiB are allowed"}, 400)
     except web.HTTPException as error:

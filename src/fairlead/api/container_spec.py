@@ -12,12 +12,13 @@ from typing import Any, TypeVar, cast
 
 import msgspec
 
+from fairlead.api.limits import limits
 from fairlead.api.runtime_spec import health_check, log_config
 from fairlead.api.shapes import EndpointSettings, endpoint_spec
 from fairlead.containers.bundle import capabilities
 from fairlead.containers.links import divided
 from fairlead.containers.links import parse as parse_link
-from fairlead.containers.record import Bind, ContainerSpec, Limits, Restart, RestartName
+from fairlead.containers.record import Bind, ContainerSpec, Restart, RestartName
 from fairlead.containers.service import signal_number
 from fairlead.containers.sharing import PREFIX, check_options
 from fairlead.engine import EndpointSpec, PortSpec
@@ -44,13 +45,11 @@ _REFUSED: dict[str, tuple[Any, ...]] = {
     "Runtime": (None, "", "crun", "runc", "io.containerd.runc.v2"),
     "MaskedPaths": (None,),
     "ReadonlyPaths": (None,),
-    "Ulimits": (None, []),
 }
 
-_UNSET_LIMITS = (
+UNSET_LIMITS = (
     "BlkioWeight BlkioWeightDevice BlkioDeviceReadBps BlkioDeviceWriteBps BlkioDeviceReadIOps BlkioDeviceWriteIOps "
-    "CpuPeriod CpuQuota CpuRealtimePeriod CpuRealtimeRuntime CpusetMems KernelMemory KernelMemoryTCP "
-    "MemoryReservation OomKillDisable"
+    "CpuRealtimePeriod CpuRealtimeRuntime KernelMemory KernelMemoryTCP"
 )
 """Limits that we cannot set: the container runs without them, and the user is told."""
 
@@ -65,7 +64,7 @@ def parse(body: dict[str, Any], image: Image) -> tuple[ContainerSpec, list[str]]
     entrypoint, command = _command(body, from_image)
     mode, endpoints = _networks(body, host)
     links, endpoints = divided(dict(map(parse_link, _strings(host, "Links"))), mode, endpoints)
-    restart = _restart(host)
+    restart = restart_policy(host)
     log, log_warnings = log_config(host)
     warnings += log_warnings
     auto_remove = bool(host.get("AutoRemove"))
@@ -113,7 +112,7 @@ def parse(body: dict[str, Any], image: Image) -> tuple[ContainerSpec, list[str]]
         shm_size=_get(host, "ShmSize", int, 0) or 64 << 20,
         oom_score_adj=_get(host, "OomScoreAdj", int, 0),
         init=bool(host.get("Init")),
-        limits=_limits(host),
+        limits=limits(host),
         health=health_check(body, from_image),
         log=log,
     )
@@ -132,7 +131,7 @@ def _check(body: dict[str, Any], host: dict[str, Any]) -> list[str]:
         raise Invalid("anonymous volumes (Volumes) are not supported: bind a directory of the host instead")
     return [
         f"HostConfig.{name} is not supported: the container runs without that limit"
-        for name in _UNSET_LIMITS.split()
+        for name in UNSET_LIMITS.split()
         if host.get(name)
     ]
 
@@ -175,13 +174,14 @@ def _command(body: dict[str, Any], image: dict[str, Any]) -> tuple[tuple[str, ..
 
 
 def _environment(wanted: tuple[str, ...], image: tuple[str, ...]) -> tuple[str, ...]:
-    """The user's variables win over the image's; a name without ``=`` takes the variable away."""
+    """The user's variables win over the image's; a name without ``=`` takes the variable away (when it is run: the name
+    stays here, as in Docker)."""
     names = {variable.partition("=")[0] for variable in wanted}
     for variable in wanted:
         if variable.startswith("=") or not variable:
             raise Invalid(f"invalid environment variable: {variable}")
     kept = [variable for variable in image if variable.partition("=")[0] not in names]
-    return tuple(kept) + tuple(variable for variable in wanted if "=" in variable)
+    return wanted + tuple(kept)
 
 
 def _directory(path: str) -> str:
@@ -190,7 +190,8 @@ def _directory(path: str) -> str:
     return os.path.normpath(path) if path else ""
 
 
-def _restart(host: dict[str, Any]) -> Restart:
+def restart_policy(host: dict[str, Any]) -> Restart:
+    """When to start again by itself; raises `Invalid`."""
     policy = _get(host, "RestartPolicy", dict, {})
     name = policy.get("Name") or "no"
     maximum = policy.get("MaximumRetryCount") or 0
@@ -299,7 +300,8 @@ def _networks(body: dict[str, Any], host: dict[str, Any]) -> tuple[str, tuple[En
     if first is None and mode == "bridge" and "default" in settings:
         first = settings.pop("default")
     names = [(mode, first or {}), *settings.items()]
-    return mode, tuple(_endpoint(name, value, _get(body, "MacAddress", str, "")) for name, value in names)
+    mac = _get(body, "MacAddress", str, "")
+    return mode, tuple(_endpoint(name, value, "" if i else mac) for i, (name, value) in enumerate(names))
 
 
 def _endpoint(network: str, settings: dict[str, Any], mac: str) -> EndpointSpec:
@@ -388,22 +390,3 @@ def _no_new_privileges(host: dict[str, Any]) -> bool:
         elif option not in ("seccomp=unconfined", "seccomp:unconfined", "apparmor=unconfined", "label=disable"):
             raise Invalid(f"security option {option!r} is not supported: only no-new-privileges is")
     return wanted
-
-
-def _limits(host: dict[str, Any]) -> Limits:
-    memory, swap = _get(host, "Memory", int, 0), _get(host, "MemorySwap", int, 0)
-    if 0 < memory < 6 << 20:
-        raise Invalid("Minimum memory limit allowed is 6MB")
-    if memory and swap > 0 and swap < memory:
-        raise Invalid("Minimum memoryswap limit should be larger than memory limit, see usage")
-    nano_cpus = _get(host, "NanoCpus", int, 0)
-    if nano_cpus < 0 or nano_cpus > (os.cpu_count() or 1) * 1_000_000_000:
-        raise Invalid(f"range of CPUs is from 0.01 to {os.cpu_count()}.00, as there are only {os.cpu_count()} CPUs")
-    return Limits(
-        memory=memory,
-        memory_swap=swap,
-        pids=max(0, _get(host, "PidsLimit", int, 0)),
-        nano_cpus=nano_cpus,
-        cpu_shares=_get(host, "CpuShares", int, 0),
-        cpuset=_get(host, "CpusetCpus", str, ""),
-    )

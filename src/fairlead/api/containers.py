@@ -6,22 +6,26 @@ import asyncio
 import contextlib
 import signal
 import time
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import msgspec
 from aiohttp import web
 
-from fairlead.api import streams
+from fairlead.api import create_body, streams
 from fairlead.api.app import answer, body, flag, number
+from fairlead.api.connection import connected
 from fairlead.api.container_filters import ContainerFilter, has_label
 from fairlead.api.container_spec import parse
+from fairlead.api.networks import parse_until
+from fairlead.api.versions import with_short_ids
 from fairlead.containers.explain import Explainer
 from fairlead.containers.inspect import inspect, mounts, status_word, summary
+from fairlead.containers.logs import nanoseconds
 from fairlead.containers.record import Container, Status
 from fairlead.containers.service import Condition, signal_number
-from fairlead.containers.usage import tree_size
+from fairlead.containers.streams import Attachment
+from fairlead.containers.usage import container_sizes, tree_size
 from fairlead.errors import FairleadError, Invalid, NotFound
 from fairlead.model import Network
 
@@ -82,22 +86,15 @@ class Door:
         found = found[:limit] if limit > 0 else found
         health = self._containers.health.of
         entries = [summary(c, endpoints=endpoints[c.id], networks=networks, health=health(c)) for c in found]
+        with_short_ids(request, entries)
         if flag(request, "size"):
             for container, entry in zip(found, entries, strict=True):
-                entry |= await asyncio.to_thread(self._sizes, container)
+                entry |= await asyncio.to_thread(container_sizes, self._containers, container)
         return answer(entries)
-
-    def _sizes(self, container: Container) -> dict[str, int]:
-        """Bytes of the container's own layer, and of it with the image's.  In a thread."""
-        written = tree_size(self._daemon.paths.container_state(container.id) / "upper")
-        below = 0
-        with contextlib.suppress(NotFound):
-            below = self._containers.image(container).size
-        sizes = {"SizeRootFs": written + below}
-        return {"SizeRw": written, **sizes} if written else sizes
 
     async def create(self, request: web.Request) -> web.StreamResponse:
         document = await body(request)
+        create_body.check(document)
         if platform := request.query.get("platform"):
             _check_platform(platform)
         reference = document.get("Image")
@@ -116,7 +113,10 @@ class Door:
         image_config: dict[str, Any] = {}
         with contextlib.suppress(NotFound):
             image_config = self._containers.image(container).config.get("config") or {}
-        sandbox = self._containers.sharing.sandbox(container) if container.is_running else None
+        sharing = self._containers.sharing
+        sandbox = sharing.sandbox(container) if container.is_running else None
+        if sandbox and sharing.shown_by(sandbox) != container.id:
+            sandbox = None  # As in Docker, a shared one is that of one container.
         document = inspect(
             container,
             paths=self._daemon.paths,
@@ -128,8 +128,12 @@ class Door:
             execs=[execution.id for execution in self._containers.execs.of(container.id)],
             health=self._containers.health.of(container),
         )
+        with contextlib.suppress(NotFound):
+            lower = self._daemon.images.lower_directories(self._containers.image(container))
+            document["GraphDriver"]["Data"]["LowerDir"] = ":".join(map(str, lower))
+        with_short_ids(request, [document])
         if flag(request, "size"):
-            document |= {"SizeRw": 0, **await asyncio.to_thread(self._sizes, container)}
+            document |= {"SizeRw": 0, **await asyncio.to_thread(container_sizes, self._containers, container)}
         return answer(document)
 
     def _get(self, request: web.Request) -> Container:
@@ -207,7 +211,7 @@ class Door:
         filters = parse_filters(request)
         if unknown := set(filters) - {"label", "label!", "until"}:
             raise Invalid(f"invalid filter '{unknown.pop()}'")
-        until = min((parse_time(value) for value in filters.get("until", [])), default=time.time())
+        until = min((parse_until(value) for value in filters.get("until", [])), default=time.time())
         doomed = [
             c
             for c in self._containers.list()
@@ -226,7 +230,7 @@ class Door:
                 removed.append(container.id)
                 freed += size
         self._daemon.events.publish("container", "prune", "", {"reclaimed": str(freed)})
-        return answer({"ContainersDeleted": removed, "SpaceReclaimed": freed})
+        return answer({"ContainersDeleted": removed or None, "SpaceReclaimed": freed})
 
     async def wait(self, request: web.Request) -> web.StreamResponse:
         condition = request.query.get("condition") or "not-running"
@@ -236,10 +240,11 @@ class Door:
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         # `docker run` starts the container only when it has these headers.
         await response.prepare(request)
-        code = await waiting
-        with contextlib.suppress(ConnectionError):
+        async with connected(request):
+            code = await waiting
             await response.write(msgspec.json.encode({"StatusCode": code}) + b"\n")
             await response.write_eof()
+        waiting.cancel()
         return response
 
     async def resize(self, request: web.Request) -> web.StreamResponse:
@@ -260,8 +265,12 @@ class Door:
             self._containers.detach(container.id, attachment)
         stdin = flag(request, "stdin") and container.spec.open_stdin
         keys = streams.parse_keys(request.query.get("detachKeys", "")) if tty and stdin else b""
+
+        async def begin() -> Attachment:
+            return attachment
+
         try:
-            return await streams.serve(request, attachment, tty=tty, stdin=stdin, before=before, detach_keys=keys)
+            return await streams.serve(request, begin, tty=tty, stdin=stdin, before=before, detach_keys=keys)
         finally:
             self._containers.detach(container.id, attachment)
 
@@ -271,24 +280,25 @@ class Door:
         if not wants_out and not wants_err:
             raise Invalid("Bad parameters: you must choose at least one stream")
         tail = request.query.get("tail") or "all"
-        if tail != "all" and not tail.isdigit():
+        if tail != "all" and not tail.removeprefix("-").isdecimal():
             raise Invalid(f"invalid tail {tail!r}: a number or all is needed")
         frames = self._containers.logs(
             container.id,
             stdout=wants_out,
             stderr=wants_err,
-            since=parse_time(request.query.get("since") or "0"),
-            until=parse_time(request.query.get("until") or "0"),
-            tail=None if tail == "all" else int(tail),
+            since=parse_nanoseconds(request.query.get("since") or "0"),
+            until=parse_nanoseconds(request.query.get("until") or "0"),
+            tail=None if tail == "all" or tail.startswith("-") else int(tail),
             timestamps=flag(request, "timestamps"),
             follow=flag(request, "follow"),
+            details=flag(request, "details"),
         )
         tty = container.spec.tty
-        kind = streams.RAW if tty else streams.MULTIPLEXED
+        kind = streams.content_type(request, tty=tty)
         response = web.StreamResponse(headers={"Content-Type": kind})
         response.enable_chunked_encoding()
         await response.prepare(request)
-        with contextlib.suppress(ConnectionError):
+        async with connected(request), contextlib.aclosing(frames):
             async for frame in frames:
                 await response.write(streams.frame_bytes(frame, tty=tty))
             await response.write_eof()
@@ -320,16 +330,15 @@ def parse_size(request: web.Request) -> tuple[int, int]:
     return height, width
 
 
-def parse_time(text: str) -> float:
-    """Seconds since the epoch (with a fraction), or RFC 3339."""
+def parse_nanoseconds(text: str) -> int:
+    """A moment in nanoseconds since the epoch: seconds with up to nine decimals, or RFC 3339."""
+    whole, point, fraction = text.partition(".")
+    if whole.removeprefix("-").isdecimal() and (not point or fraction.isdecimal()):
+        return int(whole) * 1_000_000_000 + int(fraction[:9].ljust(9, "0"))
     try:
-        return float(text)
-    except ValueError:
-        pass
-    try:
-        return datetime.fromisoformat(text).timestamp()
-    except ValueError:
-        raise Invalid(f"invalid time {text!r}: seconds since the epoch or RFC 3339 are allowed") from None
+        return nanoseconds(text)
+    except (ValueError, OverflowError):
+        raise Invalid(f"invalid time {text[:100]!r}: seconds since the epoch or RFC 3339 are allowed") from None
 
 
 def _seconds(request: web.Request) -> int | None:

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from fairlead.api.app import Daemon
 from fairlead.api.connection import connected
-from fairlead.api.containers import parse_filters, parse_time
+from fairlead.api.containers import parse_filters, parse_nanoseconds
 from fairlead.events import matches
 
 
@@ -18,7 +18,7 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
 
     async def events(request: web.Request) -> web.StreamResponse:
         filters = parse_filters(request)
-        since, until = (parse_time(request.query.get(name) or "0") for name in ("since", "until"))
+        since, until = (parse_nanoseconds(request.query.get(name) or "0") for name in ("since", "until"))
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         async with daemon.events.listen(since, until) as (past, listener):
             # At once: clients take these headers for the sign that they miss nothing from here on.
@@ -27,7 +27,7 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
                 for event in past:
                     if matches(event, filters):
                         await response.write(msgspec.json.encode(event.shape()) + b"\n")
-            async with connected(request, until):
+            async with connected(request, until / 1e9):
                 async for event in listener:
                     if matches(event, filters):
                         await response.write(msgspec.json.encode(event.shape()) + b"\n")

@@ -56,20 +56,24 @@ class Door:
         wanted = (size[0], size[1]) if size and any(size) else None
         if document.get("Detach"):
             await self._execs.start(execution.id, detach=True, size=wanted)
-            return answer(status=200)
+            return answer()
         self._execs.check_startable(execution.id)
         spec = execution.spec
-        try:
-            attachment = await self._execs.start(execution.id, size=wanted)
-        except FairleadError as error:
-            # The client has asked for a stream and gets one; the exit code tells the rest (as Docker does).
-            attachment = Attachment(stdout=True, stderr=True)
-            await attachment.put(Frame(STDOUT, f"{error}\r\n".encode()))
-            await attachment.finish()
-        try:
-            return await streams.serve(request, attachment, tty=spec.tty, stdin=spec.attach_stdin)
-        finally:
-            attachment.close()
+        # Whether output comes in frames is for the start to say, whatever terminal the process has (as Docker).
+        tty = bool(document.get("Tty"))
+        keys = streams.parse_keys(spec.detach_keys) if spec.tty and spec.attach_stdin else b""
+
+        async def begin() -> Attachment:
+            try:
+                return await self._execs.start(execution.id, size=wanted)
+            except FairleadError as error:
+                # The client has asked for a stream and gets one; the exit code tells the rest (as Docker does).
+                attachment = Attachment(stdout=True, stderr=True)
+                await attachment.put(Frame(STDOUT, f"{error}\r\n".encode()))
+                await attachment.finish()
+                return attachment
+
+        return await streams.serve(request, begin, tty=tty, stdin=spec.attach_stdin, detach_keys=keys)
 
     async def resize(self, request: web.Request) -> web.StreamResponse:
         self._execs.resize(request.match_info["id"], *parse_size(request))
@@ -89,7 +93,7 @@ class Door:
                 "OpenStdin": spec.attach_stdin,
                 "OpenStdout": spec.attach_stdout,
                 "OpenStderr": spec.attach_stderr,
-                "DetachKeys": "",
+                "DetachKeys": spec.detach_keys,
                 "ProcessConfig": {
                     "tty": spec.tty,
                     "entrypoint": spec.command[0],
@@ -123,4 +127,14 @@ def _spec(document: dict[str, Any]) -> ExecSpec:
         attach_stdin=bool(document.get("AttachStdin")),
         attach_stdout=bool(document.get("AttachStdout")),
         attach_stderr=bool(document.get("AttachStderr")),
+        detach_keys=_detach_keys(
+            document.get("DetachKeys", document.get("detachKeys"))
+        ),  # docker-py writes the latter,
     )
+
+
+def _detach_keys(keys: object) -> str:
+    if not isinstance(keys, str | None):
+        raise Invalid("DetachKeys must be a string")
+    streams.parse_keys(keys or "")
+    return keys or ""

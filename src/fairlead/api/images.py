@@ -70,7 +70,7 @@ class _Handlers:
             images = [image for image in images if all(_has_label(image, label) for label in labels)]
         patterns = filters.get("reference", [])
         shown = [(image, [t for t in image.tags if _matches(t, patterns)]) for image in images]
-        return answer([_summary(image, tags) for image, tags in shown if tags or not patterns])
+        return answer([summary(image, tags) for image, tags in shown if tags or not patterns])
 
     async def inspect(self, request: web.Request) -> web.Response:
         image = self._images.get(request.match_info["name"])
@@ -270,7 +270,8 @@ def _has_label(image: Image, wanted: str) -> bool:
     return key in labels and (not equals or labels[key] == value)
 
 
-def _summary(image: Image, tags: list[str]) -> dict[str, Any]:
+def summary(image: Image, tags: list[str]) -> dict[str, Any]:
+    """One entry of ``docker images``."""
     return {
         "Id": f"sha256:{image.id}",
         "ParentId": "",

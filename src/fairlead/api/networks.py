@@ -29,6 +29,11 @@ from fairlead.model import Endpoint, IPNetwork, Network, Phase, Pool
 
 NONE_IS_ALONE = "container cannot be connected to multiple networks with one of the networks in private (none) mode"
 
+HOST_STAYS = (
+    "container cannot be disconnected from host network or connected to host network: "
+    "the host network has no endpoints, only a container may share it, from its start on"
+)
+
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -125,8 +130,7 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
         wanted = await body_as(request, Connect)
         network = catalog.network(request.match_info["id"])
         check_joinable(network)
-        if network.driver == "null":
-            raise Forbidden(NONE_IS_ALONE)
+        _check_predefined(network, wanted.endpoint_config)
         spec = endpoint_spec(network.id, wanted.endpoint_config)
         if is_container(daemon, wanted.container) and not flag(request, "explain"):
             await daemon.containers.connect(wanted.container, spec)
@@ -136,7 +140,10 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
 
     async def disconnect(request: web.Request) -> web.Response:
         wanted = await body_as(request, Disconnect)
-        network = catalog.network(request.match_info["id"]).id
+        left = catalog.network(request.match_info["id"])
+        if left.driver == "host":
+            raise Invalid(HOST_STAYS)
+        network = left.id
         if is_container(daemon, wanted.container) and not flag(request, "explain"):
             await daemon.containers.disconnect(wanted.container, network)
         else:
@@ -174,6 +181,16 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
         web.post("/networks/{id}/disconnect", disconnect),
         web.delete("/networks/{id}", remove),
     ]
+
+
+def _check_predefined(network: Network, settings: EndpointSettings | None) -> None:
+    """What cannot be asked of the networks that are always there, in Docker's words."""
+    if network.driver == "null":
+        raise Invalid(NONE_IS_ALONE)
+    if network.driver == "host":
+        raise Invalid(HOST_STAYS)
+    if network.predefined and settings and settings.aliases:
+        raise Invalid("network-scoped alias is supported only for containers in user defined networks")
 
 
 def is_container(daemon: Daemon, ref: str) -> bool:

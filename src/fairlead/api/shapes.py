@@ -64,15 +64,27 @@ def network_shape(network: Network, endpoints: list[Endpoint], owner: dict[str, 
         "Driver": network.driver,
         "EnableIPv4": not network.pools or any(pool.subnet.version == 4 for pool in network.pools),
         "EnableIPv6": any(pool.subnet.version == 6 for pool in network.pools),
-        "IPAM": {"Driver": "default", "Options": None if network.predefined else {}, "Config": config},
+        "IPAM": {"Driver": "default", "Options": None, "Config": config},
         "Internal": network.internal,
         "Attachable": network.attachable,
         "Ingress": False,
         "ConfigFrom": {"Network": network.config_from},
         "ConfigOnly": network.config_only,
         "Containers": containers,
-        "Options": network.options,
+        "Options": {**_defaults(network), **network.options},
         "Labels": network.labels,
+    }
+
+
+def _defaults(network: Network) -> Strings:
+    """The options of the default bridge that Docker shows though nobody gave them."""
+    if not network.predefined or network.driver != "bridge":
+        return {}
+    return {
+        "com.docker.network.bridge.enable_icc": "true",
+        "com.docker.network.bridge.enable_ip_masquerade": "true",
+        "com.docker.network.bridge.host_binding_ipv4": "0.0.0.0",
+        "com.docker.network.driver.mtu": str(network.mtu or 1500),
     }
 
 

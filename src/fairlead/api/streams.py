@@ -9,12 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
+import socket
+import sys
+import termios
+import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
 from fairlead import __version__
+from fairlead.api.app import API_VERSION
 from fairlead.containers.streams import Attachment, Frame
 from fairlead.errors import Invalid
 
@@ -23,12 +30,22 @@ MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
 
 _CHUNK = 1 << 15
 
+_MOMENT = 0.5
+"""Seconds that a client gets to read the head of an answer."""
+
 
 def frame_bytes(frame: Frame, *, tty: bool) -> bytes:
     """A frame as it goes over the wire."""
     if tty:
         return frame.data
     return bytes((frame.stream, 0, 0, 0)) + len(frame.data).to_bytes(4, "big") + frame.data
+
+
+def content_type(request: web.Request, *, tty: bool) -> str:
+    """The type of a stream; before API 1.42 all were called raw."""
+    version = request.match_info.get("version", API_VERSION)
+    is_old = tuple(int(part) for part in version.split(".")) < (1, 42)
+    return RAW if tty or is_old else MULTIPLEXED
 
 
 class _TakenOver(web.StreamResponse):
@@ -67,15 +84,12 @@ def _take_over(request: web.Request, *, tty: bool) -> tuple[asyncio.StreamReader
     if early := getattr(former, "_message_tail", b""):
         former._message_tail = b""
         reader.feed_data(early)
-    kind = RAW if tty else MULTIPLEXED
-    version = request.match_info.get("version", "1.51")
-    if tuple(int(part) for part in version.split(".")) < (1, 42):
-        kind = RAW
+    kind = content_type(request, tty=tty)
     if "upgrade" in request.headers.get("Connection", "").lower():
         head = f"HTTP/1.1 101 UPGRADED\r\nContent-Type: {kind}\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"
     else:
         head = f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\n"
-    head += f"Api-Version: 1.51\r\nOstype: linux\r\nServer: Fairlead/{__version__} (linux)\r\n\r\n"
+    head += f"Api-Version: {API_VERSION}\r\nOstype: linux\r\nServer: Fairlead/{__version__} (linux)\r\n\r\n"
     writer = asyncio.StreamWriter(transport, protocol, reader, asyncio.get_running_loop())
     writer.write(head.encode())
     return reader, writer
@@ -83,18 +97,25 @@ def _take_over(request: web.Request, *, tty: bool) -> tuple[asyncio.StreamReader
 
 async def serve(
     request: web.Request,
-    attachment: Attachment,
+    begin: Callable[[], Awaitable[Attachment]],
     *,
     tty: bool,
     stdin: bool,
     before: list[Frame] | None = None,
     detach_keys: bytes = b"",
 ) -> web.StreamResponse:
-    """Carry bytes between the client and the attachment until the output ends or the client is gone.
+    """Carry bytes between the client and an attachment until the output ends or the client is gone.
 
-    `before`: frames to send first.  `detach_keys`: typing these ends the stream and leaves the container alone.
+    `begin` makes the attachment once the client has been told that its stream begins: docker-py loses what comes in one
+    packet with the headers.  `before`: frames to send first.  `detach_keys`: typing these ends the stream and leaves
+    the container alone.
     """
     reader, writer = _take_over(request, tty=tty)
+    try:
+        attachment = await begin()
+    except BaseException:
+        writer.close()
+        raise
     upward = asyncio.ensure_future(_upward(reader, attachment, stdin=stdin, keys=detach_keys))
     gone = asyncio.ensure_future(_closed(writer))
     downward = asyncio.ensure_future(_downward(attachment, writer, tty=tty, before=before or []))
@@ -104,6 +125,7 @@ async def serve(
         for task in (upward, gone, downward):
             task.cancel()
         await asyncio.gather(upward, gone, downward, return_exceptions=True)
+        attachment.close()
         # Sends the rest and closes; aiohttp must not wait for another request on this connection.
         writer.close()
         request.protocol.force_close()
@@ -158,15 +180,35 @@ async def _upward(reader: asyncio.StreamReader, attachment: Attachment, *, stdin
                 onward, detached = watch.feed(data)
                 await attachment.write(onward)
                 if detached:
+                    attachment.detached = True
                     attachment.close()
                     return
         if stdin:
             await attachment.end_input()
 
 
+async def _read_by_client(writer: asyncio.StreamWriter) -> None:
+    """Wait until the client has taken all that was sent, the head of the answer: at most a moment.
+
+    docker-py reads the head through a buffer and the stream beneath it, so what comes along with the head is lost.
+    Docker itself is never so quick.  On a unix socket SIOCOUTQ is what the other side has not read yet
+    (net/unix/af_unix.c).
+    """
+    sock = writer.get_extra_info("socket")
+    if sock is None or sock.family != socket.AF_UNIX:
+        return
+    deadline = time.monotonic() + _MOMENT
+    while time.monotonic() < deadline:
+        unread = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4))
+        if not int.from_bytes(unread, sys.byteorder):
+            return
+        await asyncio.sleep(0.0002)
+
+
 async def _downward(attachment: Attachment, writer: asyncio.StreamWriter, *, tty: bool, before: list[Frame]) -> None:
     """Output, until there is no more."""
     with contextlib.suppress(OSError):
+        await _read_by_client(writer)
         for frame in before:
             writer.write(frame_bytes(frame, tty=tty))
         await writer.drain()

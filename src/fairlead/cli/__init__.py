@@ -18,6 +18,10 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "stop": ("container:STOP", "Stop one or more running containers"),
     "restart": ("container:RESTART", "Restart one or more containers"),
     "kill": ("container:KILL", "Kill one or more running containers"),
+    "pause": ("change:PAUSE", "Freeze all processes of containers"),
+    "unpause": ("change:UNPAUSE", "Let frozen containers go on"),
+    "rename": ("change:RENAME", "Give a container another name"),
+    "update": ("change:UPDATE", "Change the limits and the restart policy of containers"),
     "rm": ("container:RM", "Remove one or more containers"),
     "ps": ("listing:PS", "List containers"),
     "inspect": ("inspect:INSPECT", "Show containers, images, networks or namespaces in full"),
@@ -55,6 +59,11 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "topology": ("topology:TOPOLOGY", "Show what is connected to what"),
     "doctor": ("doctor:DOCTOR", "Look for what is wrong, and say what mends it"),
     "explain": ("explain:EXPLAIN", "Print the shell lines that would rebuild what exists now"),
+    "trace": ("trace:TRACE", "Show the way from one place to another, or why there is none"),
+    "container prune": ("usage:CONTAINER_PRUNE", "Remove all stopped containers"),
+    "system df": ("usage:DF", "Show what images, containers and volumes take on the disk"),
+    "system info": ("usage:INFO", "Show what the daemon runs on"),
+    "system prune": ("usage:PRUNE", "Remove stopped containers, unused networks and images"),
     "system reset": ("system:RESET", "Remove everything that Fairlead made, and stop the daemon"),
     "version": ("system:VERSION", "Show the versions of client and daemon"),
     "daemon": ("system:DAEMON", "Run the daemon (the other commands start it on demand)"),
@@ -79,6 +88,7 @@ _ALIASES = {
     "link delete": "link rm",
     "link remove": "link rm",
     "system events": "events",
+    "info": "system info",
     "image list": "image ls",
     "image remove": "image rm",
 }
@@ -128,7 +138,8 @@ def _run(arguments: list[str]) -> int:
     if arguments[0] in ("--version", "-v"):
         arguments = ["version", *arguments[1:]]
     if arguments[0] == "container" and len(arguments) > 1:
-        arguments = [{"ls": "ps", "list": "ps", "remove": "rm"}.get(arguments[1], arguments[1]), *arguments[2:]]
+        others = {"ls": "ps", "list": "ps", "remove": "rm", "prune": "container prune"}
+        arguments = [others.get(arguments[1], arguments[1]), *arguments[2:]]
     name, rest = arguments[0], arguments[1:]
     if name in _GROUPS:
         if not rest or rest[0] in ("--help", "-h", "help"):

@@ -304,13 +304,14 @@ def moment(text: str, now: float) -> str:
     """``--since``: a duration back from now, seconds since the epoch, or a time; as seconds since the epoch."""
     if text.replace(".", "", 1).isdecimal():
         return text
-    seconds, number = 0.0, ""
+    seconds, number, is_duration = 0.0, "", False
     for character in text:
         if character in "smhd" and number.replace(".", "", 1).isdecimal():
+            is_duration = True
             seconds, number = seconds + float(number) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[character], ""
         else:
             number += character
-    if seconds and not number:
+    if is_duration and not number:
         return f"{now - seconds:.9f}"
     from datetime import datetime
 

@@ -9,6 +9,7 @@ from fairlead.cli import parse
 from fairlead.cli.client import ApiError, Client
 from fairlead.cli.container import exit_code_of, run_attached
 from fairlead.cli.flags import EXPLAIN, Command, Failure, Flag, Options, Usage
+from fairlead.cli.limits import LIMITS, ONCE, limits
 from fairlead.cli.output import print_lines
 from fairlead.cli.stream import DETACH_KEYS, require_terminal
 
@@ -136,21 +137,9 @@ def _host_config(options: Options, mode: str, ports: dict[str, list[dict[str, st
         config["LogConfig"] = {"Type": options.text("log-driver"), "Config": options_of_log}
     if options.has("init"):
         config["Init"] = options.flag("init")
-    if options.has("memory"):
-        config["Memory"] = parse.size(options.text("memory"))
-    if options.has("memory-swap"):
-        swap = options.text("memory-swap")
-        config["MemorySwap"] = -1 if swap == "-1" else parse.size(swap)
+    config |= limits(options)
     if options.has("shm-size"):
         config["ShmSize"] = parse.size(options.text("shm-size"))
-    if options.has("pids-limit"):
-        config["PidsLimit"] = options.number("pids-limit")
-    if options.has("cpus"):
-        config["NanoCpus"] = parse.cpus(options.text("cpus"))
-    if options.has("cpu-shares"):
-        config["CpuShares"] = options.number("cpu-shares")
-    if options.has("cpuset-cpus"):
-        config["CpusetCpus"] = options.text("cpuset-cpus")
     if options.has("oom-score-adj"):
         config["OomScoreAdj"] = options.number("oom-score-adj")
     return config
@@ -248,12 +237,13 @@ def _run(options: Options, words: list[str]) -> int:
 
 
 _FLAGS = (
+    *LIMITS,
+    *ONCE,
     Flag("-a --attach", "Attach to stdin, stdout or stderr", "list"),
     Flag("-e --env", "Set environment variables", "list"),
     Flag("-h --hostname", "Host name of the container", "text"),
     Flag("-i --interactive", "Keep stdin open even if not attached"),
     Flag("-l --label", "Set metadata", "list", "KEY=VALUE"),
-    Flag("-m --memory", "Memory limit, such as 512m", "text", "bytes"),
     Flag("-P --publish-all", "Publish all exposed ports to random ports"),
     Flag("-p --publish", "Publish a port: [ADDRESS:][HOST[-END]:]PORT[-END][/PROTOCOL]", "list", "port"),
     Flag("-t --tty", "Give it a terminal"),
@@ -264,9 +254,6 @@ _FLAGS = (
     Flag("--cap-add", "Add a capability", "list"),
     Flag("--cap-drop", "Drop a capability", "list"),
     Flag("--cidfile", "Write the container's ID to this file", "text", "file"),
-    Flag("--cpu-shares", "Relative weight of processor time", "number"),
-    Flag("--cpus", "Number of processors, such as 0.5", "text", "decimal"),
-    Flag("--cpuset-cpus", "Processors to run on (0-3, 0,1)", "text"),
     Flag("--dns", "Name server", "list", "IP"),
     Flag("--dns-opt --dns-option", "Option of resolv.conf", "list"),
     Flag("--dns-search", "Search domain", "list"),
@@ -290,14 +277,12 @@ _FLAGS = (
     Flag("--log-driver", "Where the log goes: json-file (default), local, none", "text"),
     Flag("--log-opt", "Option of the log: max-size=10m, max-file=3", "list"),
     Flag("--mac-address", "MAC address", "text", "MAC"),
-    Flag("--memory-swap", "Memory and swap together; -1 for no limit of swap", "text", "bytes"),
     Flag("--mount", "Mount: type=bind|tmpfs,source=…,target=…[,readonly]", "list", "mount"),
     Flag("--name", "Name of the container", "text"),
     Flag("--net --network", "Network: NAME, or name=NAME,ip=…,alias=…", "list", "network"),
     Flag("--net-alias --network-alias", "Another name for it in the network", "list"),
     Flag("--no-healthcheck", "Do not check, whatever the image says"),
     Flag("--oom-score-adj", "Preference of the out-of-memory killer (-1000 to 1000)", "number"),
-    Flag("--pids-limit", "Limit of processes (-1 for none)", "number"),
     Flag("--privileged", "All capabilities and devices"),
     Flag("--pull", "Pull the image before: always, missing (default) or never", "text"),
     Flag("--read-only", "Root file system read-only"),

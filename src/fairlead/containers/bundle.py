@@ -35,11 +35,11 @@ ALL_CAPABILITIES = _words(
 )
 """linux/capability.h, in its order."""
 
-_MASKED = _words(
+MASKED = _words(
     "/proc/asound /proc/acpi /proc/interrupts /proc/kcore /proc/keys /proc/latency_stats /proc/timer_list "
     "/proc/timer_stats /proc/sched_debug /proc/scsi /sys/firmware /sys/devices/virtual/powercap"
 )
-_READ_ONLY = _words("/proc/bus /proc/fs /proc/irq /proc/sys /proc/sysrq-trigger")
+READ_ONLY = _words("/proc/bus /proc/fs /proc/irq /proc/sys /proc/sysrq-trigger")
 
 _DEVICES = ("c 1:3", "c 1:5", "c 1:7", "c 1:8", "c 1:9", "c 5:0", "c 5:1", "c 5:2", "c 136:*")
 """null zero full random urandom tty console ptmx pts; any node may be made (``m``), only these may be used."""
@@ -93,8 +93,8 @@ def make_config(
             "namespaces": _namespaces(namespace),
             "resources": _resources(spec),
             "sysctl": dict(spec.sysctls) if container.joined else _sysctls(spec, namespace),
-            "maskedPaths": [] if spec.privileged else list(_MASKED),
-            "readonlyPaths": [] if spec.privileged else list(_READ_ONLY),
+            "maskedPaths": [] if spec.privileged else list(MASKED),
+            "readonlyPaths": [] if spec.privileged else list(READ_ONLY),
             "rootfsPropagation": "private",
         },
     }
@@ -117,7 +117,7 @@ def environment(spec: ContainerSpec) -> list[str]:
     defaults = [PATH] if "PATH" not in names else []
     defaults += [f"HOSTNAME={spec.hostname}"] if "HOSTNAME" not in names else []
     defaults += ["TERM=xterm"] if spec.tty and "TERM" not in names else []
-    return defaults + list(spec.env)
+    return defaults + [variable for variable in spec.env if "=" in variable]
 
 
 def _process(spec: ContainerSpec) -> dict[str, Any]:
@@ -132,6 +132,14 @@ def _process(spec: ContainerSpec) -> dict[str, Any]:
         "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), allowed),
         "noNewPrivileges": spec.no_new_privileges,
         "oomScoreAdj": spec.oom_score_adj,
+        "rlimits": [
+            {
+                "type": f"RLIMIT_{limit.name.upper()}",
+                "soft": limit.soft % (1 << 64),
+                "hard": limit.hard % (1 << 64),
+            }
+            for limit in spec.limits.ulimits
+        ],
     }
 
 
@@ -209,23 +217,35 @@ def _resources(spec: ContainerSpec) -> dict[str, Any]:
             major, _, minor = numbers.partition(":")
             entry = {"allow": True, "type": kind, "major": int(major), "access": "rwm"}
             devices.append(entry if minor == "*" else {**entry, "minor": int(minor)})
-    return {"devices": devices, **_limits(spec.limits)}
+    return {"devices": devices, **resources(spec.limits)}
 
 
-def _limits(limits: Limits) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def resources(limits: Limits) -> dict[str, Any]:
+    """The limits as the runtime takes them (config-linux.md, "Control groups")."""
+    memory: dict[str, Any] = {}
     if limits.memory:
-        found["memory"] = {"limit": limits.memory, "swap": limits.memory_swap or 2 * limits.memory}
-    if limits.pids > 0:
-        found["pids"] = {"limit": limits.pids}
+        memory |= {"limit": limits.memory, "swap": limits.memory_swap or 2 * limits.memory}
+    if limits.memory_reservation:
+        memory["reservation"] = limits.memory_reservation
+    if limits.memory_swappiness is not None:
+        memory["swappiness"] = limits.memory_swappiness
+    if limits.oom_kill_disable:
+        memory["disableOOMKiller"] = True
     cpu: dict[str, Any] = {}
     if limits.nano_cpus:
         cpu |= {"period": 100_000, "quota": limits.nano_cpus // 10_000}
+    if limits.cpu_period:
+        cpu["period"] = limits.cpu_period
+    if limits.cpu_quota:
+        cpu["quota"] = limits.cpu_quota
     if limits.cpu_shares:
         cpu["shares"] = limits.cpu_shares
     if limits.cpuset:
         cpu["cpus"] = limits.cpuset
-    return {**found, "cpu": cpu} if cpu else found
+    if limits.cpuset_mems:
+        cpu["mems"] = limits.cpuset_mems
+    pids = {"limit": limits.pids} if limits.pids > 0 else {}
+    return {name: part for name, part in (("memory", memory), ("pids", pids), ("cpu", cpu)) if part}
 
 
 def _sysctls(spec: ContainerSpec, namespace: str | None) -> dict[str, str]:

@@ -12,6 +12,7 @@ import fcntl
 import json
 import logging
 import os
+import shutil
 import signal
 import socket
 import struct
@@ -58,6 +59,8 @@ class ExecSpec(msgspec.Struct, frozen=True, kw_only=True):
     attach_stdin: bool = False
     attach_stdout: bool = False
     attach_stderr: bool = False
+    detach_keys: str = ""
+    """As the user wrote them; empty: the default ones."""
 
 
 @dataclass(slots=True)
@@ -73,6 +76,8 @@ class Exec:
     process: subprocess.Popen[bytes] | None = None
     terminal: int = -1
     size: tuple[int, int] | None = None
+    carried: int = 0
+    """Pieces of output that were read so far."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -183,6 +188,7 @@ class Execs:
         except BaseException:
             execution.exit_code = 126
             execution.ended.set()
+            shutil.rmtree(self._containers.place(container).bundle / "exec" / execution.id, ignore_errors=True)
             raise
         self._tell("exec_start", container, execution)
         task = asyncio.get_running_loop().create_task(self._attend(container, execution, streams, attachment))
@@ -270,11 +276,9 @@ class Execs:
             if code and message is not None:
                 code, reason = explain_refusal(message, execution.spec.command[0])
                 sentence = f"OCI runtime exec failed: exec failed: unable to start container process: {reason}"
-                stream = STDOUT if execution.spec.tty else STDERR
-                await attachment.put(Frame(stream, f"{sentence}\r\n".encode()))
+                await attachment.put(Frame(STDOUT, f"{sentence}\r\n".encode()))
             execution.exit_code = code
-            if readers:
-                await asyncio.wait(readers, timeout=_LINGER)
+            await _last_words(readers, execution, attachment)
         finally:
             for reader in readers:
                 reader.cancel()
@@ -286,6 +290,7 @@ class Execs:
             if execution.exit_code is None:
                 execution.exit_code = 137
             execution.ended.set()
+            shutil.rmtree(log_file.parent, ignore_errors=True)
             self._tell("exec_die", container, execution, exitCode=str(execution.exit_code))
             await attachment.finish()
 
@@ -394,6 +399,7 @@ async def _pump(descriptor: int, number: int, attachment: Attachment, execution:
                 continue
             except OSError:
                 return  # EIO: the last process has closed the terminal
+            execution.carried += 1
             if held is not None:
                 held.append(data)
                 if not await _has_started(execution):
@@ -404,6 +410,16 @@ async def _pump(descriptor: int, number: int, attachment: Attachment, execution:
             await attachment.put(Frame(number, data))
     finally:
         os.close(descriptor)
+
+
+async def _last_words(readers: list[asyncio.Task[None]], execution: Exec, attachment: Attachment) -> None:
+    """Wait for what is still in the pipes: for ever while the user is slow, for a moment while nothing comes."""
+    pending: set[asyncio.Task[None]] = set(readers)
+    while pending:
+        before = execution.carried
+        _, pending = await asyncio.wait(pending, timeout=_LINGER)
+        if execution.carried == before and not attachment.is_full:
+            return
 
 
 async def _has_started(execution: Exec) -> bool:

@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Any
 
+from fairlead.containers.bundle import MASKED, READ_ONLY
 from fairlead.containers.health import Health
 from fairlead.containers.plans import etc_files, log_path
-from fairlead.containers.record import Container, ContainerSpec, HealthCheck, Status
+from fairlead.containers.record import Container, ContainerSpec, HealthCheck, Limits, Status
 from fairlead.endpoints import IFNAME
 from fairlead.engine import EndpointSpec, PortSpec
 from fairlead.model import Endpoint, Network
@@ -223,8 +224,9 @@ def _config(container: Container, image: dict[str, Any]) -> dict[str, Any]:
         "Entrypoint": list(spec.entrypoint) or None,
         "OnBuild": None,
         "Labels": spec.labels,
-        "StopSignal": spec.stop_signal,
     }
+    if spec.stop_signal != "SIGTERM":
+        config["StopSignal"] = spec.stop_signal
     if spec.health:
         config["Healthcheck"] = _health_check(spec.health)
     if spec.exposed:
@@ -236,7 +238,6 @@ def _config(container: Container, image: dict[str, Any]) -> dict[str, Any]:
 
 def _host_config(container: Container, names: Mapping[str, str]) -> dict[str, Any]:
     spec = container.spec
-    limits = spec.limits
     return {
         "Binds": [str(bind) for bind in spec.binds] or None,
         "ContainerIDFile": "",
@@ -272,16 +273,45 @@ def _host_config(container: Container, names: Mapping[str, str]) -> dict[str, An
         "Sysctls": spec.sysctls or None,
         "Runtime": "crun",
         "Isolation": "",
+        **_resources(spec.limits),
+        "MaskedPaths": None if spec.privileged else MASKED,
+        "ReadonlyPaths": None if spec.privileged else READ_ONLY,
+        "Init": spec.init or None,
+    }
+
+
+def _resources(limits: Limits) -> dict[str, Any]:
+    """Docker's Resources, with what is not served at its zero value."""
+    return {
         "CpuShares": limits.cpu_shares,
         "Memory": limits.memory,
         "NanoCpus": limits.nano_cpus,
         "CgroupParent": "",
-        "CpuPeriod": 0,
-        "CpuQuota": 0,
+        "BlkioWeight": 0,
+        "BlkioWeightDevice": [],
+        "BlkioDeviceReadBps": [],
+        "BlkioDeviceWriteBps": [],
+        "BlkioDeviceReadIOps": [],
+        "BlkioDeviceWriteIOps": [],
+        "CpuPeriod": limits.cpu_period,
+        "CpuQuota": limits.cpu_quota,
+        "CpuRealtimePeriod": 0,
+        "CpuRealtimeRuntime": 0,
         "CpusetCpus": limits.cpuset,
-        "MemorySwap": limits.memory_swap,
+        "CpusetMems": limits.cpuset_mems,
+        "Devices": [],
+        "DeviceCgroupRules": None,
+        "DeviceRequests": None,
+        "MemoryReservation": limits.memory_reservation,
+        "MemorySwap": limits.memory_swap or 2 * limits.memory,
+        "MemorySwappiness": limits.memory_swappiness,
+        "OomKillDisable": limits.oom_kill_disable,
         "PidsLimit": limits.pids or None,
-        "Init": spec.init or None,
+        "Ulimits": [{"Name": one.name, "Hard": one.hard, "Soft": one.soft} for one in limits.ulimits],
+        "CpuCount": 0,
+        "CpuPercent": 0,
+        "IOMaximumIOps": 0,
+        "IOMaximumBandwidth": 0,
     }
 
 
@@ -391,10 +421,10 @@ def _endpoint(
         "IPAMConfig": ipam or None,
         "Links": [f"{target}:{alias}" for alias, target in spec.links.items()] or None,
         "Aliases": list(spec.aliases) or None,
-        "MacAddress": endpoint.mac if endpoint else "",
+        "MacAddress": endpoint.mac if endpoint else spec.mac,
         "DriverOpts": {**({IFNAME: spec.ifname} if spec.ifname else {}), **spec.options} or None,
         "GwPriority": spec.priority,
-        "NetworkID": network.id if endpoint or not container.is_running else "",
+        "NetworkID": network.id,
         "EndpointID": endpoint.id if endpoint else "",
         "Gateway": gateways.get(4, "") if v4 else "",
         "IPAddress": str(v4.ip) if v4 else "",

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from fairlead.containers.record import Container, ContainerSpec
-from fairlead.errors import Conflict, FairleadError, Invalid
+from fairlead.errors import Conflict, FairleadError, Invalid, NotFound
 from fairlead.model import Endpoint
 from fairlead.spec import EndpointSpec
 
@@ -90,6 +90,17 @@ def checked(links: dict[str, str], get: Callable[[str], Container]) -> dict[str,
     return found
 
 
+def known(links: dict[str, str], get: Callable[[str], Container]) -> dict[str, str]:
+    """The same for a network with names: a target may come later, since it is looked for when its name is asked for."""
+    found: dict[str, str] = {}
+    for alias, target in links.items():
+        try:
+            found |= checked({alias: get(target).name}, get)
+        except NotFound:
+            found[alias] = target
+    return found
+
+
 def by_id(links: dict[str, str], get: Callable[[str], Container]) -> dict[str, str]:
     """The links of the default bridge as the record keeps them: by alias the full id, so that a rename is followed."""
     return {alias: get(target).id for alias, target in checked(links, get).items()}
@@ -98,7 +109,7 @@ def by_id(links: dict[str, str], get: Callable[[str], Container]) -> dict[str, s
 def settled(spec: ContainerSpec, get: Callable[[str], Container]) -> ContainerSpec:
     """A new container's spec with all its links checked; raises `Invalid`."""
     endpoints = tuple(
-        replace(endpoint, links=checked(endpoint.links, get)) if endpoint.links else endpoint
+        replace(endpoint, links=known(endpoint.links, get)) if endpoint.links else endpoint
         for endpoint in spec.endpoints
     )
     return replace(spec, links=by_id(spec.links, get), endpoints=endpoints)
@@ -135,12 +146,11 @@ def hosts_lines(alias: str, target: Container, endpoint: Endpoint) -> list[str]:
     return [f"{interface.ip}\t{names}" for interface in endpoint.addresses]
 
 
-def rewritten(lines: Iterable[str], new: list[str]) -> list[str]:
-    """The lines of /etc/hosts with those of a link exchanged: the ones that have the same names, in their place."""
-    names = new[0].partition("\t")[2]
+def rewritten(lines: Iterable[str], alias: str, new: list[str]) -> list[str]:
+    """The lines of /etc/hosts with those of a link exchanged in their place: where the first name is the alias."""
     found: list[str] = []
     for line in lines:
-        if line.partition("\t")[2] == names:
+        if line.partition("\t")[2].split(" ")[0] == alias:
             found += [one for one in new if one not in found]
         else:
             found.append(line)
@@ -220,7 +230,7 @@ class Links:
                 lines = file.read_text().splitlines() if file.exists() else []
                 for alias, id_ in other.spec.links.items():
                     if id_ == target.id:
-                        lines = rewritten(lines, hosts_lines(alias, target, endpoint))
+                        lines = rewritten(lines, alias, hosts_lines(alias, target, endpoint))
                 with contextlib.suppress(FileNotFoundError):  # it is being removed
                     file.write_text("\n".join(lines) + "\n")  # in place, as it is bound into the container
 

@@ -42,6 +42,7 @@ def preparing(
     """
     spec = container.spec
     place = Place.of(paths, container.id)
+    log = log_path(paths, container.id) if spec.log.driver != "none" else None
     state = paths.container_state(container.id)
     resolver = ADDRESS if has_names else ""
     bound = etc_files(container, paths)
@@ -53,7 +54,7 @@ def preparing(
         (
             MountOverlay(place.rootfs, tuple(lower), state / "upper", state / "work"),
             WriteBundle(place, config, spec.user, spec.group_add, etc),
-            StartMonitor(place, log_path(paths, container.id), spec.tty, spec.open_stdin, spec.keep_stdin),
+            StartMonitor(place, log, spec.tty, spec.open_stdin, spec.keep_stdin),
         )
     )
 

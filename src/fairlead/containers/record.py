@@ -70,8 +70,19 @@ class Bind(msgspec.Struct, frozen=True, kw_only=True):
         return ":".join((self.source, self.target, *((",".join(self.options),) if self.options else ())))
 
 
+class Ulimit(msgspec.Struct, frozen=True, kw_only=True):
+    """A limit of setrlimit(2), by its name without ``RLIMIT_`` in small letters; -1 for none."""
+
+    name: str
+    soft: int
+    hard: int
+
+
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """Resource limits; 0 means none.  `memory` in bytes, `nano_cpus` in billionths of a processor."""
+    """Resource limits; 0 means none.  `memory` in bytes, `nano_cpus` in billionths of a processor.
+
+    `cpu_period` and `cpu_quota` are microseconds; a `memory_swap` of -1 is swap without limit.
+    """
 
     memory: int = 0
     memory_swap: int = 0
@@ -79,6 +90,13 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     nano_cpus: int = 0
     cpu_shares: int = 0
     cpuset: str = ""
+    cpuset_mems: str = ""
+    cpu_period: int = 0
+    cpu_quota: int = 0
+    memory_reservation: int = 0
+    memory_swappiness: int | None = None
+    oom_kill_disable: bool = False
+    ulimits: tuple[Ulimit, ...] = ()
 
 
 class HealthCheck(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,7 +15,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
@@ -25,16 +25,26 @@ import msgspec
 from fairlead.containers import etc, plans
 from fairlead.containers.execs import Execs
 from fairlead.containers.health import HealthMonitors
-from fairlead.containers.links import NOT_LINKED, Links, checked, settled
+from fairlead.containers.links import NOT_LINKED, Links, known, settled
 from fairlead.containers.logs import read_log
 from fairlead.containers.names import random_name
 from fairlead.containers.record import DEFAULT_STOP_TIMEOUT, Container, ContainerSpec, Status
 from fairlead.containers.recovery import Recovery
+from fairlead.containers.rotation import Rotator, command_monitor, log_details
 from fairlead.containers.sharing import Sharing, check_can_connect, resolve
 from fairlead.containers.streams import Attachment, Frame, Hub
 from fairlead.endpoints import check_spec
 from fairlead.engine import EndpointSpec, Engine
-from fairlead.errors import Conflict, FairleadError, Invalid, KernelError, NotFound, NotModified
+from fairlead.errors import (
+    Conflict,
+    FairleadError,
+    Forbidden,
+    Invalid,
+    KernelError,
+    MissingFeature,
+    NotFound,
+    NotModified,
+)
 from fairlead.images import Image, Images
 from fairlead.kernel.cgroups import Cgroup
 from fairlead.model import Address, Endpoint, check_name, new_id
@@ -89,6 +99,7 @@ class Containers:
         self._tasks: set[asyncio.Task[None]] = set()
         self.execs = Execs(self)
         self.health = HealthMonitors(self)
+        self.rotator = Rotator(self)
         self.listeners: builtins.list[Listener] = []
 
     # Reading
@@ -203,6 +214,11 @@ class Containers:
             live = self.live(id_)
             async with live.lock:
                 container = self.get(id_)
+                if container.status is Status.RESTARTING and not force:
+                    raise Conflict(
+                        f"cannot remove container {container.name}: container is restarting: "
+                        "stop the container before removing or force remove"
+                    )
                 if not container.is_running:
                     await self.remove_now(container, live)
                     return
@@ -288,10 +304,12 @@ class Containers:
                 await asyncio.to_thread(self.links.moved, running)
             self.tell("start", running)
             self.health.begin(running)
+            self.rotator.wake()
 
     def _prepare(self, container: Container) -> tuple[int, int]:
         """Sandbox, root, bundle, monitor; returns the pids of the first process and of conmon.  In a thread."""
         lower = self.images.lower_directories(self.image(container))
+        linked = self.links.of(container) if container.spec.links else NOT_LINKED
         sandbox = self.sharing.open(container)
         plan = plans.preparing(
             container,
@@ -300,7 +318,7 @@ class Containers:
             namespace=sandbox.path if sandbox else None,
             endpoints=self.engine.catalog.endpoints(sandbox=sandbox.id) if sandbox else [],
             has_names=sandbox is not None and sandbox.names,
-            linked=self.links.of(container) if container.spec.links else NOT_LINKED,
+            linked=linked,
         )
         self._executor.apply(plan)
         place = self.place(container)
@@ -402,7 +420,8 @@ class Containers:
                 log.exception("clearing container %s away failed; the next start of the daemon tries again", ended.name)
             if again:
                 self._restart_later(ended, live)
-            self._wake(live, ("next-exit",) if again else ("next-exit", "not-running"), code)
+            # Also before a restart: who waits for the end of a run has seen it (as Docker).
+            self._wake(live, ("next-exit", "not-running"), code)
 
     def _exit_of(self, container: Container) -> tuple[int, float]:
         """The exit code and when; unknown where conmon was killed before it could write them."""
@@ -501,14 +520,20 @@ class Containers:
         self.tell("restart", container)
 
     async def kill(self, ref: str, number: int = signal.SIGKILL) -> None:
-        """Send a signal to the first process; SIGKILL counts as stopped by the user."""
+        """Send a signal to the first process; SIGKILL and its stop signal count as stopped by the user."""
         container = self.get(ref)
         if not container.is_running:
             raise Conflict(f"cannot kill container: {ref}: container {container.id} is not running")
         if number == signal.SIGKILL:
             await self._end(container.id, number, None)
-        else:
-            self._signal(container, number)
+            return
+        if number == signal_number(container.spec.stop_signal):
+            async with self.live(container.id).lock:
+                container = self.get(container.id)
+                if container.is_running:
+                    container = container.becomes(container.status, stopped_by_user=True)
+                    self.store.put(container)
+        self._signal(container, number)
 
     def _signal(self, container: Container, number: int) -> None:
         # conmon reaps the first process only when it ends itself soon after, so while conmon lives the pid is right.
@@ -560,7 +585,9 @@ class Containers:
         if condition == "not-running" and at_rest:
             waiter.set_result(container.exit_code)
         else:
-            self.live(container.id).waiters.append((condition, waiter))
+            live = self.live(container.id)
+            live.waiters = [one for one in live.waiters if not one[1].done()]  # Without those who have given up.
+            live.waiters.append((condition, waiter))
         return waiter
 
     async def wait(self, ref: str, condition: Condition = "not-running") -> int:
@@ -599,7 +626,10 @@ class Containers:
         """Leave the streams; the container goes on."""
         attachment.close()
         with contextlib.suppress(NotFound):
-            live = self.live(self.get(ref).id)
+            container = self.get(ref)
+            if attachment.detached:
+                self.tell("detach", container)
+            live = self.live(container.id)
             if live.hub:
                 live.hub.remove(attachment)
             if attachment in live.pending:
@@ -614,14 +644,17 @@ class Containers:
         *,
         stdout: bool = True,
         stderr: bool = True,
-        since: float = 0.0,
-        until: float = 0.0,
+        since: int = 0,
+        until: int = 0,
         tail: int | None = None,
         timestamps: bool = False,
         follow: bool = False,
-    ) -> AsyncIterator[Frame]:
+        details: bool = False,
+    ) -> AsyncGenerator[Frame, None]:
         """What the container has said; with `follow` also what it will say, until it ends."""
         container = self.get(ref)
+        if container.spec.log.driver == "none":
+            raise MissingFeature("configured logging driver does not support reading")
         return read_log(
             plans.log_path(self.paths, container.id),
             stdout=stdout,
@@ -631,6 +664,8 @@ class Containers:
             tail=tail,
             timestamps=timestamps,
             follow=partial(self.subscribe, container.id) if follow and container.is_running else None,
+            files=container.spec.log.max_file,
+            details=log_details(container) if details else None,
         )
 
     async def resize(self, ref: str, height: int, width: int) -> None:
@@ -638,13 +673,7 @@ class Containers:
         container = self.get(ref)
         if not container.is_running:
             raise Conflict(f"cannot resize a stopped container: container {container.id} is not running")
-        # conmon reads one command a line: 1 HEIGHT WIDTH (containers/conmon, src/ctrl.c).
-        with contextlib.suppress(OSError):
-            control = os.open(self.place(container).bundle / "ctl", os.O_WRONLY | os.O_NONBLOCK)
-            try:
-                os.write(control, f"1 {height} {width}\n".encode())
-            finally:
-                os.close(control)
+        command_monitor(self.place(container), f"1 {height} {width}")
         self.tell("resize", container, {"height": str(height), "width": str(width)})
 
     def processes(self, ref: str) -> builtins.list[int]:
@@ -680,14 +709,19 @@ class Containers:
             container = self.get(container.id)
             network = self.engine.catalog.network(spec.network)
             check_can_connect(container.spec.network_mode)
-            spec = msgspec.structs.replace(spec, links=checked(spec.links, self.get))
-            if any(self.engine.catalog.network(e.network).id == network.id for e in container.spec.endpoints):
-                raise Conflict(f"endpoint with name {container.name} already exists in network {network.name}")
-            if self.sharing.sandbox(container):  # also while another keeps it
+            check_spec(spec, network)
+            spec = msgspec.structs.replace(spec, links=known(spec.links, self.get))
+            networks = [self.engine.catalog.network(e.network).id for e in container.spec.endpoints]
+            running = self.sharing.sandbox(container)
+            if running and network.id in networks:
+                raise Forbidden(f"endpoint with name {container.name} already exists in network {network.name}")
+            if running:  # also while another keeps it
                 made = await asyncio.to_thread(self.engine.perform, self.engine.planner.attach, container.id, spec)
                 etc.joined(container, self.paths, network, made)
-            endpoints = (*container.spec.endpoints, msgspec.structs.replace(spec, network=network.name))
-            self.store.put(_with_endpoints(container, endpoints))
+            endpoints = list(container.spec.endpoints)
+            place = networks.index(network.id) if network.id in networks else len(networks)  # in it already: asked anew
+            endpoints[place : place + 1] = [msgspec.structs.replace(spec, network=network.name)]
+            self.store.put(_with_endpoints(container, tuple(endpoints)))
 
     async def disconnect(self, ref: str, network: str) -> None:
         """Take a container out of a network, at once if it runs."""
@@ -697,7 +731,7 @@ class Containers:
             left = self.engine.catalog.network(network)
             kept = tuple(e for e in container.spec.endpoints if self.engine.catalog.network(e.network).id != left.id)
             if len(kept) == len(container.spec.endpoints):
-                raise NotFound(f"container {container.id} is not connected to the network {left.name}")
+                raise NotFound(f"container {container.id} is not connected to network {left.name}")
             if self.sharing.sandbox(container):
                 gone = await asyncio.to_thread(self.engine.perform, self.engine.planner.detach, container.id, left.id)
                 etc.left(container, self.paths, gone)
@@ -722,6 +756,7 @@ class Containers:
             if live.hub:
                 live.hub.ended.cancel()
         await self.health.close()
+        self.rotator.close()
         self.execs.close()
         for task in tuple(self._tasks):
             task.cancel()

@@ -50,11 +50,18 @@ class Attachment:
         self._wanted = {n for n, wanted in ((STDOUT, stdout), (STDERR, stderr)) if wanted}
         self._frames: asyncio.Queue[Frame | None] = asyncio.Queue(_QUEUE)
         self._closed = False
+        self.detached = False
+        """Whether the user typed the detach keys."""
         self._hub: asyncio.Future[Sink | None] = asyncio.get_running_loop().create_future()
 
     async def __aiter__(self) -> AsyncIterator[Frame]:
         while (frame := await self._frames.get()) is not None:
             yield frame
+
+    @property
+    def is_full(self) -> bool:
+        """Whether output waits for its reader."""
+        return self._frames.full()
 
     async def write(self, data: bytes) -> None:
         """Send input; waits until the container is there, raises `BrokenPipeError` when it is gone."""

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fairlead.containers.record import Container
+from fairlead.errors import NotFound
+
+if TYPE_CHECKING:
+    from fairlead.containers.service import Containers
 
 
 def tree_size(directory: Path) -> int:
@@ -27,3 +35,13 @@ def tree_size(directory: Path) -> int:
                 seen.add((status.st_dev, status.st_ino))
             total += status.st_size if not entry.is_dir(follow_symlinks=False) else 0
     return total
+
+
+def container_sizes(containers: Containers, container: Container) -> dict[str, int]:
+    """Docker's SizeRw, the container's own layer (left out when it is empty), and SizeRootFs, with the image's."""
+    written = tree_size(containers.paths.container_state(container.id) / "upper")
+    below = 0
+    with contextlib.suppress(NotFound):
+        below = containers.image(container).size
+    sizes = {"SizeRootFs": written + below}
+    return {"SizeRw": written, **sizes} if written else sizes

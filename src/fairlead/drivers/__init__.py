@@ -128,7 +128,7 @@ def driver_of(network: Network) -> Driver:
         log.warning("network %s: %s", network.name, error)
         from fairlead.drivers.simple import Absent
 
-        return Absent(network.driver)
+        return Absent()
 
 
 def driver_names() -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from fairlead.errors import Invalid
 from fairlead.kernel.firewalls import OtherChain
 from fairlead.model import Address, Endpoint, Interface, Network, Sandbox
 from fairlead.plan import Plan
@@ -52,11 +51,4 @@ class Shared(Null):
 
 
 class Absent(Null):
-    """Stands for a driver whose package is not here any more: its networks can be removed, not used."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def complete_endpoint(self, network: Network, endpoint: Endpoint) -> Endpoint:
-        """Refused."""
-        raise Invalid(f"network {network.name} needs the driver {self._name!r}, which is not installed")
+    """Stands for a driver whose package is not here any more: its networks can be removed, but not joined."""

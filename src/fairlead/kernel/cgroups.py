@@ -97,6 +97,10 @@ class Cgroup:
                     continue
         return sorted(found)
 
+    def unlimit_processes(self) -> None:
+        """Any number of processes; crun 1.8 cannot say that of a container that runs."""
+        (self._directory("pids") / "pids.max").write_text("max")
+
     def read(self) -> Counters:
         """All of it, now."""
         return self._read_2() if self.version == 2 else self._read_1()

@@ -17,7 +17,9 @@ from fairlead.model import Address, Protocol
 
 _GET, _DELETE = (1 << 8) | 1, (1 << 8) | 2
 """NFNL_SUBSYS_CTNETLINK with IPCTNL_MSG_CT_GET and IPCTNL_MSG_CT_DELETE."""
-_TUPLE_ORIG, _TUPLE_REPLY, _ID, _FILTER = 1, 2, 12, 25
+_TUPLE_ORIG, _TUPLE_REPLY, _STATUS, _ID, _FILTER = 1, 2, 3, 12, 25
+_SEEN_REPLY = 2
+"""IPS_SEEN_REPLY (linux/netfilter/nf_conntrack_common.h)."""
 _TUPLE_IP, _TUPLE_PROTO = 1, 2
 _IP_SRC, _IP_DST = {4: 1, 6: 3}, {4: 2, 6: 4}
 _PROTO_NUM, _PROTO_SRC_PORT, _PROTO_DST_PORT = 1, 2, 3
@@ -59,6 +61,34 @@ def flows(netfilter: Socket, version: int, protocol: Protocol, port: int = 0) ->
     body = _header(version) + nested(_TUPLE_ORIG, nested(_TUPLE_PROTO, words)) + chosen
     found = (_flow(version, answer) for answer in netfilter.dump(Message(_GET, 0, body)))
     return [flow for flow in found if flow and flow.protocol == protocol and (not port or flow.destination[1] == port)]
+
+
+@dataclass(frozen=True, slots=True)
+class Tracked:
+    """A flow as its own ends see it."""
+
+    source: tuple[Address, int]
+    answers: tuple[Address, int]
+    """Whence the answers come: other than the destination if the flow was redirected."""
+    unreplied: bool
+
+
+def tracked(netfilter: Socket, protocol: Protocol, destination: tuple[Address, int]) -> list[Tracked]:
+    """The flows to one address and port."""
+    version = destination[0].version
+    words = u8(_PROTO_NUM, _NUMBERS[protocol]) + attribute(_PROTO_DST_PORT, struct.pack("!H", destination[1]))
+    flags = u32(_FILTER_ORIG_FLAGS, _F_PROTO_NUM | _F_PROTO_DST_PORT)
+    chosen = nested(_FILTER, flags, u32(_FILTER_REPLY_FLAGS, 0))
+    body = _header(version) + nested(_TUPLE_ORIG, nested(_TUPLE_PROTO, words)) + chosen
+    found = []
+    for answer in netfilter.dump(Message(_GET, 0, body)):
+        values = dict(attributes(answer[4:]))
+        source, asked, number = _tuple(version, values[_TUPLE_ORIG])
+        answers, _, _ = _tuple(version, values[_TUPLE_REPLY])
+        if asked == destination and number == _NUMBERS[protocol]:
+            (status,) = struct.unpack("!I", values.get(_STATUS, bytes(4)))
+            found.append(Tracked(source, answers, not status & _SEEN_REPLY))
+    return found
 
 
 def forget(netfilter: Socket, doomed: Iterable[Flow]) -> None:

@@ -11,7 +11,8 @@ import msgspec
 
 from fairlead.errors import KernelError, MissingProgram
 
-_OUTPUT_JSON = 1 << 4
+_OUTPUT_HANDLE, _OUTPUT_JSON, _OUTPUT_TERSE = 1 << 3, 1 << 4, 1 << 11
+"""Flags of nft_ctx_output_set_flags; terse: sets without their elements."""
 _PR_SET_NAME = 15
 
 THREAD_NAME = b"fairlead-nft"
@@ -27,11 +28,12 @@ _libc = ctypes.CDLL(None)
 class Nftables:
     """One libnftables context, opened at first use.
 
-    A context works in the network namespace of the thread that made it and is not thread-safe, hence the lock.
+    A context works in the network namespace of the thread that first uses it and is not thread-safe, hence the lock.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, json: bool = True) -> None:
         self._lock = threading.Lock()
+        self._flags = _OUTPUT_JSON if json else _OUTPUT_HANDLE | _OUTPUT_TERSE
         self._library: Any = None
         self._context: Any = None
 
@@ -51,6 +53,21 @@ class Nftables:
         """The library's version; empty where the kernel gives it no answer at all."""
         found = (thing["metainfo"] for thing in self._query("list tables") if "metainfo" in thing)
         return next((str(one.get("version", "")) for one in found), "")
+
+    def text(self, command: str) -> str:
+        """What nft prints; for a context made without JSON.  Raises `KernelError` with nft's own sentence."""
+        with self._lock:
+            self._open()
+            if self._library.nft_run_cmd_from_buffer(self._context, command.encode()) != 0:
+                raise KernelError(f"nftables: {self._error()}")
+            return (self._library.nft_ctx_get_output_buffer(self._context) or b"").decode(errors="replace")
+
+    def close(self) -> None:
+        """Let go of the context; the kernel takes away the tables that it owned (``flags owner``)."""
+        with self._lock:
+            if self._context is not None:
+                self._library.nft_ctx_free(self._context)
+                self._context = None
 
     def _query(self, command: str) -> builtins.list[dict[str, Any]]:
         with self._lock:
@@ -88,7 +105,7 @@ class Nftables:
         library.nft_ctx_new.restype = ctypes.c_void_p
         library.nft_ctx_get_output_buffer.restype = ctypes.c_char_p
         library.nft_ctx_get_error_buffer.restype = ctypes.c_char_p
-        for name in ("nft_ctx_get_output_buffer", "nft_ctx_get_error_buffer", "nft_ctx_buffer_output"):
+        for name in ("nft_ctx_get_output_buffer", "nft_ctx_get_error_buffer", "nft_ctx_buffer_output", "nft_ctx_free"):
             getattr(library, name).argtypes = [ctypes.c_void_p]
         library.nft_ctx_buffer_error.argtypes = [ctypes.c_void_p]
         library.nft_run_cmd_from_buffer.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
@@ -98,7 +115,7 @@ class Nftables:
             raise KernelError("libnftables gives no context: is this kernel built with nf_tables?")
         library.nft_ctx_buffer_output(context)
         library.nft_ctx_buffer_error(context)
-        library.nft_ctx_output_set_flags(context, _OUTPUT_JSON)
+        library.nft_ctx_output_set_flags(context, self._flags)
         self._library, self._context = library, context
 
     def _error(self) -> str:

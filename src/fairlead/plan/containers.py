@@ -135,7 +135,7 @@ class StartMonitor(Step):
     """conmon, which has crun create the container: all is set up, the first process waits to be started."""
 
     place: Place
-    log: Path = Path()
+    log: Path | None = None
     terminal: bool = False
     stdin: bool = False
     keep_stdin: bool = False

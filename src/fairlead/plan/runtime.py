@@ -105,10 +105,11 @@ class Place:
         """A crun command line."""
         return [program("crun"), f"--root={self.runtime_root}", "--cgroup-manager=cgroupfs", *arguments]
 
-    def monitor(self, *, log: Path, terminal: bool, stdin: bool, keep_stdin: bool) -> list[str]:
+    def monitor(self, *, log: Path | None, terminal: bool, stdin: bool, keep_stdin: bool) -> list[str]:
         """The conmon command line that creates the container.
 
-        `keep_stdin`: the container's standard input stays open when the attached client goes away.
+        `log`: None keeps no output.  `keep_stdin`: the container's standard input stays open when the attached client
+        goes away.
         """
         return [
             *without_unified(),
@@ -123,7 +124,7 @@ class Place:
             f"--container-pidfile={self.pid_file}",
             f"--conmon-pidfile={self.monitor_pid_file}",
             f"--exit-dir={self.exits}",
-            f"--log-path=k8s-file:{log}",
+            f"--log-path=k8s-file:{log}" if log else "--log-path=none",
             "--log-level=error",
             "--full-attach",
             "--no-sync-log",

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from fairlead.drivers.conformance import CHECKS, UNSUPPORTED, Case, checks
-from fairlead.drivers.conformance.lab import Lab
+from fairlead.drivers.conformance.lab import Lab, TypingError
 from fairlead.errors import FairleadError, MissingFeature
 from fairlead.model import decode
 
@@ -22,16 +22,16 @@ def main() -> int:
         driver, *records = json.loads(asked)
         print(json.dumps(checks.plans(driver, *(record.encode() for record in records))))
         return 0
-    if name == "by-hand":
-        print(json.dumps(checks.by_hand(*json.loads(asked))))
-        return 0
-    assert name in CHECKS
+    assert name in (*CHECKS, "by-hand")
     try:
+        if name == "by-hand":
+            print(json.dumps(checks.by_hand(*json.loads(asked))))
+            return 0
         getattr(checks, name)(Lab(decode(Case, asked), Path(sys.argv[2])))
     except MissingFeature as error:
         print(error, file=sys.stderr)
         return UNSUPPORTED
-    except (checks.Wrong, FairleadError) as error:
+    except (checks.Wrong, FairleadError, TypingError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0

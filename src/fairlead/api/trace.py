@@ -1,0 +1,63 @@
+"""``POST /fairlead/trace``: one probe, watched, and why it does or does not arrive."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from fairlead.api.app import Daemon, answer, body
+from fairlead.containers.record import Container
+from fairlead.errors import Invalid
+from fairlead.see.trace.model import Asked, Trace
+
+
+def routes(daemon: Daemon) -> list[web.RouteDef]:
+    """The routes of this module."""
+    one_at_a_time = asyncio.Semaphore(4)
+
+    async def trace(request: web.Request) -> web.Response:
+        try:
+            asked = msgspec.convert(await body(request), Asked)
+        except msgspec.ValidationError as error:
+            raise Invalid(f"the request body is invalid: {error}") from None
+        async with one_at_a_time:
+            found = await asyncio.to_thread(_trace, daemon, asked)
+        return answer(shape(found))
+
+    return [web.post("/fairlead/trace", trace)]
+
+
+def _trace(daemon: Daemon, asked: Asked) -> Trace:
+    from fairlead.see.trace.run import Tracer  # Only those who trace need what it stands on.
+
+    engine = daemon.engine
+    names = {container.id: container.name for container in engine.store.all(Container)}
+    return Tracer(engine.kernel, engine.catalog, daemon.paths.socket, names).trace(asked)
+
+
+def shape(trace: Trace) -> dict[str, Any]:
+    """The answer: the verdict, the hops with names in place of inodes, and the observation they are made of."""
+    seen, verdict = trace.observation, trace.verdict
+
+    def hops(found: Any) -> list[dict[str, Any]]:
+        return [{"NamespaceName": seen.place(hop.namespace).name, **msgspec.to_builtins(hop)} for hop in found]
+
+    return {
+        "Source": seen.source.name,
+        "Destination": seen.asked.destination,
+        "Address": seen.address,
+        "Name": msgspec.to_builtins(seen.name),
+        "Outcome": msgspec.to_builtins(seen.outcome),
+        "Hops": hops(seen.hops),
+        "Verdict": {
+            "Ok": verdict.ok,
+            "Cause": verdict.cause,
+            "Sentence": verdict.sentence,
+            "Remedies": list(verdict.remedies),
+        },
+        "Notes": list(seen.notes),
+        "Observation": msgspec.to_builtins(seen),
+    }

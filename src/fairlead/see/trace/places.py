@@ -1,0 +1,191 @@
+"""Which network namespaces there are on this machine, and what people call them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from fairlead.catalog import Catalog
+from fairlead.errors import Conflict, FairleadError, Invalid, NotFound
+from fairlead.kernel import Kernel
+from fairlead.kernel.namespaces import NAMED
+from fairlead.model import Sandbox
+from fairlead.see.trace.model import Place
+
+HOST_WORDS = ("host", "")
+
+_DIRECTORIES = (NAMED, Path("/run/docker/netns"))
+_ENGINES = (("docker", "/var/run/docker.sock"), ("podman", "/run/podman/podman.sock"))
+"""Other engines that answer the Docker API, and where."""
+_CONTAINER = re.compile(r"(docker|libpod|crio|cri-containerd)[-/]([0-9a-f]{64})")
+
+
+class Places:
+    """Finds namespaces by the words that users have for them; made anew for each trace."""
+
+    def __init__(self, kernel: Kernel, catalog: Catalog, own_socket: Path, names: dict[str, str]) -> None:
+        """`names`: our containers' names by their id."""
+        self._kernel, self._catalog, self._own, self._names = kernel, catalog, own_socket, names
+        with kernel.namespaces.entered(""):
+            inode = os.stat("/proc/thread-self/ns/net").st_ino
+        self.host = Place(inode=inode, name="host", kind="host")
+        self._all: dict[int, Place] | None = None
+        self._found: dict[int, Place] = {}
+        """Those that were asked for, by the name that they were asked by."""
+        self._foreign_names: dict[str, str] | None = None
+
+    def find(self, word: str) -> Place:
+        """``host``, a container, a namespace's name or path, a process id, or another engine's container."""
+        place = self._find(word)
+        self._found[place.inode] = place
+        return place
+
+    def _find(self, word: str) -> Place:
+        if word in HOST_WORDS:
+            return self.host
+        if word.startswith("/"):
+            return self._at(word, Path(word).name, "namespace")
+        for sandbox in self._catalog.sandboxes():
+            name = self._name(sandbox)
+            long = sandbox.container or sandbox.id
+            if word in (name, sandbox.name, long) or (len(word) >= 4 and long.startswith(word)):
+                return self._ours(sandbox)
+        if (NAMED / word).exists():
+            return self._at(str(NAMED / word), word, "namespace")
+        if word.isdigit():
+            if not Path("/proc", word).exists():
+                raise NotFound(f"No such process: {word}")
+            return self._at(f"/proc/{word}/ns/net", f"process {word}", "process")
+        if stopped := next((id_ for id_, name in self._names.items() if word == name or id_.startswith(word)), ""):
+            raise Conflict(f"container {self._names[stopped]} is not running: it has no network namespace")
+        for owner, path in _ENGINES:
+            if place := self._foreign(owner, path, word):
+                return place
+        raise NotFound(
+            f"No such container or namespace: {word} (allowed are host, a container, the name or path of a network "
+            "namespace, a process id)"
+        )
+
+    def at_path(self, path: str) -> Place | None:
+        """The namespace at a path of our records, if it is there."""
+        return next((place for place in self.all().values() if path and place.path == path), None)
+
+    def known(self, inode: int) -> Place | None:
+        """The namespace with this inode, if anything here names it."""
+        if inode == self.host.inode:
+            return self.host
+        return self._found.get(inode) or self.all().get(inode)
+
+    def all(self) -> dict[int, Place]:
+        """Every namespace that has a name or a process, by inode."""
+        if self._all is None:
+            self._all = {self.host.inode: self.host}
+            for place in self._search():
+                self._all.setdefault(place.inode, place)
+        return self._all
+
+    def _search(self) -> Iterator[Place]:
+        for sandbox in self._catalog.sandboxes():
+            with contextlib.suppress(FairleadError):
+                yield self._ours(sandbox)
+        for directory in _DIRECTORIES:
+            for path in sorted(directory.glob("*")) if directory.is_dir() else ():
+                with contextlib.suppress(FairleadError):
+                    yield self._at(str(path), path.name, "namespace")
+        for entry in os.scandir("/proc"):
+            if entry.name.isdigit():
+                with contextlib.suppress(FairleadError, OSError):
+                    yield self._process(entry.name)
+
+    def _process(self, pid: str) -> Place:
+        path = f"/proc/{pid}/ns/net"
+        found = _CONTAINER.search(Path("/proc", pid, "cgroup").read_text())
+        if found:
+            owner = {"docker": "docker", "libpod": "podman"}.get(found[1], found[1])
+            return self._at(path, self._foreign_name(found[2]), "container", owner)
+        return self._at(path, f"{Path('/proc', pid, 'comm').read_text().strip()} (process {pid})", "process")
+
+    def _foreign_name(self, id_: str) -> str:
+        """What another engine calls its container."""
+        if self._foreign_names is None:
+            lists = [self._ask(path, "/containers/json") or [] for _, path in _ENGINES]
+            self._foreign_names = {
+                one["Id"]: one["Names"][0].lstrip("/") for several in lists for one in several if one.get("Names")
+            }
+        return self._foreign_names.get(id_, id_[:12])
+
+    def _ours(self, sandbox: Sandbox) -> Place:
+        if sandbox.container:
+            place = self._at(sandbox.path, self._name(sandbox), "container", "fairlead")
+            return msgspec.structs.replace(place, shell=f"fairlead netns exec {place.name}")
+        return self._at(sandbox.path, sandbox.name, "namespace", "fairlead")
+
+    def _name(self, sandbox: Sandbox) -> str:
+        return self._names.get(sandbox.container, sandbox.container[:12]) if sandbox.container else sandbox.name
+
+    def _at(self, path: str, name: str, kind: str, owner: str = "") -> Place:
+        try:
+            inode = os.stat(path).st_ino
+        except FileNotFoundError:
+            raise NotFound(f"No such network namespace: {path}") from None
+        except OSError as error:
+            raise Invalid(f"{path}: {error.strerror}") from None
+        if inode == self.host.inode:
+            return self.host
+        with self._kernel.namespaces.entered(path):  # Refuses what is no network namespace.
+            pass
+        shell = f"ip netns exec {name}" if path == str(NAMED / name) else f"nsenter --net={path}"
+        return Place(inode=inode, name=name, kind=kind, path=path, owner=owner, shell=shell)  # type: ignore[arg-type]
+
+    def _foreign(self, owner: str, path: str, word: str) -> Place | None:
+        """Another engine's container by name or id; None if there is no such engine or container."""
+        if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", word):
+            return None
+        found = self._ask(path, f"/containers/{word}/json")
+        try:
+            pid, networks = int(found["State"]["Pid"]), tuple(found.get("NetworkSettings", {}).get("Networks") or ())
+            name = str(found.get("Name") or word).lstrip("/")
+        except (KeyError, TypeError, ValueError, AttributeError):
+            return None
+        if not pid:
+            raise Conflict(f"container {name} of {owner} is not running: it has no network namespace")
+        place = self._at(f"/proc/{pid}/ns/net", name, "container", owner)
+        return msgspec.structs.replace(place, networks=networks)
+
+    def _ask(self, path: str, what: str) -> Any:
+        """The JSON answer of an engine; None if there is none."""
+        if not os.path.exists(path) or os.path.realpath(path) == os.path.realpath(self._own):
+            return None
+        try:
+            with socket.socket(socket.AF_UNIX) as sock:
+                sock.settimeout(2)
+                sock.connect(path)
+                sock.sendall(f"GET {what} HTTP/1.0\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+                answer = b"".join(iter(lambda: sock.recv(1 << 16), b""))
+            head, _, body = answer.partition(b"\r\n\r\n")
+            if head.split(b"\r\n", 1)[0].split(b" ")[1:2] != [b"200"]:
+                return None
+            if b"chunked" in head.lower():
+                body = _unchunked(body)
+            return msgspec.json.decode(body)
+        except (OSError, ValueError, msgspec.DecodeError):
+            return None
+
+
+def _unchunked(body: bytes) -> bytes:
+    """A body without its chunks' lengths (RFC 9112, 7.1)."""
+    found = b""
+    while body:
+        size, _, rest = body.partition(b"\r\n")
+        length = int(size.split(b";")[0] or b"0", 16)
+        if not length:
+            break
+        found, body = found + rest[:length], rest[length + 2 :]
+    return found

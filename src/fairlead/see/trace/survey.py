@@ -1,0 +1,425 @@
+"""Walks the way that a packet should go by what the namespaces themselves say: routes, links, bridges, neighbours.
+
+From a namespace a route look-up gives an interface and a next hop; whoever has the next hop's address on the wire is
+the next namespace; and so on until the address is somebody's own.  Only questions are asked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, ip_address
+
+from fairlead.errors import FairleadError
+from fairlead.kernel import Kernel, arp, lookup, rtnetlink, sysctl
+from fairlead.kernel.lookup import LinkDetail
+from fairlead.model import Address, Interface
+from fairlead.see.trace.model import Direction, Leg, Place, Port, Route
+from fairlead.see.trace.places import Places
+
+MOST_LEGS = 8
+
+End = tuple[int, str]
+"""A namespace and the name of a link there."""
+
+
+@dataclass
+class Snapshot:
+    """A namespace's links and addresses."""
+
+    place: Place
+    links: dict[int, LinkDetail] = field(default_factory=dict)
+    addresses: dict[int, list[Interface]] = field(default_factory=dict)
+    numbers: dict[int, int] | None = None
+    """Inodes of other namespaces by the number that this one knows them by."""
+
+    def named(self, name: str) -> LinkDetail | None:
+        """A link by name."""
+        return next((link for link in self.links.values() if link.name == name), None)
+
+
+@dataclass
+class Wire:
+    """What a link leads to."""
+
+    bridge: End | None = None
+    barrier: str = ""
+    barrier_at: End | None = None
+    outside: bool = False
+    stations: list[End] = field(default_factory=list)
+
+
+class Survey:
+    """For one address family; remembers what it has read."""
+
+    def __init__(self, kernel: Kernel, places: Places, version: int) -> None:
+        self._kernel, self._places, self._version = kernel, places, version
+        self._snapshots: dict[int, Snapshot] = {}
+        self.used: dict[int, Place] = {}
+        """The namespaces that the walks came through."""
+
+    def snapshot(self, inode: int) -> Snapshot:
+        """A namespace's links; empty if it is gone."""
+        if inode not in self._snapshots:
+            place = self._places.known(inode) or Place(inode=inode, name=f"net:[{inode}]", path="/nonexistent")
+            found = Snapshot(place)
+            with contextlib.suppress(FairleadError, OSError), self._kernel.socket(place.path) as sock:
+                found.links = {link.index: link for link in lookup.link_details(sock)}
+                for fact in rtnetlink.addresses(sock):
+                    if fact.interface.version == self._version:
+                        found.addresses.setdefault(fact.index, []).append(fact.interface)
+            self._snapshots[inode] = found
+        return self._snapshots[inode]
+
+    def name(self, inode: int, index: int) -> str:
+        """The name of a link."""
+        if not index:
+            return ""
+        link = self.snapshot(inode).links.get(index)
+        return link.name if link else f"#{index}"
+
+    def port(self, end: End) -> Port | None:
+        """A link as the verdict wants to know it."""
+        shot = self.snapshot(end[0])
+        link = shot.named(end[1])
+        if not link:
+            return None
+        family = f"net/ipv{self._version}/conf"
+        forwards, strict = True, 0
+        with contextlib.suppress(FairleadError, OSError), self._kernel.namespaces.entered(shot.place.path):
+            one = link.name if self._version == 4 else "all"
+            forwards = sysctl.read(f"{family}/{one}/forwarding") == "1"
+            filters = [sysctl.read(f"{family}/{which}/rp_filter") or "0" for which in ("all", link.name)]
+            strict = max(map(int, filters))
+        return Port(
+            namespace=end[0],
+            name=link.name,
+            index=link.index,
+            kind=link.kind,
+            up=link.up,
+            carrier=link.carrier,
+            mtu=link.mtu,
+            mac=link.mac,
+            master=self.name(end[0], link.master),
+            isolated=link.isolated,
+            addresses=tuple(map(str, shot.addresses.get(link.index, ()))),
+            forwards=forwards,
+            rp_filter=strict,
+            peer=self.peer(end),
+        )
+
+    def walk(
+        self,
+        direction: Direction,
+        start: int,
+        source: Address | None,
+        to: Address,
+        *,
+        rewritten: dict[tuple[int, str], str],
+        thorough: bool,
+        ask: bool = True,
+    ) -> Iterator[Leg]:
+        """The legs from a namespace to an address.
+
+        `rewritten`: where destinations are replaced on the way, by namespace and old address.  `thorough`: look at
+        every wire's stations, which with hundreds of them takes a while.  `ask`: ask the wires who has an address.
+        """
+        inode, came_in = start, 0
+        for _ in range(MOST_LEGS):
+            leg, following = self._leg(direction, inode, source, to, came_in, thorough, ask)
+            changed = rewritten.get((inode, str(to)), "")
+            yield leg
+            if leg.route.kind == "local" and changed and changed != str(to):
+                to = ip_address(changed)
+                continue
+            if source is None and leg.route.source:
+                source = ip_address(leg.route.source)
+            if not following:
+                return
+            inode, name = following
+            link = self.snapshot(inode).named(name)
+            came_in = link.index if link else 0
+
+    def _leg(
+        self,
+        direction: Direction,
+        inode: int,
+        source: Address | None,
+        to: Address,
+        came_in: int,
+        thorough: bool,
+        ask: bool,
+    ) -> tuple[Leg, End | None]:
+        shot = self.snapshot(inode)
+        self.used[inode] = shot.place
+        with self._kernel.socket(shot.place.path) as sock:
+            answer = lookup.route(sock, to, source=source if came_in else None, index_in=came_in)
+        route = self._said(inode, answer)
+        leg = Leg(
+            direction=direction,
+            namespace=inode,
+            came_in=self.name(inode, came_in),
+            source=str(source or answer.source or ""),
+            to=str(to),
+            route=route,
+            back=self.route(inode, source) if came_in and source else Route(),
+        )
+        if answer.error or answer.kind == "local":
+            return leg, None
+        following = answer.gateway or to
+        out = (inode, route.interface)
+        wire = self.wire(out, thorough=thorough, wanted=following)
+        holders = tuple(end for end in wire.stations if self._has(end, following))
+        elsewhere: tuple[End, ...] = ()
+        if thorough and not holders:
+            elsewhere = tuple(end for end in self._everyone() if end != out and self._has(end, following))
+        macs, own = self._ask(out, following, answer.source) if ask else (None, ())
+        barrier, barrier_at = wire.barrier, wire.barrier_at
+        if not barrier and holders:
+            barrier, barrier_at = self._far_barrier(out, holders[0])
+        if not barrier and not holders:
+            for end in elsewhere:
+                far = self.wire(end, thorough=False)
+                if far.barrier:
+                    barrier, barrier_at = far.barrier, far.barrier_at
+                    break
+        leg = Leg(
+            direction=leg.direction,
+            namespace=inode,
+            came_in=leg.came_in,
+            source=leg.source,
+            to=leg.to,
+            route=route,
+            back=leg.back,
+            next_hop=str(following),
+            bridge=wire.bridge,
+            barrier=barrier,  # type: ignore[arg-type]
+            barrier_at=barrier_at,
+            outside=wire.outside,
+            holders=holders,
+            elsewhere=elsewhere,
+            macs=macs,
+            own_macs=own,
+        )
+        return leg, holders[0] if holders else None
+
+    def route(self, inode: int, to: Address) -> Route:
+        """How a namespace itself sends to an address."""
+        with self._kernel.socket(self.snapshot(inode).place.path) as sock:
+            return self._said(inode, lookup.route(sock, to))
+
+    def _said(self, inode: int, answer: lookup.RouteAnswer) -> Route:
+        return Route(
+            error=errno.errorcode.get(answer.error, str(answer.error)) if answer.error else "",
+            kind=answer.kind,
+            matched=answer.matched,
+            table=answer.table,
+            gateway=str(answer.gateway or ""),
+            interface=self.name(inode, answer.index),
+            source=str(answer.source or ""),
+        )
+
+    def _ask(
+        self, out: End, following: Address, source: Address | None
+    ) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:
+        """Who answers for the next hop, and who else for our own address; None where it cannot be asked."""
+        link = self.snapshot(out[0]).named(out[1])
+        if not isinstance(following, IPv4Address) or not link or not link.up or not link.mac or link.name == "lo":
+            return None, ()
+        try:
+            with self._kernel.namespaces.entered(self.snapshot(out[0]).place.path):
+                macs = tuple(arp.who_has(link.name, following))
+                own = tuple(arp.who_has(link.name, source, patience=0.05)) if isinstance(source, IPv4Address) else ()
+        except OSError:
+            return None, ()
+        return macs, own
+
+    def wire(self, end: End, *, thorough: bool, wanted: Address | None = None) -> Wire:
+        """What is on the other side of a link, and what keeps frames from getting there.
+
+        Without `thorough`, of a bridge's ports only the known namespaces' are looked at, or until `wanted` is found.
+        """
+        shot = self.snapshot(end[0])
+        link = shot.named(end[1])
+        if not link:
+            return Wire(barrier="no-peer", barrier_at=end)
+        if not link.up:
+            return Wire(barrier="down", barrier_at=end)
+        if link.kind == "bridge":
+            wire = Wire(bridge=end)
+            if not link.carrier:
+                wire.barrier, wire.barrier_at = "no-carrier", end
+            self._on_bridge(end, wire, thorough, wanted)
+            return wire
+        if link.master and self._is_bridge(end[0], link.master):
+            wire = Wire(bridge=(end[0], self.name(end[0], link.master)))
+            assert wire.bridge is not None
+            self._on_bridge(wire.bridge, wire, thorough, wanted)
+            return wire
+        if link.kind == "veth":
+            return self._veth(end, link, thorough, wanted)
+        if link.kind in ("macvlan", "ipvlan", "vlan"):
+            return self._stacked(end, link)
+        wire = Wire(outside=link.kind != "dummy" and link.name != "lo")
+        if not link.carrier:
+            wire.barrier, wire.barrier_at = "no-carrier", end
+        return wire
+
+    def _veth(self, end: End, link: LinkDetail, thorough: bool, wanted: Address | None) -> Wire:
+        peer = self.peer(end)
+        if peer is None:
+            return Wire(barrier="" if link.carrier else "no-carrier", barrier_at=end, outside=link.carrier)
+        far = self.snapshot(peer[0]).named(peer[1])
+        assert far is not None
+        if not far.up:
+            return Wire(barrier="peer-down", barrier_at=peer)
+        if far.master and self._is_bridge(peer[0], far.master):
+            bridge = (peer[0], self.name(peer[0], far.master))
+            wire = Wire(bridge=bridge)
+            carrier = self.snapshot(bridge[0]).named(bridge[1])
+            if carrier and not carrier.up:
+                wire.barrier, wire.barrier_at = "bridge-down", bridge
+            self._on_bridge(bridge, wire, thorough, wanted)
+            wire.stations = [station for station in wire.stations if station != end]
+            return wire
+        wire = Wire(stations=[peer])
+        if not self.snapshot(peer[0]).addresses.get(far.index):
+            wire.barrier, wire.barrier_at = "no-master", peer
+        return wire
+
+    def _stacked(self, end: End, link: LinkDetail) -> Wire:
+        parent = self.peer(end)
+        wire = Wire(outside=True)
+        if parent:
+            below = self.snapshot(parent[0]).named(parent[1])
+            if below and not below.up:
+                wire.barrier, wire.barrier_at = "parent-down", parent
+            wire.stations = [
+                (other.place.inode, one.name)
+                for other in self._known()
+                for one in other.links.values()
+                if one.kind == link.kind
+                and (other.place.inode, one.name) != end
+                and self.peer((other.place.inode, one.name)) == parent
+            ]
+            if link.kind == "vlan":
+                wire.stations = []
+        elif not link.carrier:
+            wire.barrier, wire.barrier_at = "parent-down", end
+        return wire
+
+    def _on_bridge(self, bridge: End, wire: Wire, thorough: bool, wanted: Address | None) -> None:
+        shot = self.snapshot(bridge[0])
+        master = shot.named(bridge[1])
+        if not master:
+            return
+        wire.stations.append(bridge)
+        if not wire.barrier and not any(port.master == master.index and port.up for port in shot.links.values()):
+            wire.barrier, wire.barrier_at = "no-carrier", bridge
+        if wanted and self._has(bridge, wanted) and not thorough:
+            return
+        ports = [port for port in shot.links.values() if port.master == master.index]
+        wire.outside |= any(port.kind != "veth" for port in ports)
+        # Those that are known already first: on a wire of hundreds they may be all that is needed.
+        ports.sort(key=lambda port: self._behind(shot, port) not in self._snapshots)
+        for port in ports:
+            if port.kind == "veth" and (peer := self.peer((bridge[0], port.name))):
+                wire.stations.append(peer)
+                if wanted and not thorough and self._has(peer, wanted):
+                    return
+
+    def _far_barrier(self, out: End, holder: End) -> tuple[str, End | None]:
+        """What keeps a holder of the address from being reached, seen from its own side."""
+        link = self.snapshot(holder[0]).named(holder[1])
+        if not link:
+            return "", None
+        if not link.up:
+            return "down", holder
+        if link.kind != "veth":
+            return "", None
+        theirs = self.peer(holder)
+        ours = self.peer(out)
+        far = self.snapshot(theirs[0]).named(theirs[1]) if theirs else None
+        near = self.snapshot(ours[0]).named(ours[1]) if ours else None
+        if theirs and far and not far.up:
+            return "peer-down", theirs
+        if theirs and far and near and far.isolated and near.isolated and far.master == near.master:
+            return "isolated", theirs
+        return "", None
+
+    def _behind(self, shot: Snapshot, port: LinkDetail) -> int | None:
+        """The namespace of a link's other end."""
+        if port.lower_namespace < 0:
+            return shot.place.inode
+        return self._numbers(shot).get(port.lower_namespace)
+
+    def peer(self, end: End) -> End | None:
+        """The other end of a veth pair, or the link that one stands on."""
+        shot = self.snapshot(end[0])
+        link = shot.named(end[1])
+        if not link or not link.lower or link.kind not in ("veth", "macvlan", "ipvlan", "vlan"):
+            return None
+        inode = self._behind(shot, link)
+        if inode is None or link.lower not in self.snapshot(inode).links:
+            return None
+        return inode, self.name(inode, link.lower)
+
+    def _numbers(self, shot: Snapshot) -> dict[int, int]:
+        if shot.numbers is None:
+            shot.numbers = {}
+            with contextlib.suppress(FairleadError, OSError), self._kernel.socket(shot.place.path) as sock:
+                for inode, place in self._places.all().items():
+                    path = place.path or f"/proc/{os.getpid()}/task/{os.getpid()}/ns/net"
+                    number = lookup.namespace_number(sock, path)
+                    if number >= 0:
+                        shot.numbers[number] = inode
+        return shot.numbers
+
+    def _is_bridge(self, inode: int, index: int) -> bool:
+        link = self.snapshot(inode).links.get(index)
+        return bool(link and link.kind == "bridge")
+
+    def _has(self, end: End, address: Address) -> bool:
+        shot = self.snapshot(end[0])
+        link = shot.named(end[1])
+        return bool(link) and any(one.ip == address for one in shot.addresses.get(link.index if link else 0, ()))
+
+    def _known(self) -> list[Snapshot]:
+        """The namespaces that have to do with us: those with a name, and those joined to one of them by a veth pair.
+
+        Others (of a virtual machine's test, say) may have the same addresses, but no wire leads there.
+        """
+        named = {inode for inode, place in self._places.all().items() if place.kind in ("host", "namespace")}
+        named |= {inode for inode, place in self._places.all().items() if place.owner == "fairlead"} | set(self.used)
+        joined = {
+            behind
+            for inode in named
+            for link in self.snapshot(inode).links.values()
+            if link.lower and (behind := self._behind(self.snapshot(inode), link)) is not None
+        }
+        return [self.snapshot(inode) for inode in sorted(named | joined)]
+
+    def is_held(self, inode: int, address: Address) -> bool:
+        """Whether somebody has an address, as far as this machine can know: far ones count as held."""
+        route = self.route(inode, address)
+        if route.kind == "local" or route.gateway:
+            return True
+        return not route.error and any(self._has(end, address) for end in self._everyone())
+
+    def with_mac(self, mac: str) -> End | None:
+        """A link of this machine by its hardware address."""
+        for shot in self._known():
+            for link in shot.links.values():
+                if link.mac == mac:
+                    return shot.place.inode, link.name
+        return None
+
+    def _everyone(self) -> Iterator[End]:
+        """Every link of every namespace that has an address."""
+        for shot in self._known():
+            for index in shot.addresses:
+                if index in shot.links:
+                    yield shot.place.inode, shot.links[index].name

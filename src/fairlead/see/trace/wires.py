@@ -1,0 +1,377 @@
+"""Causes on the wire: links, bridges, neighbours, addresses that nobody or more than one has.  Pure."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address, ip_interface
+
+from fairlead.see.trace.model import Leg, Membership, Observation, Port, Verdict
+from fairlead.see.trace.words import asked_for, at, broken, ip, is_lost, run, subject, within
+
+OK_KINDS = ("answered", "refused")
+
+
+def duplicate_address(seen: Observation) -> Verdict | None:
+    """Two answer for one address: which of them gets a packet is chance."""
+    for leg in seen.legs:
+        own = _of_different(seen, [_mac_of(seen, leg), *leg.own_macs])
+        if leg.own_macs and leg.route.source and len(own) > 1:
+            return _duplicate(seen, leg, leg.route.source, own)
+        macs = _of_different(seen, list(leg.macs or ()))
+        if len(macs) > 1:
+            return _duplicate(seen, leg, leg.next_hop, macs)
+    return None
+
+
+def _of_different(seen: Observation, macs: list[str]) -> list[str]:
+    """One of each namespace: with two interfaces on a wire a Linux host answers by both, for any of its addresses."""
+    owners = {port.mac: port.namespace for port in seen.ports}
+    found: dict[object, str] = {}
+    for mac in macs:
+        found.setdefault(owners.get(mac, mac), mac)
+    return list(found.values())
+
+
+def _duplicate(seen: Observation, leg: Leg, address: str, macs: list[str]) -> Verdict:
+    holders = [port for port in seen.ports if port.mac in macs and any(_is(one, address) for one in port.addresses)]
+    known = [at(seen, (port.namespace, port.name)) + f" ({port.mac})" for port in holders]
+    known += [f"a stranger ({mac})" for mac in macs if mac not in {port.mac for port in holders}]
+    remedies: list[str] = []
+    # Whose address it should be by our records, or who asked or was asked for, keeps it.
+    ends = (seen.source.inode, seen.target.inode if seen.target else 0)
+    keeps = next((port for port in holders if _intended(seen, port, address)), None)
+    keeps = keeps or next((port for port in holders if port.namespace in ends), None)
+    for port in holders:
+        if port is not keeps and len(remedies) < len(macs) - 1:
+            with_length = next(one for one in port.addresses if _is(one, address))
+            forget = ip(seen.place(leg.namespace), f"neigh flush to {address}")
+            remedies.append(f"{ip(seen.place(port.namespace), f'addr del {with_length} dev {port.name}')} && {forget}")
+    return Verdict(
+        ok=False,
+        cause="duplicate-address",
+        sentence=f"{address} is taken {len(macs)} times on one wire: by {' and by '.join(known)}; which of them gets "
+        "a packet is chance.",
+        remedies=tuple(remedies),
+    )
+
+
+def _intended(seen: Observation, port: Port, address: str) -> bool:
+    return any(
+        one.namespace == port.namespace and any(_is(text, address) for text in one.addresses)
+        for one in seen.memberships
+    )
+
+
+def _mac_of(seen: Observation, leg: Leg) -> str:
+    port = seen.port((leg.namespace, leg.route.interface))
+    return port.mac if port else ""
+
+
+def _is(text: str, address: str) -> bool:
+    return ip_interface(text).ip == ip_address(address)
+
+
+def link_down(seen: Observation) -> Verdict | None:
+    """An interface on the way is down: the sender's, the receiver's, their other ends, or the bridge."""
+    leg = broken(seen)
+    if leg and leg.barrier in ("down", "bridge-down", "parent-down") and leg.barrier_at:
+        return _down(seen, leg.barrier_at, subject(leg))
+    if leg and leg.barrier == "peer-down" and leg.barrier_at and _faces_host(seen, leg.barrier_at):
+        return None  # Its own side sees no carrier.
+    if leg and leg.route.error == "ENETUNREACH":
+        # A link that goes down takes its routes with it.
+        for port in seen.ports:
+            if port.namespace == leg.namespace and not port.up and _would_lead(seen, port, leg.to):
+                return _down(seen, (port.namespace, port.name), subject(leg))
+    return None
+
+
+def _down(seen: Observation, end: tuple[int, str], where: str) -> Verdict:
+    place = seen.place(end[0])
+    remedies = [ip(place, f"link set {end[1]} up")]
+    remedies += _lost_routes(seen, end)
+    return Verdict(
+        ok=False,
+        cause="interface-down",
+        sentence=f"The interface {at(seen, end)} is down{where}, so nothing gets to {asked_for(seen)}.",
+        remedies=tuple(remedies),
+    )
+
+
+def _lost_routes(seen: Observation, end: tuple[int, str]) -> list[str]:
+    """The default route that a link which goes down takes along."""
+    place = seen.place(end[0])
+    for one in seen.memberships:
+        here = one.namespace == end[0] and one.interface == end[1] and one.gateways and not one.internal
+        if here and not any(leg.namespace == end[0] and leg.route.matched == "default" for leg in seen.legs):
+            return [ip(place, f"route replace default via {one.gateways[0]} dev {end[1]}")]
+    return []
+
+
+def _would_lead(seen: Observation, port: Port, to: str) -> bool:
+    if within(to, port.addresses):
+        return True
+    return any(one.namespace == port.namespace and one.interface == port.name for one in seen.memberships) or (
+        port.name != "lo" and bool(port.addresses)
+    )
+
+
+def no_carrier(seen: Observation) -> Verdict | None:
+    """The link is up, but its other end is down, or gone."""
+    leg = broken(seen)
+    if not leg or not leg.barrier_at:
+        return None
+    if leg.barrier == "peer-down":
+        here = next((port for port in seen.ports if port.peer == leg.barrier_at), None)
+        here_text = at(seen, (here.namespace, here.name)) if here else "the interface"
+        return Verdict(
+            ok=False,
+            cause="no-carrier",
+            sentence=f"{here_text} has no carrier{subject(leg)}: its other end, {at(seen, leg.barrier_at)}, is down.",
+            remedies=(ip(seen.place(leg.barrier_at[0]), f"link set {leg.barrier_at[1]} up"),),
+        )
+    if leg.barrier in ("no-carrier", "no-peer"):
+        end = leg.barrier_at
+        port = seen.port(end)
+        place = seen.place(end[0])
+        if port and port.kind == "bridge":
+            return Verdict(
+                ok=False,
+                cause="no-carrier",
+                sentence=f"The bridge {at(seen, end)} has no carrier{subject(leg)}: no interface that is up is a port "
+                f"of it, so {leg.next_hop} cannot be there.",
+                remedies=(ip(place, f"link set PORT master {end[1]}"),),
+            )
+        return Verdict(
+            ok=False,
+            cause="no-carrier",
+            sentence=f"{at(seen, end)} has no carrier{subject(leg)}: nothing is at the other end of its wire.",
+            remedies=(ip(place, f"link show {end[1]}"),),
+        )
+    return None
+
+
+def _faces_host(seen: Observation, end: tuple[int, str]) -> bool:
+    return any(port.peer == end for port in seen.ports)
+
+
+def no_master(seen: Observation) -> Verdict | None:
+    """The outer end of a veth pair is no port of a bridge, and has no address either."""
+    leg = broken(seen)
+    if not leg or leg.barrier != "no-master" or not leg.barrier_at:
+        return None
+    place = seen.place(leg.barrier_at[0])
+    inner = next((port for port in seen.ports if port.peer == leg.barrier_at), None)
+    bridge = _bridge_of(seen, inner, leg) or "BRIDGE"
+    of = f", the other end of {at(seen, (inner.namespace, inner.name))}," if inner else ""
+    return Verdict(
+        ok=False,
+        cause="port-without-master",
+        sentence=f"{at(seen, leg.barrier_at)}{of} is no port of a bridge and has no address: what comes in there goes "
+        "nowhere.",
+        remedies=(ip(place, f"link set {leg.barrier_at[1]} master {bridge}"),),
+    )
+
+
+def _bridge_of(seen: Observation, inner: Port | None, leg: Leg) -> str:
+    """The bridge that a veth should be at: by our records, by the other legs, by an address in the same subnet."""
+    if inner:
+        for one in seen.memberships:
+            if one.namespace == inner.namespace and one.interface == inner.name and one.bridge:
+                return one.bridge
+    for other in (leg, *seen.legs):
+        if other.bridge:
+            return other.bridge[1]
+    for port in seen.ports:
+        if (
+            port.kind == "bridge"
+            and inner
+            and any(within(str(ip_interface(a).ip), port.addresses) for a in inner.addresses)
+        ):
+            return port.name
+    bridges = {port.master for port in seen.ports if port.master}
+    return bridges.pop() if len(bridges) == 1 else ""
+
+
+def icc_off(seen: Observation) -> Verdict | None:
+    """Containers of a network whose containers may not talk to each other: their ports are isolated."""
+    leg = broken(seen)
+    if not leg or leg.barrier != "isolated":
+        return None
+    networks = [one for one in seen.memberships if one.namespace == leg.namespace and one.silent]
+    return isolated_verdict(seen, networks[0] if networks else None, leg.holders[0] if leg.holders else None)
+
+
+def isolated_verdict(seen: Observation, network: Membership | None, other: tuple[int, str] | None) -> Verdict:
+    """The sentence for icc off; also where a rule, not the port, keeps them apart."""
+    source = seen.source.name
+    far = seen.place(other[0]).name if other else seen.asked.destination
+    if network is None:
+        bridge = next((leg.bridge for leg in seen.legs if leg.bridge), None)
+        ports = [port for port in seen.ports if port.isolated and port.master]
+        return Verdict(
+            ok=False,
+            cause="icc-off",
+            sentence=f"The ports of {source} and {far} at the bridge {bridge[1] if bridge else ''} are isolated from "
+            "each other.",
+            remedies=tuple(
+                ip(seen.place(port.namespace), f"link set {port.name} type bridge_slave isolated off")
+                for port in ports[:1]
+            ),
+        )
+    return Verdict(
+        ok=False,
+        cause="icc-off",
+        sentence=f"The containers of the network {network.network} may not talk to each other: it was made with "
+        "com.docker.network.bridge.enable_icc=false.",
+        remedies=(
+            f"fairlead network create {source}-{far} && fairlead network connect {source}-{far} {source} && "
+            f"fairlead network connect {source}-{far} {far}",
+        ),
+    )
+
+
+def wrong_address(seen: Observation) -> Verdict | None:
+    """The one that was meant has another address, or none."""
+    if seen.target and seen.target.kind != "host":
+        intended = [one for one in seen.memberships if one.namespace == seen.target.inode]
+        for one in intended:
+            port = seen.port((one.namespace, one.interface))
+            missing = [text for text in one.addresses if port and text not in port.addresses]
+            missing = [text for text in missing if ip_interface(text).version == ip_address(seen.address).version]
+            if port and missing and any(_is(text, seen.address) for text in missing):
+                return _missing(seen, port, missing[0])
+    leg = broken(seen)
+    if not leg:
+        return None
+    # Somebody's record says that they have the address, and they do not.
+    for one in seen.memberships:
+        for text in one.addresses:
+            port = seen.port((one.namespace, one.interface))
+            if port and _is(text, leg.next_hop or leg.to) and text not in port.addresses:
+                return _missing(seen, port, text)
+    return _other_subnet(seen, leg)
+
+
+def _missing(seen: Observation, port: Port, wanted: str) -> Verdict:
+    place = seen.place(port.namespace)
+    same = [text for text in port.addresses if ip_interface(text).version == ip_interface(wanted).version]
+    has = f"has {', '.join(same)} instead" if same else "has none"
+    remedies = [ip(place, f"addr del {text} dev {port.name}") for text in same]
+    remedies.append(ip(place, f"addr add {wanted} dev {port.name}"))
+    return Verdict(
+        ok=False,
+        cause="wrong-address",
+        sentence=f"{at(seen, (port.namespace, port.name))} should have the address {wanted}, but {has}.",
+        remedies=tuple(remedies),
+    )
+
+
+def _other_subnet(seen: Observation, leg: Leg) -> Verdict | None:
+    """On one bridge, but not in one subnet."""
+    if leg.came_in or not seen.target or (leg.route.matched != "default" and not leg.route.error):
+        return None
+    mine = [port for port in seen.ports if port.namespace == leg.namespace and port.addresses and port.name != "lo"]
+    theirs = [port for port in seen.ports if port.namespace == seen.target.inode and port.addresses]
+    for one in mine:
+        for other in theirs:
+            near, far = _outer(seen, one), _outer(seen, other)
+            together = near and far and near.master and (near.namespace, near.master) == (far.namespace, far.master)
+            if one.namespace == other.namespace or not (together or one.peer == (other.namespace, other.name)):
+                continue
+            ours, theirs_text = one.addresses[0], other.addresses[0]
+            if within(str(ip_interface(theirs_text).ip), one.addresses):
+                continue
+            place = seen.place(other.namespace)
+            fit = _free_neighbour(ours, theirs_text)
+            remedies = (
+                ip(place, f"addr del {theirs_text} dev {other.name}"),
+                ip(place, f"addr add {fit} dev {other.name}"),
+            )
+            return Verdict(
+                ok=False,
+                cause="wrong-address",
+                sentence=f"{at(seen, (one.namespace, one.name))} ({ours}) and {at(seen, (other.namespace, other.name))}"
+                f" ({theirs_text}) are on one wire, but their addresses are not in one subnet.",
+                remedies=remedies,
+            )
+    return None
+
+
+def _outer(seen: Observation, port: Port) -> Port | None:
+    return seen.port(port.peer) if port.peer else None
+
+
+def _free_neighbour(ours: str, theirs: str) -> str:
+    """Their host number in our subnet."""
+    network = ip_interface(ours).network
+    number = int(ip_interface(theirs).ip) & int(network.hostmask)
+    fit = network[number] if 0 < number < network.num_addresses - 1 else network[1]
+    if fit == ip_interface(ours).ip:
+        fit = network[number + 1 if number + 2 < network.num_addresses else 1]
+    return f"{fit}/{network.prefixlen}"
+
+
+def arp_failed(seen: Observation) -> Verdict | None:
+    """Nobody on the wire answers for the next hop's address, or the sender holds a wrong hardware address for it."""
+    leg = broken(seen)
+    if not leg or not is_lost(leg):
+        return _deaf(seen)
+    place = seen.place(leg.namespace)
+    where = (
+        f"the bridge {leg.bridge[1]}" if leg.bridge else f"the wire of {at(seen, (leg.namespace, leg.route.interface))}"
+    )
+    gateway = " (the gateway)" if leg.route.gateway else ""
+    others = [at(seen, end) for end in leg.elsewhere[:2]]
+    hint = f" {' and '.join(others)} has it, but is not on this wire." if others else ""
+    return Verdict(
+        ok=False,
+        cause="arp-failed",
+        sentence=f"Nobody on {where} has the address {leg.next_hop}{gateway}{subject(leg)}: {place.name}'s question "
+        f"for its hardware address stays without answer.{hint}",
+        remedies=(ip(place, f"neigh show {leg.next_hop}"), "fairlead topology"),
+    )
+
+
+def _deaf(seen: Observation) -> Verdict | None:
+    """The address is there, but does not answer ARP, or frames go to another hardware address."""
+    if seen.outcome.kind in OK_KINDS:
+        return None
+    for leg in seen.legs:
+        if not leg.holders or leg.route.kind == "local":
+            continue
+        holder = seen.port(leg.holders[0])
+        misled = any(hop.kind == "drop" and hop.reason == "OTHERHOST" for hop in seen.hops)
+        sender = seen.place(leg.namespace)
+        if misled and holder and leg.macs:
+            return Verdict(
+                ok=False,
+                cause="arp-failed",
+                sentence=f"{sender.name} sends frames for {leg.next_hop} to a wrong hardware address: "
+                f"{at(seen, leg.holders[0])} has {holder.mac}.",
+                remedies=(ip(sender, f"neigh del {leg.next_hop} dev {leg.route.interface}"),),
+            )
+        if leg.macs == () and not _sent_on(seen, leg):
+            place = seen.place(leg.holders[0][0])
+            return Verdict(
+                ok=False,
+                cause="arp-failed",
+                sentence=f"{at(seen, leg.holders[0])} has the address {leg.next_hop}, but does not answer "
+                f"{sender.name}'s question for its hardware address{subject(leg)} (arp off, arp_ignore, or a filter "
+                "for ARP).",
+                remedies=(
+                    ip(place, f"link set {leg.holders[0][1]} arp on"),
+                    run(place, f"sysctl net.ipv4.conf.all.arp_ignore net.ipv4.conf.{leg.holders[0][1]}.arp_ignore"),
+                    run(place, "nft list ruleset"),
+                ),
+            )
+    return None
+
+
+def _sent_on(seen: Observation, leg: Leg) -> bool:
+    return any(
+        hop.kind == "send"
+        and hop.namespace == leg.namespace
+        and hop.interface == leg.route.interface
+        and hop.direction == leg.direction
+        for hop in seen.hops
+    )

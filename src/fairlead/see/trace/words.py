@@ -1,0 +1,102 @@
+"""How verdicts name things, and write lines to type."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address, ip_interface
+
+from fairlead.see.trace.model import Leg, Observation, Place, Port
+
+
+def endpoint(text: str) -> tuple[str, int]:
+    """Address and port of ``ADDRESS:PORT``, ``[ADDRESS]:PORT`` or ``ADDRESS`` (port 0)."""
+    if text.startswith("["):
+        host, _, port = text[1:].partition("]:")
+        return host, int(port or 0)
+    if text.count(":") == 1:
+        host, _, port = text.partition(":")
+        return host, int(port)
+    return text, 0
+
+
+def asked_for(seen: Observation) -> str:
+    """The destination as a person would say it: ``web (172.18.0.2) port 80/tcp``."""
+    asked = seen.asked
+    name = asked.destination
+    if name != seen.address and seen.address:
+        name = f"{name} ({seen.address})"
+    return f"{name} port {asked.port}/{asked.protocol}" if asked.port else name
+
+
+def at(seen: Observation, end: tuple[int, str]) -> str:
+    """``eth0 of web``, or ``br0 on the host``."""
+    place = seen.place(end[0])
+    return f"{end[1]} on the host" if place.kind == "host" else f"{end[1]} of {place.name}"
+
+
+def there(place: Place) -> str:
+    """``on the host``, or ``in web``."""
+    return "on the host" if place.kind == "host" else f"in {place.name}"
+
+
+def ip(place: Place, words: str) -> str:
+    """A line of ip(8) for a namespace."""
+    if place.shell.startswith("ip netns exec "):
+        return f"ip -n {place.shell.removeprefix('ip netns exec ')} {words}"
+    return f"{place.shell} ip {words}".strip()
+
+
+def run(place: Place, words: str) -> str:
+    """A line to be run in a namespace."""
+    return f"{place.shell} {words}".strip()
+
+
+def version(seen: Observation) -> int:
+    """The family of the trace."""
+    return ip_address(seen.address).version if seen.address else 4
+
+
+def first(seen: Observation) -> Leg | None:
+    """The leg from the source."""
+    return next((leg for leg in seen.legs if leg.direction == "request"), None)
+
+
+def last_step(legs: list[Leg]) -> Leg | None:
+    """Where a walk ended before it reached the address: a leg that is not delivered locally."""
+    return legs[-1] if legs and legs[-1].route.kind != "local" else None
+
+
+def broken(seen: Observation) -> Leg | None:
+    """The first leg, of the way there or, if that is whole, of the way back, that leads nowhere."""
+    for direction in ("request", "reply"):
+        for leg in seen.legs:
+            if leg.direction == direction and (leg.route.error or leg.barrier or is_lost(leg)):
+                return leg
+    return None
+
+
+def is_lost(leg: Leg) -> bool:
+    """Whether the next hop is nobody that is known or answers."""
+    if leg.route.kind == "local" or leg.route.error or leg.holders:
+        return False
+    return not leg.macs and not (leg.outside and leg.macs is None)
+
+
+def subject(leg: Leg) -> str:
+    """Which way a leg is of, where it matters."""
+    return " on the way back" if leg.direction == "reply" else ""
+
+
+def subnet(address: str) -> str:
+    """The network of an address with its prefix length."""
+    return str(ip_interface(address).network)
+
+
+def within(address: str, interfaces: tuple[str, ...]) -> bool:
+    """Whether an address lies in the network of one of these."""
+    one = ip_address(address)
+    return any(one in ip_interface(other).network for other in interfaces)
+
+
+def usual_mtu(port: Port | None) -> int:
+    """Bytes that an interface carries."""
+    return port.mtu if port else 0
