@@ -46,7 +46,7 @@ test: lint  ## setup, linters, type checker and all tests (needs root; touches n
 	if command -v qemu-system-x86_64 >/dev/null; then scripts/test-vm || status=1; \
 	else echo "left out, as qemu is not installed; \`make test-vm\` installs it"; fi; exit $$status
 
-test-vm: setup vm-packages  ## the tests marked vm on Debian's stock kernel in qemu; VM_TIME_LIMIT=600 seconds
+test-vm: setup vm-packages  ## the tests marked vm on Debian's stock kernel in qemu; VM_TIME_LIMIT=900 seconds
 	scripts/test-vm $(ARGS)
 
 vm-packages:

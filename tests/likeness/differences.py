@@ -80,6 +80,7 @@ DIFFERENCES: list[Difference] = [
         "What is known before the start is told before the start: the network's id, paths of files, the short id among "
         "the aliases.",
         (_INSPECT, "*.NetworkID"),
+        ("GET /system/df", "*.NetworkID"),
         (_INSPECT, "body.*Path"),
         (_INSPECT, "*.Aliases*"),
     ),
@@ -91,6 +92,60 @@ DIFFERENCES: list[Difference] = [
         (_INSPECT, "*.Networks.none.EndpointID"),
         (_INSPECT, "*.Networks.host.EndpointID"),
     ),
+    *_many(
+        "The listing tells who is in a network, too; Docker's only the inspection.", ("GET /networks", "*.Containers*")
+    ),
+    *_many(
+        "Kernel memory was never limited; Docker 23 dropped the fields.",
+        (_INSPECT, "*.KernelMemory*"),
+        ("GET /info", "*.KernelMemory*"),
+    ),
+    *_many(
+        "A mistake in a container is refused when it is created; Docker 20.10 creates it and refuses the start.",
+        *(
+            (f"POST /containers/create?name=c*{field}*", "*")
+            for field in (
+                *("ExposedPorts", "CpuShares", 'NetworkMode": "nope', "container:nope", 'HostIp": "nope'),
+                *("Sysctls", "Ulimits", "Devices", "PidMode", "IpcMode", "NetworkingConfig"),
+            )
+        ),
+    ),
+    *_many(
+        "The content type of logs is told to every client, as Docker 28 does.",
+        ("GET /containers/*logs*", "Content-Type"),
+        ("GET /containers/*logs*", "Content-Type"),
+    ),
+    *_many("The check of health has begun as soon as there is one.", (_INSPECT, "*.State.Health.*")),
+    *_many("Removed layers, caches and logs are counted as well.", ("POST /*/prune*", "*.SpaceReclaimed")),
+    *_many("The text names the image as Docker 28 does.", ("GET /images/nope/json", "message")),
+    *_many(
+        "What is of this engine: drivers, plugins, versions of programs, limits of the kernel that are not asked for.",
+        ("GET /info", "*.DriverStatus.*"),
+        ("GET /info", "*.Plugins.*"),
+        ("GET /info", "*.RegistryConfig.*"),
+        ("GET /info", "*.LiveRestoreEnabled"),
+        ("GET /info", "*.InitBinary"),
+        ("GET /info", "*Commit.*"),
+        ("GET /info", "*.SecurityOptions.*"),
+        ("GET /info", "*.FirewallBackend.*"),
+        ("GET /info", "*.OSVersion"),
+        ("GET /info", "*.*Id"),
+    ),
+    *_many("A body that is empty is taken for `{}`.", ("POST /containers/cc/update b''", "*")),
+    *_many(
+        "Fields of images that newer versions of the API dropped, or that Fairlead does not know: the container that "
+        "an image was made from, when a tag was set, where it would be mounted.",
+        ("GET /images/*", "*.Container"),
+        ("GET /images/*", "*.ContainerConfig.*"),
+        ("GET /images/*", "*.GraphDriver.*"),
+        ("GET /images/*", "*.LastTagTime"),
+        ("GET /system/df", "*.BuilderSize"),
+    ),
+    *_many(
+        "A registry that cannot be reached: the text is our own, and a login's status 503.",
+        ("POST /images/create*", "message"),
+        ("POST /auth*", "*"),
+    ),
     *_many("The runtime is crun.", (_INSPECT, "*.Runtime"), ("GET /info", "*.*untime*")),
     *_many(
         "Every container has a cgroup namespace of its own; Docker gives none on hosts with cgroups of version 1.",
@@ -100,6 +155,7 @@ DIFFERENCES: list[Difference] = [
         "A value that was not given is shown by its name (`no`, `bridge`), as by Docker 28.",
         (_INSPECT, "*.RestartPolicy.Name"),
         (_INSPECT, "*.HostConfig.NetworkMode"),
+        ("docker inspect web *", "body"),
     ),
     *_many(
         "More of /proc and /sys is hidden, as by Docker 28.",

@@ -44,6 +44,8 @@ ENDPOINTS: list[Endpoint] = [
         GET /_ping
         HEAD /_ping
         GET /events
+        POST /auth
+        GET /system/df
         GET /networks
         GET /networks/{id}
         POST /networks/{id}/connect
@@ -63,6 +65,7 @@ ENDPOINTS: list[Endpoint] = [
         POST /containers/{id}/pause
         POST /containers/{id}/unpause
         POST /containers/{id}/rename
+        POST /containers/{id}/update
         POST /containers/{id}/resize
         POST /containers/{id}/wait
         POST /containers/prune
@@ -78,6 +81,20 @@ ENDPOINTS: list[Endpoint] = [
         DELETE /images/{name}
         POST /images/prune
         POST /images/load
+        GET /images/get
+        GET /images/{name}/get
+        POST /images/{name}/push
+        POST /commit
+        GET /volumes
+        POST /volumes/create
+        POST /volumes/prune
+        GET /volumes/{name}
+        DELETE /volumes/{name}
+        HEAD /containers/{id}/archive
+        GET /containers/{id}/archive
+        PUT /containers/{id}/archive
+        GET /containers/{id}/export
+        GET /containers/{id}/changes
         """
     ),
     _partial("GET /version", "containerd, runc and docker-init are no components: there are none"),

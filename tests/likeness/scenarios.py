@@ -157,7 +157,6 @@ NETWORKS: dict[str, list[Step]] = {
         post("/networks/create", b'"x"'),
         post("/networks/create", b"null"),
         post("/networks/create", b'{"Name":"x"}{"Name":"y"}'),
-        get("/networks"),
     ],
     "network configurations": [
         network(
@@ -321,7 +320,7 @@ NETWORKS: dict[str, list[Step]] = {
         cli("run -d --name cc --network n alpine sleep 600"),
         cli("network connect --ip 10.62.0.140 --alias x --alias y m cc"),
         cli("network connect m cc"),
-        cli("exec cc ip -o -4 addr show"),
+        cli("exec cc ip -4 route show"),
         cli("network rm n"),
         cli("network disconnect m cc"),
         cli("network disconnect m cc"),
@@ -535,7 +534,7 @@ CONTAINERS: dict[str, list[Step]] = {
             "cc",
             "sh",
             "-c",
-            "echo out; echo err >&2; exit 3",
+            "echo out; sleep 0.3; echo err >&2; exit 3",
             HostConfig={
                 "NetworkMode": "bridge",
                 "Memory": 64 << 20,
@@ -716,7 +715,6 @@ SYSTEM: dict[str, list[Step]] = {
     "system": [
         get("/info"),
         get("/version"),
-        get("/system/df"),
         container("cc"),
         get("/system/df"),
         get("/events?since=1&until=2"),
@@ -830,7 +828,7 @@ COMMANDS: dict[str, list[Step]] = {
         cli("export cc -o /dev/null"),
     ],
     "image commands": [
-        cli("image ls --format {{.Repository}}:{{.Tag}}"),
+        cli("image ls --format {{.Repository}}:{{.Tag}} kept/alpine"),
         cli("tag alpine mine:1"),
         cli("image inspect mine:1 --format {{.Os}}·{{json·.Config.Cmd}}"),
         cli("history alpine --format {{.CreatedBy}}"),

@@ -46,5 +46,8 @@ BY_COMMAND = {
     "POST /containers/{id}/attach",
     "GET /containers/{id}/attach/ws",
     "POST /images/load",
+    "GET /images/get",
+    "GET /images/{name}/get",
+    "POST /images/{name}/push",
     "GET /containers/{id}/stats",
 }

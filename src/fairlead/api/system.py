@@ -104,7 +104,12 @@ def info_shape(daemon: Daemon) -> dict[str, Any]:
         "ContainersStopped": len(statuses) - up - paused,
         "Images": len(daemon.images.list()),
         "Driver": "overlay2",
-        "DriverStatus": [["Backing Filesystem", _file_system(str(daemon.paths.state))], ["Supports d_type", "true"]],
+        "DriverStatus": [
+            ["Backing Filesystem", _file_system(str(daemon.paths.state))],
+            ["Supports d_type", "true"],
+            ["Native Overlay Diff", "true"],
+            ["userxattr", "false"],
+        ],
         "DockerRootDir": str(daemon.paths.state),
         "Plugins": {
             "Volume": ["local"],
@@ -190,13 +195,13 @@ def _limits() -> dict[str, Any]:
 
 @cache
 def _file_system(path: str) -> str:
-    """The type of the file system that holds a directory (proc(5), mounts)."""
+    """The type of the file system that holds a directory (proc(5), mounts), by Docker's name for it."""
     found, longest = "", -1
     for line in Path("/proc/self/mounts").read_text().splitlines():
         _, where, kind, *_ = line.split()
         if (path == where or path.startswith(where.rstrip("/") + "/")) and len(where) >= longest:
             found, longest = kind, len(where)
-    return found
+    return {"ext2": "extfs", "ext3": "extfs", "ext4": "extfs", "overlay": "overlayfs"}.get(found, found)
 
 
 def _sysctl(path: str) -> str:

@@ -11,7 +11,7 @@ from aiohttp import web
 from fairlead.api.app import Daemon, answer, body
 from fairlead.containers.record import Container
 from fairlead.errors import Invalid
-from fairlead.see.trace.model import Asked, Trace
+from fairlead.see.trace.model import Asked, Hop, Observation, Trace
 
 
 def routes(daemon: Daemon) -> list[web.RouteDef]:
@@ -38,12 +38,25 @@ def _trace(daemon: Daemon, asked: Asked) -> Trace:
     return Tracer(engine.kernel, engine.catalog, daemon.paths.socket, names).trace(asked)
 
 
+def _bridge(seen: Observation, hop: Hop) -> str:
+    """The bridge that an interface is a port of."""
+    port = seen.port((hop.namespace, hop.interface)) if hop.kind in ("send", "receive") else None
+    return port.master if port else ""
+
+
 def shape(trace: Trace) -> dict[str, Any]:
     """The answer: the verdict, the hops with names in place of inodes, and the observation they are made of."""
     seen, verdict = trace.observation, trace.verdict
 
     def hops(found: Any) -> list[dict[str, Any]]:
-        return [{"NamespaceName": seen.place(hop.namespace).name, **msgspec.to_builtins(hop)} for hop in found]
+        return [
+            {
+                "NamespaceName": seen.place(hop.namespace).name,
+                "Bridge": _bridge(seen, hop),
+                **msgspec.to_builtins(hop),
+            }
+            for hop in found
+        ]
 
     return {
         "Source": seen.source.name,

@@ -26,3 +26,21 @@ def with_short_ids(request: web.Request, containers: Iterable[dict[str, Any]]) -
         for endpoint in container["NetworkSettings"]["Networks"].values():
             if endpoint.get("DNSNames"):  # in a network with names
                 endpoint["Aliases"] = [*(endpoint["Aliases"] or ()), container["Id"][:12]]
+
+
+_SETTINGS: dict[str, Any] = {
+    **dict.fromkeys(("Hostname", "Domainname", "User", "Image", "WorkingDir"), ""),
+    **dict.fromkeys(("AttachStdin", "AttachStdout", "AttachStderr", "Tty", "OpenStdin", "StdinOnce"), False),
+    **dict.fromkeys(("Env", "Cmd", "Volumes", "Entrypoint", "OnBuild", "Labels"), None),
+}
+"""What the configuration of an image shows up to version 1.49, set or not."""
+
+
+def with_old_fields(request: web.Request, images: Iterable[dict[str, Any]]) -> None:
+    """Images as older clients know them: with their size under a second name, and with empty settings."""
+    version = asked(request)
+    for image in images:
+        if version < (1, 44):
+            image["VirtualSize"] = image["Size"]
+        if version < (1, 50) and "Config" in image:
+            image["Config"] = {**_SETTINGS, **(image["Config"] or {})}

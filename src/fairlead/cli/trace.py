@@ -120,10 +120,13 @@ def _hops(hops: list[dict[str, Any]]) -> list[str]:
 
 def _hop(hop: dict[str, Any]) -> str:
     kind, interface = hop["Kind"], hop.get("Interface", "")
+    bridge = f" (port of {hop['Bridge']})" if hop.get("Bridge") else ""
     if kind == "send":
-        return f"↑ {interface} sends"
+        return f"↑ {interface}{bridge} sends"
     if kind == "receive":
-        return f"↓ {interface} receives"
+        return f"↓ {interface}{bridge} receives"
+    if kind == "route":
+        return f"→ route to {hop['Text']}"
     if kind == "nat":
         return f"⇄ {hop['Text']}"
     if kind == "drop":

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from fairlead.containers.bundle import ALL_CAPABILITIES
+from fairlead.containers.bundle import available_capabilities
 from fairlead.containers.record import Container, Status
 from fairlead.containers.streams import STDERR, STDOUT, Attachment, Frame
 from fairlead.errors import Conflict, Invalid, NotFound
@@ -245,7 +245,7 @@ class Execs:
         own_home = [v for v in container.spec.env if v.startswith("HOME=") and "HOME" not in names]
         home = [] if "HOME" in names else own_home or [f"HOME={user.home}"]
         term = ["TERM=xterm"] if spec.tty and not any(v.startswith("TERM=") for v in (*env, *spec.env)) else []
-        bound = list(ALL_CAPABILITIES) if spec.privileged else process["capabilities"]["bounding"]
+        bound = available_capabilities() if spec.privileged else process["capabilities"]["bounding"]
         kinds = ("bounding",) if user.uid and not spec.privileged else ("bounding", "effective", "permitted")
         return {
             **process,

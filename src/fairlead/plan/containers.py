@@ -131,6 +131,78 @@ class WriteBundle(Step):
 
 
 @dataclass(frozen=True, slots=True)
+class BindSubpaths(Step):
+    """Parts of volumes, each bound where the runtime finds it: resolved by us, as links in it may lead anywhere."""
+
+    directory: Path
+    parts: tuple[tuple[Path, str, Path], ...] = ()
+    """The volume's content, the path in it, where it is bound."""
+
+    def apply(self, kernel: Kernel) -> None:
+        for source, subpath, target in self.parts:
+            try:
+                mounts.bind_subpath(source, subpath, target)
+            except OSError as error:
+                self.revert(kernel)
+                raise Invalid(f"cannot access path {source}/{subpath}: {error.strerror}") from error
+
+    def revert(self, kernel: Kernel) -> None:
+        # Never more than an empty directory or file is removed here: were the mount still there, it would refuse.
+        with contextlib.suppress(FileNotFoundError):
+            for entry in list(os.scandir(self.directory)):
+                while mounts.unmount(Path(entry.path)):
+                    pass
+                if entry.is_dir(follow_symlinks=False):
+                    os.rmdir(entry.path)
+                elif not os.path.getsize(entry.path):
+                    os.unlink(entry.path)
+            self.directory.rmdir()
+
+    def check(self, kernel: Kernel) -> State:
+        return State.HOLDS if all(mounts.is_mounted(target) for _, _, target in self.parts) else State.MISSING
+
+    def shell(self) -> tuple[str, ...]:
+        return tuple(
+            f"mount --bind -- {shlex.quote(f'{source}/{subpath}')} {shlex.quote(str(target))}"
+            for source, subpath, target in self.parts
+        )
+
+    def unshell(self) -> tuple[str, ...]:
+        return tuple(f"umount {shlex.quote(str(target))}" for _, _, target in self.parts)
+
+
+@dataclass(frozen=True, slots=True)
+class MountShm(Step):
+    """The /dev/shm of a container that shares it: on the host, where others can get at it."""
+
+    target: Path
+    size: int = 0
+
+    def apply(self, kernel: Kernel) -> None:
+        try:
+            self.target.mkdir(parents=True, exist_ok=True)
+            mounts.mount("shm", self.target, "tmpfs", f"mode=1777,size={self.size}")
+        except OSError as error:
+            raise _kernel_error(f"the shared memory {self.target} cannot be mounted", error) from error
+
+    def revert(self, kernel: Kernel) -> None:
+        while mounts.unmount(self.target):
+            pass
+        with contextlib.suppress(FileNotFoundError):
+            self.target.rmdir()
+
+    def check(self, kernel: Kernel) -> State:
+        return State.HOLDS if mounts.is_mounted(self.target) else State.MISSING
+
+    def shell(self) -> tuple[str, ...]:
+        place = shlex.quote(str(self.target))
+        return (f"mkdir -p {place}", f"mount -t tmpfs -o mode=1777,size={self.size} shm {place}")
+
+    def unshell(self) -> tuple[str, ...]:
+        return (f"umount {shlex.quote(str(self.target))}",)
+
+
+@dataclass(frozen=True, slots=True)
 class StartMonitor(Step):
     """conmon, which has crun create the container: all is set up, the first process waits to be started."""
 
@@ -139,6 +211,7 @@ class StartMonitor(Step):
     terminal: bool = False
     stdin: bool = False
     keep_stdin: bool = False
+    shared: bool = False
 
     def apply(self, kernel: Kernel) -> None:
         reader, writer = os.pipe()
@@ -171,7 +244,13 @@ class StartMonitor(Step):
             raise StartRefused(str(answer.get("message", "")))
 
     def _argv(self) -> list[str]:
-        return self.place.monitor(log=self.log, terminal=self.terminal, stdin=self.stdin, keep_stdin=self.keep_stdin)
+        return self.place.monitor(
+            log=self.log,
+            terminal=self.terminal,
+            stdin=self.stdin,
+            keep_stdin=self.keep_stdin,
+            shared=self.shared,
+        )
 
     def revert(self, kernel: Kernel) -> None:
         monitor = read_pid(self.place.monitor_pid_file)

@@ -228,13 +228,17 @@ def _unheard(seen: Observation) -> bool:
 
 def _port(seen: Observation) -> int:
     """The port that the request has at its end."""
-    last = [endpoint(hop.destination)[1] for hop in seen.hops if hop.direction == "request"]
-    return last[-1] if last else seen.asked.port
+    return _end(seen)[1] or seen.asked.port
 
 
 def _final(seen: Observation) -> str:
-    last = [endpoint(hop.destination)[0] for hop in seen.hops if hop.direction == "request"]
-    return last[-1] if last else seen.address
+    """The address that the request has at its end."""
+    return _end(seen)[0] or seen.address
+
+
+def _end(seen: Observation) -> tuple[str, int]:
+    last = [hop.destination for hop in seen.hops if hop.direction == "request" and hop.kind in ("receive", "nat")]
+    return endpoint(last[-1]) if last else ("", 0)
 
 
 def other_protocol(seen: Observation) -> Verdict | None:

@@ -122,7 +122,7 @@ class Hop(_Value, frozen=True, kw_only=True):
 
     direction: Direction
     namespace: int
-    kind: Literal["send", "receive", "rule", "nat", "drop"]
+    kind: Literal["send", "receive", "route", "rule", "nat", "drop"]
     interface: str = ""
     time: float | None = None
     """Microseconds since the first; None for what the kernel does not time."""

@@ -40,7 +40,7 @@ from fairlead.see.trace.places import Places
 from fairlead.see.trace.probe import Probe
 from fairlead.see.trace.survey import Survey
 from fairlead.see.trace.verdict import judge
-from fairlead.see.trace.way import Seen, way_of
+from fairlead.see.trace.way import Seen, way_of, with_routes
 
 log = logging.getLogger("fairlead.trace")
 
@@ -283,7 +283,7 @@ class Tracer:
             places=tuple(places.values()),
             ports=tuple(ports),
             legs=tuple(legs),
-            hops=hops,
+            hops=with_routes(hops, legs),
             reached=reached,
             sockets=self._sockets(places.get(reached), legs[-1].to if not thorough or reached else "", hops, asked),
             flows=flows,

@@ -20,7 +20,7 @@ import msgspec
 from fairlead.kernel.legacy import LegacyRule
 from fairlead.kernel.nftrace import Event, Rule, Ruleset
 from fairlead.kernel.packets import DROP, RECEIVE, SEND, Mark, Sight
-from fairlead.see.trace.model import Direction, Hop
+from fairlead.see.trace.model import Direction, Hop, Leg
 
 _ICMP_ERRORS = {4: (3, 4, 5, 11, 12), 6: (1, 2, 3, 4)}
 _ECHO_REPLY = {4: 0, 6: 129}
@@ -320,3 +320,46 @@ def _with_nat(hops: list[tuple[float, Hop]]) -> list[tuple[float, Hop]]:
             before = hop
         found.append((time, hop))
     return found
+
+
+def with_routes(hops: tuple[Hop, ...], legs: Iterable[Leg]) -> tuple[Hop, ...]:
+    """With the route that each namespace chose: after the packet came in, before it is passed on or sent.
+
+    A namespace that nothing was seen in (the packet waited there for a neighbour, say) is added at the end.
+    """
+    found = list(hops)
+    for leg in legs:
+        here = [n for n, hop in enumerate(found) if hop.namespace == leg.namespace and hop.direction == leg.direction]
+        if leg.route.kind == "local" or (leg.direction == "reply" and not here):
+            continue
+        decision = Hop(
+            direction=leg.direction,
+            namespace=leg.namespace,
+            kind="route",
+            interface=leg.route.interface,
+            source=found[here[0]].source if here else leg.source,
+            destination=found[here[0]].destination if here else leg.to,
+            text=_decision(leg),
+        )
+        later = ("input", "forward", "output", "postrouting")
+        place = next(
+            (n for n in here if found[n].kind in ("send", "drop") or found[n].hook in later or _is_source(found[n])),
+            here[-1] + 1 if here else len(found),
+        )
+        found.insert(place, decision)
+    return tuple(found)
+
+
+def _is_source(hop: Hop) -> bool:
+    """Sources are rewritten after the routing, destinations before."""
+    return hop.kind == "nat" and hop.text.startswith("source ")
+
+
+def _decision(leg: Leg) -> str:
+    route = leg.route
+    if route.error:
+        kind = f"{route.kind} {route.matched}".strip() or "none"
+        return f"{leg.to}: {kind} ({route.error})"
+    via = f" via {route.gateway}" if route.gateway else ""
+    table = f" (table {route.table})" if route.table not in ("", "main") else ""
+    return f"{leg.to}: {route.matched}{via} dev {route.interface}{table}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_address, ip_interface
 
-from fairlead.see.trace.model import Leg, Observation, Place, Port
+from fairlead.see.trace.model import Leg, Observation, Place
 
 
 def endpoint(text: str) -> tuple[str, int]:
@@ -60,11 +60,6 @@ def first(seen: Observation) -> Leg | None:
     return next((leg for leg in seen.legs if leg.direction == "request"), None)
 
 
-def last_step(legs: list[Leg]) -> Leg | None:
-    """Where a walk ended before it reached the address: a leg that is not delivered locally."""
-    return legs[-1] if legs and legs[-1].route.kind != "local" else None
-
-
 def broken(seen: Observation) -> Leg | None:
     """The first leg, of the way there or, if that is whole, of the way back, that leads nowhere."""
     for direction in ("request", "reply"):
@@ -95,8 +90,3 @@ def within(address: str, interfaces: tuple[str, ...]) -> bool:
     """Whether an address lies in the network of one of these."""
     one = ip_address(address)
     return any(one in ip_interface(other).network for other in interfaces)
-
-
-def usual_mtu(port: Port | None) -> int:
-    """Bytes that an interface carries."""
-    return port.mtu if port else 0
