@@ -363,6 +363,14 @@ def test_without_a_daemon_it_looks_by_itself_and_starts_none(whole: Host) -> Non
     whole.fairlead("network", "ls")
 
 
+def test_another_instances_marks_are_none_of_ours(host: Host) -> None:
+    """In a namespace that is another Fairlead's host, links with its marks are no leaks of this one."""
+    host.fairlead("network", "ls")
+    host.sh("ip -n internet link add theirs type bridge; ip -n internet link set theirs alias fairlead:0123")
+    assert bad(doctor(host)[1]) == []
+    assert "?" not in host.fairlead("topology").stdout
+
+
 def test_a_state_that_cannot_be_read_is_a_finding(host: Host) -> None:
     host.state.mkdir()
     (host.state / "fairlead.db").write_bytes(b"this is no database" * 100)

@@ -213,13 +213,13 @@ def leaks(patient: Patient) -> Iterator[Finding]:
     known = {record.id for record in records} | {network.parent for network in networks if network.parent}
 
     for namespace, one in marked:
-        if one.alias.removeprefix("fairlead:") not in known:
+        # Elsewhere the mark may be that of another instance, whose host that namespace is.
+        here = not namespace.place or not paths.isdisjoint(namespace.paths)
+        if here and one.alias.removeprefix("fairlead:") not in known:
             where = namespace.owner.name or namespace.place
             yield _leak(
                 f"the interface {one.name} in {where} carries Fairlead's mark, but no record knows it",
                 (ip(namespace.place, f"link del {one.name}"),),
-                # The engine looks for links in the host and in its own namespaces; into others it does not go.
-                ours=not namespace.place or not paths.isdisjoint(namespace.paths),
             )
     for path in kept:
         if str(path) not in paths:
@@ -235,8 +235,8 @@ def leaks(patient: Patient) -> Iterator[Finding]:
         yield _leak(sentence, remedy(lines))
 
 
-def _leak(sentence: str, lines: tuple[str, ...], *, ours: bool = True) -> Finding:
-    return Finding(check="leaks", result="failed", sentence=sentence, remedy=lines, ours=ours)
+def _leak(sentence: str, lines: tuple[str, ...]) -> Finding:
+    return Finding(check="leaks", result="failed", sentence=sentence, remedy=lines, ours=True)
 
 
 def _quoted(key: str) -> str:
