@@ -126,8 +126,12 @@ class Containers:
         return matches[0]
 
     def using_image(self, image_id: str) -> builtins.list[str]:
-        """The names of the containers made from an image."""
-        return [c.name for c in self.store.all(Container) if c.image_id == image_id]
+        """The containers made from an image, as Docker speaks of them: ``running container 0123456789ab``."""
+        return [
+            f"{'running' if c.is_running else 'stopped'} container {c.id[:12]}"
+            for c in sorted(self.store.all(Container), key=lambda c: not c.is_running)
+            if c.image_id == image_id
+        ]
 
     def image(self, container: Container) -> Image:
         """The image that a container was made from."""
