@@ -52,6 +52,25 @@ DIFFERENCES: list[Difference] = [
         ("docker network rm n", "body"),
     ),
     *_many(
+        "An image is its layers' directories; nothing is mounted of it, and when it was tagged last is not kept.",
+        ("GET /images/*/json", "*GraphDriver.Data.*"),
+        ("GET /images/*/json", "*.LastTagTime"),
+    ),
+    *_many(
+        "Why a registry cannot be reached is told without the words of Go's network library.",
+        ("POST /images/create?fromImage=127.0.0.1:1*", "message"),
+        ("docker pull 127.0.0.1:1/x", "body"),
+    ),
+    *_many(
+        "Volumes are in Fairlead's own directory.",
+        ("* /volumes*", "*Mountpoint"),
+        ("GET /containers/*json*", "*Mounts.*.Source"),
+    ),
+    *_many(
+        "A bind of what lies above the engine's own directory is as private as any other.",
+        ("GET /containers/*json*", "*Mounts.*.Propagation"),
+    ),
+    *_many(
         "An address of the default bridge may be chosen, too.",
         ('POST /networks/bridge/connect {"Container": "ff", "EndpointConfig": {"IPAMConfig"*', "*"),
     ),

@@ -11,9 +11,9 @@ from fairlead.containers.record import Container
 from fairlead.errors import Invalid
 
 _MEMBERS = (
-    "Annotations CgroupParent CgroupnsMode DeviceCgroupRules Devices IpcMode MaskedPaths PidMode ReadonlyPaths Runtime "
-    "SecurityOpt UTSMode UsernsMode BlkioWeight BlkioWeightDevice BlkioDeviceReadBps BlkioDeviceWriteBps "
-    "BlkioDeviceReadIOps BlkioDeviceWriteIOps"
+    "Annotations CgroupParent CgroupnsMode DeviceCgroupRules Devices IpcMode Isolation MaskedPaths PidMode "
+    "ReadonlyPaths Runtime SecurityOpt UTSMode UsernsMode BlkioWeight BlkioWeightDevice BlkioDeviceReadBps "
+    "BlkioDeviceWriteBps BlkioDeviceReadIOps BlkioDeviceWriteIOps"
 )
 SHOWN_AGAIN = tuple(_MEMBERS.split())
 """Members of HostConfig that inspect shows as they came."""

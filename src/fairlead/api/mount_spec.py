@@ -55,7 +55,6 @@ def parse_mounts(body: dict[str, Any], host: dict[str, Any], image: dict[str, An
     """All mounts of a container that is to be made; `image` is the image's own configuration.  Raises `Invalid`."""
     found = Mounts()
     driver = _text(host, "VolumeDriver")
-    check_driver("", driver)
     for text in _list(host, "VolumesFrom"):
         _from_container(found, text, lookup)
     taken: set[str] = set()
@@ -77,6 +76,8 @@ def parse_mounts(body: dict[str, Any], host: dict[str, Any], image: dict[str, An
         clean = check_target(target)
         if clean not in found.targets():
             found.volumes.append(VolumeMount(name="", target=clean, anonymous=True, labels={ANONYMOUS: ""}))
+    if found.volumes:
+        check_driver(found.volumes[0].name, driver)
     return found
 
 

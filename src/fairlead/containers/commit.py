@@ -42,9 +42,15 @@ async def commit(
     upper = containers.paths.container_state(container.id) / "upper"
     lower = containers.images.lower_directories(parent)
     entry = {"created_by": " ".join(container.spec.arguments), "author": author, "comment": comment}
-    frozen = pause and container.status is Status.RUNNING
-    if frozen:
-        await containers.pause(container.id)
+    frozen = False
+    if pause and container.status is Status.RUNNING:
+        try:
+            await containers.pause(container.id)
+            frozen = True
+        except FairleadError:
+            # It has ended meanwhile, and we hear of it in a moment; or else it is as it was, and that is an error.
+            if Path(f"/proc/{container.pid}").exists():
+                raise
     try:
         return await containers.images.derive(
             parent, settings, name, write=lambda out: _write(upper, lower, out), entry=entry

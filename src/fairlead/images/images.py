@@ -54,7 +54,7 @@ PathList = list[Path]
 Outcome = list[dict[str, str]]
 """Docker's ``[{"Untagged": …}, {"Deleted": …}]``."""
 InUse = Callable[[str], list[str]]
-"""Names the containers of an image id."""
+"""Names the containers of an image id: ``running container ID``, ``stopped container ID``."""
 
 _REPORT_EVERY = 0.1
 """Seconds between two progress messages of one layer."""
@@ -419,8 +419,7 @@ class Images:
                 )
             if users:
                 raise Conflict(
-                    f"conflict: unable to delete {image.id[:12]} (cannot be forced) - image is being used by "
-                    f"container {users[0]}"
+                    f"conflict: unable to delete {image.id[:12]} (cannot be forced) - image is being used by {users[0]}"
                 )
             return await self._delete(image)
         reference = Reference.parse(ref).tagged()
@@ -432,8 +431,8 @@ class Images:
         digests = tuple(digest for digest in image.digests if digest not in gone)
         if users and not tags and not force:
             raise Conflict(
-                f'conflict: unable to remove repository reference "{reference}" (must force) - container {users[0]} is '
-                f"using its referenced image {image.id[:12]}"
+                f'conflict: unable to remove repository reference "{reference}" (must force) - container '
+                f"{users[0].split()[-1]} is using its referenced image {image.id[:12]}"
             )
         if not tags and not digests and not users:
             return await self._delete(image)
