@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import time
 from collections.abc import Iterable
@@ -19,6 +20,9 @@ SLEEP = ["/bin/sleep", "3600"]
 CONTAINERS = 10
 """How many containers "memory, per container" is averaged over."""
 
+
+DOCKER = shutil.which("docker", path="/usr/local/bin:/usr/bin")
+"""The docker command; the newest that is here."""
 
 SERVE = ["/bin/busybox", "httpd", "-f", "-p", "80"]
 GATEWAY = "10.201.0.1"
@@ -143,6 +147,24 @@ class EnginePeer(Peer):
             "ps": seconds(lambda: run(self.cli, "ps", env=self.environment())),
             "network ls": seconds(lambda: run(self.cli, "network", "ls", env=self.environment())),
         }
+
+    def docker_command(self) -> Sample:
+        """The docker command itself, the same one for every engine."""
+        if DOCKER is None:
+            raise Unavailable("the docker command is not installed")
+        env = self.environment()
+        container = self._create()
+        self.http.send("POST", f"/containers/{container}/start")
+        commands = {
+            "docker ps": ["ps"],
+            "docker network inspect": ["network", "inspect", self.network],
+            "docker run --rm": ["run", "--rm", IMAGE, "/bin/true"],
+            "docker exec": ["exec", container, "/bin/true"],
+        }
+        try:
+            return {row: seconds(partial(run, DOCKER, *words, env=env)) for row, words in commands.items()}
+        finally:
+            self.http.send("DELETE", f"/containers/{container}?force=1")
 
     def ports(self, count: int) -> Sample:
         """Start and remove one container with so many published ports."""

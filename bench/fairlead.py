@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from bench.engine_peer import EnginePeer
-from bench.peer import Sample, seconds
+from bench.peer import Sample, run, seconds
 from bench.stage import Stage
 
 
@@ -54,3 +54,16 @@ class Fairlead(EnginePeer):
         took = seconds(lambda: self.attach_one("subject", "crowd"))
         self.detach_one("subject", "crowd")
         return {f"attach, {self._crowd} present": took}
+
+    def look(self) -> Sample:
+        """Draw everything that is there, and look for what is wrong with it; by the command line, as people do."""
+
+        def took(*words: str) -> float:
+            return seconds(lambda: run(self.cli, *words, env=self.environment()))
+
+        return {
+            f"topology, {self._crowd} present": took("topology"),
+            f"topology as JSON, {self._crowd} present": took("topology", "--format", "json"),
+            f"topology as SVG, {self._crowd} present": took("topology", "--format", "svg"),
+            f"doctor, {self._crowd} present": took("doctor"),
+        }

@@ -15,6 +15,9 @@ from bench.podman import MOST_PORTS, Podman
 from bench.raw import Crun, Raw
 from bench.stage import Stage
 
+SEEN = 500
+"""Namespaces that are drawn at once."""
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -56,10 +59,15 @@ TARGETS = (
     Target("start, 1 port, 10000 present", 1.5, Fairlead.name, "start, 1 port, 1 present"),
     Target("connect, last of 10000 ports", 1.5, Fairlead.name, "connect, first of 10000 ports"),
     Target("ps", 2, Docker.name),
+    Target("docker ps", 1, Docker.name),
+    Target("docker network inspect", 1, Docker.name),
+    Target("docker run --rm", 1 / 2, Docker.name),
+    Target("docker exec", 1 / 2, Docker.name),
     Target("network ls", 2, Docker.name),
     Target("1000 lookups", 1, Docker.name),
     Target("lookup, p99 latency", 1, Docker.name),
     Limit("memory, daemon idle", 60e6),
+    Limit(f"topology, {SEEN} present", 1),
 )
 
 
@@ -75,6 +83,7 @@ def measurements(stage: Stage) -> list[Measurement]:
         Measurement("network", 10, [(peer, peer.network_create) for peer in (fairlead, docker, podman)]),
         Measurement("run", 10, [(peer, peer.run_true) for peer in (fairlead, docker, podman, crun)]),
         Measurement("query", 10, [(peer, peer.queries) for peer in (fairlead, docker, podman)]),
+        Measurement("docker-command", 10, [(peer, peer.docker_command) for peer in (fairlead, docker)]),
         *(
             Measurement(
                 f"ports-{count}",
@@ -85,15 +94,10 @@ def measurements(stage: Stage) -> list[Measurement]:
         ),
         Measurement("names", 5, [(peer, peer.names) for peer in (fairlead, docker)]),
         # Last, and growing: what is present stays until the stage goes.
-        *(
-            Measurement(
-                f"crowd-{count}",
-                10,
-                [(peer, peer.attach_in_crowd) for peer in crowding],
-                before=[(peer, partial(peer.crowd, count)) for peer in crowding],
-            )
-            for count in (1, 100, 900)
-        ),
+        _crowded(crowding, 1),
+        _crowded(crowding, 100),
+        Measurement("topology", 5, [(fairlead, fairlead.look)], before=[(fairlead, partial(fairlead.crowd, SEEN))]),
+        _crowded(crowding, 900),
         *(
             Measurement(
                 f"ports-{count}-add-one",
@@ -104,6 +108,16 @@ def measurements(stage: Stage) -> list[Measurement]:
             for count, peers in ((1, (fairlead, docker)), (500, (docker,)), (10000, (fairlead,)))
         ),
     ]
+
+
+def _crowded(peers: Sequence[Fairlead | Cni | Raw], count: int) -> Measurement:
+    """An attach with so many endpoints present."""
+    return Measurement(
+        f"crowd-{count}",
+        10,
+        [(peer, peer.attach_in_crowd) for peer in peers],
+        before=[(peer, partial(peer.crowd, count)) for peer in peers],
+    )
 
 
 def _able(peer: Peer, ports: int) -> bool:

@@ -18,6 +18,7 @@ from ipaddress import ip_interface, ip_network
 from msgspec.structs import replace
 
 from fairlead.drivers import Host
+from fairlead.drivers.bridge import mac_of
 from fairlead.errors import Invalid
 from fairlead.firewall import port_steps
 from fairlead.kernel.firewalls import OtherChain
@@ -53,9 +54,8 @@ class PointToPoint:
         return network
 
     def complete_endpoint(self, network: Network, endpoint: Endpoint) -> Endpoint:
-        """Name the host's end of the wire, and choose a MAC that follows from the id, so that it stays the same."""
-        mac = endpoint.mac or "02:" + bytes.fromhex(endpoint.id[:10]).hex(":")
-        return replace(endpoint, host_ifname=f"ptp{endpoint.id[:11]}", mac=mac)
+        """Name the host's end of the wire, and choose a MAC: the same whenever this container joins this network."""
+        return replace(endpoint, host_ifname=f"ptp{endpoint.id[:11]}", mac=endpoint.mac or mac_of(endpoint))
 
     def gateways(self, network: Network) -> tuple[Address, ...]:
         """The host's end of each wire; an internal network leads nowhere."""

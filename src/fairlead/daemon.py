@@ -30,11 +30,13 @@ import msgspec
 from aiohttp import web
 
 from fairlead.api import absent as api_absent
+from fairlead.api import archive as api_archive
 from fairlead.api import containers as api_containers
 from fairlead.api import events as api_events
 from fairlead.api import exec as api_exec
 from fairlead.api import fairlead as api_fairlead
 from fairlead.api import images as api_images
+from fairlead.api import login as api_login
 from fairlead.api import networks as api_networks
 from fairlead.api import see as api_see
 from fairlead.api import stats as api_stats
@@ -42,10 +44,12 @@ from fairlead.api import system as api_system
 from fairlead.api import trace as api_trace
 from fairlead.api import update as api_update
 from fairlead.api import usage as api_usage
+from fairlead.api import volumes as api_volumes
 from fairlead.api import websocket as api_websocket
 from fairlead.api.app import IN_FLIGHT, Daemon, make_app
 from fairlead.containers import Containers
 from fairlead.containers.record import Container
+from fairlead.containers.volumes import Volume, volume_event
 from fairlead.dns.feed import Feed
 from fairlead.engine import KINDS, Engine
 from fairlead.errors import FairleadError
@@ -74,7 +78,7 @@ log = logging.getLogger("fairlead.daemon")
 
 def build(paths: Paths, fault: Fault) -> Daemon:
     """Wire the parts together; nothing is recovered or served yet."""
-    store = Store(paths.store, (*KINDS, Image, Container))
+    store = Store(paths.store, (*KINDS, Image, Container, Volume))
     store.fault = fault
     executor = Executor(Kernel(paths.run), fault)
     engine = Engine(store, executor, paths)
@@ -84,6 +88,7 @@ def build(paths: Paths, fault: Fault) -> Daemon:
     containers = Containers(store, paths, engine, images, executor)
     events = Events(paths.run / "events")
     containers.listeners.append(partial(container_event, events))
+    containers.volumes.listeners.append(partial(volume_event, events))
     return Daemon(paths=paths, engine=engine, images=images, containers=containers, names=names, events=events)
 
 
@@ -98,6 +103,9 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
         *api_images.routes(daemon),
         *api_containers.routes(daemon),
         *api_exec.routes(daemon),
+        *api_login.routes(daemon),
+        *api_volumes.routes(daemon),
+        *api_archive.routes(daemon),
         *api_absent.routes(),
         *api_events.routes(daemon),
         *api_stats.routes(daemon),
@@ -189,6 +197,7 @@ async def recover(daemon: Daemon) -> None:
     news = NetworkNews(daemon.events, daemon.engine.store)
     news.open()
     daemon.engine.listeners.append(news.changed)
+    await asyncio.to_thread(daemon.containers.volumes.recover)
     await daemon.containers.recover()
 
 

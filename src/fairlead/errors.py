@@ -19,6 +19,12 @@ class Invalid(FairleadError):
     status = 400
 
 
+class Unauthorized(FairleadError):
+    """Somebody else (a registry) does not take the credentials."""
+
+    status = 401
+
+
 class Forbidden(FairleadError):
     """The request is well formed, but this object may not be treated so (a predefined network, say)."""
 

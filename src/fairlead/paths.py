@@ -47,6 +47,25 @@ class Paths:
         """OCI layout with the blobs, and the unpacked layers."""
         return self.state / "images"
 
+    @property
+    def volumes(self) -> Path:
+        """Volumes' directories: the content of each is in ``NAME/_data``."""
+        return self.state / "volumes"
+
+    def volume(self, name: str) -> Path:
+        """A volume's content."""
+        return self.volumes / name / "_data"
+
+    @property
+    def view(self) -> Path:
+        """An empty directory, for programs to mount on in mount namespaces of their own."""
+        return self.run / "view"
+
+    @property
+    def subpaths(self) -> Path:
+        """Parts of volumes, bound for running containers: ``ID/N``.  Not in their bundles, which are removed whole."""
+        return self.run / "subpaths"
+
     def container_state(self, container_id: str) -> Path:
         """What a container keeps between starts: overlay upper and work, /etc files, log."""
         return self.state / "containers" / container_id

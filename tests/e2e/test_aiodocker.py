@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Iterator
 
 import aiodocker
@@ -84,6 +85,11 @@ def test_exec_and_attach(run: Callable[[Work], None]) -> None:
 def test_events(run: Callable[[Work], None]) -> None:
     async def work(docker: aiodocker.Docker) -> None:
         seen = docker.events.subscribe()
+        for number in range(50):  # it listens a moment later
+            await docker.networks.create({"Name": f"probe{number}"})
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(seen.get(), 0.2)
+                break
         container = await docker.containers.create({"Image": "alpine", "Cmd": ["true"]}, name="box")
         await container.start()
         await container.wait()

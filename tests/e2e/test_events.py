@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,18 +38,29 @@ class Listening:
         self.events: list[dict[str, Any]] = []
 
     def __enter__(self) -> Listening:
-        listening = self._machine.api("GET", "/info")["NEventsListener"]
+        self._before = self._machine.api("GET", "/info")["NEventsListener"]
         self._process = self._machine.host.popen(
-            "docker", "events", "--format", "{{json .}}", *self._filters, stdout=-1, stderr=-1
+            "docker", "events", "--format", "{{json .}}", *self._filters, stdout=-1
         )
-        eventually(lambda: self._machine.api("GET", "/info")["NEventsListener"] > listening)
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+        eventually(lambda: self._machine.api("GET", "/info")["NEventsListener"] > self._before)
         return self
 
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self.events.append(json.loads(line))
+            self._last = time.monotonic()
+
     def __exit__(self, *_: object) -> None:
-        time.sleep(0.3)
+        """Until nothing has come for a while."""
+        self._last = time.monotonic()
+        eventually(lambda: time.monotonic() - self._last > 1)
         self._process.terminate()
-        out, _ = self._process.communicate(timeout=10)
-        self.events = [json.loads(line) for line in out.splitlines()]
+        self._process.wait(10)
+        self._reader.join()
+        eventually(lambda: self._machine.api("GET", "/info")["NEventsListener"] == self._before)
 
     @property
     def words(self) -> list[str]:
@@ -206,5 +218,6 @@ def test_the_command(shared: Machine) -> None:
     line = shared.host.fairlead(*words).stdout
     assert " container create " in line
     assert line.endswith(" (a=b, image=box, name=seen)\n")
+    assert " create " in shared.host.fairlead("events", "--since", "1m", "--until", "0s").stdout
     assert json.loads(shared.host.fairlead(*words, "--format", "json").stdout)["Action"] == "create"
     shared.docker("rm", "seen")

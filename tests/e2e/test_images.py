@@ -697,7 +697,7 @@ def test_an_image_in_use_stays(place: Place) -> None:
     (image,) = place.load(docker_archive((["a:1"], [BASE])))
 
     def used(image_id: str) -> list[str]:
-        return ["web1"] if image_id == image.id else []
+        return ["stopped container web1"] if image_id == image.id else []
 
     with pytest.raises(Conflict, match=r"unable to remove repository reference .*web1"):
         place.remove("a:1", in_use=used)
@@ -842,7 +842,8 @@ def test_the_docker_command(place: Place, tmp_path: Path, registry: Registry, ar
         assert run(*docker, "images", "-q", "nginx").strip() == place.images.get("nginx").id[:12]
         assert run(*docker, "images", "-q", "--filter", "reference=ng*x:lat*").strip()
         assert not run(*docker, "images", "-q", "--filter", "dangling=true").strip()
-        assert "invalid filter" in refused(*docker, "images", "--filter", "until=1h")
+        assert "invalid filter" in refused(*docker, "images", "--filter", "colour=red")
+        assert not run(*docker, "images", "-q", "--filter", "until=876000h").strip()
         run(*docker, "tag", "nginx", "web:2")
         (details,) = json.loads(run(*docker, "image", "inspect", "web:2"))
         assert details["RepoTags"] == ["nginx:latest", "web:2"]

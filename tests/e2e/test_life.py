@@ -183,7 +183,8 @@ def test_filters(shared: Machine) -> None:
     shared.docker(
         "run", "-d", "--name", "beta", "--label", "a=2", "--network", "filtering", "-p", "8099:80", "box", "sleep", "99"
     )
-    shared.docker("run", "--name", "gamma", "-v", "/tmp:/inside", "box", "sh", "-c", "exit 3", check=False)
+    done = shared.docker("run", "--name", "gamma", "-v", "/tmp:/inside", "box", "sh", "-c", "exit 3", check=False)
+    assert done.returncode == 3, done.stderr
 
     def names(*filters: str, all: bool = True) -> str:
         words = [word for text in filters for word in ("--filter", text)]
@@ -198,7 +199,8 @@ def test_filters(shared: Machine) -> None:
     assert names("label=a", "label=a=2") == names("label=a=2") == "beta"
     assert names("status=created") == names("status=created", all=False) == "alpha"
     assert names("status=created", "status=exited") == "alpha gamma"
-    assert names("exited=3", all=False) == "gamma"
+    assert names("exited=3") == "gamma"
+    assert names("exited=3", all=False) == ""
     assert names("exited=0") == ""
     assert names("ancestor=box", all=False) == "beta"
     assert names("ancestor=nothing") == ""
@@ -376,3 +378,44 @@ def test_a_wait_that_nobody_awaits_any_more_is_forgotten(shared: Machine, sleepe
         words = ("curl", "-s", "-m", "0.1", "--unix-socket", path, "-X", "POST", f"http://x/containers/{sleeper}/wait")
         subprocess.run(shared.host.enter(*words), check=False)
     eventually(lambda: shared.api("GET", "/info")["NFd"] <= before + 2)
+
+
+# The daemon's own end and new start
+
+
+def test_policies_and_memory_limits_outlive_the_daemon(shared: Machine) -> None:
+    """What ends while no daemon is there is started again by the next, as its policy says; the others never notice."""
+    before = time.time()
+    script = "sleep 0.7; exit 3"
+    shared.docker("run", "-d", "--name", "steady", "--restart", "always", "box", "sleep", "999")
+    shared.docker("run", "-d", "--name", "failing", "--restart", "on-failure:2", "box", "sh", "-c", script)
+    shared.docker("run", "-d", "--name", "once", "box", "sh", "-c", script)
+    pid = shared.inspect("steady")["State"]["Pid"]
+    shared.kill()
+    time.sleep(1)
+    shared.start()
+    assert shared.inspect("steady")["State"]["Pid"] == pid
+    assert shared.inspect("once")["State"]["Status"] == "exited"
+    assert shared.inspect("once")["State"]["ExitCode"] == 3
+    eventually(lambda: shared.inspect("failing")["State"]["Status"] == "exited", 20)
+    assert shared.inspect("failing")["RestartCount"] == 2
+    until = f"{time.time():.6f}"
+    words = ("--filter", "container=failing", "--format", "{{.Action}}")
+    said = shared.out("events", "--since", f"{before:.6f}", "--until", until, *words).split()
+    assert said == ["create", *["start", "die"] * 3]
+    shared.docker("rm", "-f", "steady", "failing", "once")
+
+
+def test_out_of_memory(shared: Machine) -> None:
+    before = time.time()
+    script = "x=$(head -c 100000000 /dev/zero | tr '\\0' a); echo ${#x}"
+    shared.docker(
+        "run", "-m", "12m", "--memory-swap", "12m", "--name", "hungry", "box", "sh", "-c", script, check=False
+    )
+    state = shared.inspect("hungry")["State"]
+    assert (state["OOMKilled"], state["ExitCode"]) == (True, 137)
+    until = f"{time.time():.6f}"
+    words = ("--filter", "event=oom", "--filter", "event=die", "--format", "{{.Action}}")
+    said = shared.out("events", "--since", f"{before:.6f}", "--until", until, *words).split()
+    assert said == ["oom", "die"]
+    shared.docker("rm", "hungry")

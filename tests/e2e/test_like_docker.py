@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from lab import Host, images
+from lab import Host
 from likeness.client import Engine, load
 from likeness.compare import compare
 from likeness.differences import excused
@@ -32,8 +32,7 @@ def engines() -> Iterator[tuple[Engine, Engine]]:
             Engine("Fairlead", other, other.run_dir / "fairlead.sock", CLI),
         )
         for engine in pair:
-            for name in ("alpine", "nginx"):
-                load(engine.host, CLI, engine.path, images() / f"{name}.tar")
+            load(engine.host, CLI, engine.path)
         yield pair
 
 

@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import aiohttp
+import docker
 import pytest
 from lab import Host
 from test_containers import Machine, eventually, layer
@@ -172,6 +173,8 @@ def test_many_at_once(shared: Machine) -> None:
     # The daemon has no children left, and the container no processes but its own.
     daemon = int((shared.host.run_dir / "daemon.pid").read_text())
     eventually(lambda: Path(f"/proc/{daemon}/task/{daemon}/children").read_text() == "")
+    left = shared.host.run_dir / "containers" / shared.inspect("busy")["Id"] / "exec"
+    eventually(lambda: list(left.iterdir()) == [])
     eventually(lambda: "cat" not in shared.out("top", "busy", "-eo", "pid,args"))
 
 
@@ -236,3 +239,27 @@ def test_detach_keys_at_the_daemon(shared: Machine) -> None:
     said = shared.out("events", "--since", f"{before:.6f}", "--until", until, "--format", "{{.Action}}").split()
     assert said[-2:] == ["attach", "detach"]
     shared.docker("rm", "-f", "terminal")
+
+
+def test_nothing_comes_along_with_the_head_of_the_answer(shared: Machine) -> None:
+    """docker-py reads the head through a buffer and then the socket beneath it: what the buffer took would be lost."""
+    client = docker.DockerClient(base_url=f"unix://{shared.host.run_dir}/fairlead.sock")
+    with contextlib.closing(client):
+        said = client.containers.run("box", ["echo", "hello"], detach=True)
+        said.wait()
+        for _ in range(20):
+            assert client.api.attach(said.id, stream=False, logs=True) == b"hello\n"
+        said.remove()
+
+
+def test_a_client_that_never_reads_the_head_gets_its_output_all_the_same(shared: Machine) -> None:
+    shared.docker("run", "--name", "unread", "box", "echo", "hello")
+    with contextlib.closing(socket.socket(socket.AF_UNIX)) as sock:
+        sock.connect(f"{shared.host.run_dir}/fairlead.sock")
+        sock.sendall(b"POST /containers/unread/attach?logs=1&stdout=1 HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+        time.sleep(1)
+        answer = b""
+        while data := sock.recv(1 << 16):
+            answer += data
+    assert answer.endswith(b"\r\n\r\n\x01\0\0\0\0\0\0\x06hello\n")
+    shared.docker("rm", "unread")

@@ -113,7 +113,8 @@ def _can_tag() -> bool:
     """Whether the setup of the case can be typed here."""
     from kernel_lab import works
 
-    return works("unshare -n sh -ec 'ip link add a type veth peer name b; ip link add link a name a.1 type vlan id 1'")
+    pair, tagged = "type veth peer name probe9", "name probe0 type vlan id 1"
+    return works(f"unshare -n sh -ec 'ip link add probe8 {pair}; ip link add link probe8 {tagged}'")
 
 
 # Drivers that break one thing each: every check finds what it is for

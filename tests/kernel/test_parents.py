@@ -138,6 +138,18 @@ def test_endpoints_are_machines_of_the_lan(
     assert "fl" + one.id[:10] not in links("one")
 
 
+def test_the_hosts_own_addresses_are_not_given(engine: Engine) -> None:
+    sh("ip addr add 192.168.50.3/24 dev eth0")
+    network = make(engine, "macvlan", parent="eth0")
+    assert [{name: str(ip) for name, ip in pool.auxiliary.items()} for pool in network.pools] == [
+        {"eth0": "192.168.50.2", "eth0-2": "192.168.50.3"},
+        {"eth0": "fd00:50::2"},
+    ]
+    assert addresses(join(engine, "one")) == ["192.168.50.4", "fd00:50::3"]
+    with pytest.raises(Conflict, match=r"192.168.50.3 is reserved as auxiliary address eth0-2 of network lan"):
+        join(engine, "two", "lan", "192.168.50.3")
+
+
 @pytest.mark.parametrize("mode", ["l3", "l3s"])
 def test_ipvlan_routes_for_its_endpoints(engine: Engine, mode: str) -> None:
     make(engine, "ipvlan", "10.60.0.0/24", "10.61.0.0/24", "fd00:60::/64", parent="eth0", ipvlan_mode=mode)
@@ -158,6 +170,15 @@ def test_ipvlan_routes_for_its_endpoints(engine: Engine, mode: str) -> None:
     assert ping("one", "2001:db8::8")
     assert ping("internet", addresses(one)[0])
     assert links("one")["eth0"]["linkinfo"]["info_data"]["mode"] == mode
+
+
+def test_ipvlan_keeps_its_endpoints_apart_in_l3_mode_too(engine: Engine) -> None:
+    make(engine, "ipvlan", "10.60.0.0/24", parent="eth0", ipvlan_mode="l3", ipvlan_flag="private")
+    join(engine, "one")
+    two = join(engine, "two")
+    sh("ip -n internet route add 10.60.0.0/24 via 198.51.100.2")
+    assert ping("one", "8.8.8.8")
+    assert not any(ping("one", address) for address in addresses(two))
 
 
 def test_passthru_gives_the_parent_to_one_endpoint(engine: Engine) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lab import Host
+from lab import Host, images
 
 
 @dataclass(frozen=True)
@@ -151,19 +151,26 @@ class Engine:
             time.sleep(0.1)
 
     def clean(self) -> None:
-        """Remove every container, network and volume."""
+        """Remove every container, network and volume; give the images the names back with which it began."""
         self.kept.clear()
         for container in self.call(Call("GET", "/containers/json?all=1")).value:
             self.call(Call("DELETE", f"/containers/{container['Id']}?force=1&v=1"))
         for network in self.call(Call("GET", "/networks")).value:
             if network["Name"] not in ("bridge", "host", "none"):
                 self.call(Call("DELETE", f"/networks/{network['Id']}"))
+        for name in IMAGES:
+            self.call(Call("POST", f"/images/kept/{name}/tag?repo={name}&tag=latest"))
         volumes = self.call(Call("GET", "/volumes"))
         for volume in (volumes.value.get("Volumes") or []) if volumes.status == 200 else []:
             self.call(Call("DELETE", f"/volumes/{volume['Name']}?force=1"))
 
 
-def load(host: Host, program: str, socket: Path, archive: Path) -> None:
-    """``docker load``."""
+IMAGES = ("alpine", "nginx")
+
+
+def load(host: Host, program: str, socket: Path) -> None:
+    """``docker load``, and a second name for each image, under which it stays."""
     environment = {**host.environment, "DOCKER_HOST": f"unix://{socket}"}
-    subprocess.run(host.enter(program, "load", "-i", str(archive)), env=environment, check=True, capture_output=True)
+    for name in IMAGES:
+        for words in (("load", "-i", str(images() / f"{name}.tar")), ("tag", name, f"kept/{name}")):
+            subprocess.run(host.enter(program, *words), env=environment, check=True, capture_output=True)

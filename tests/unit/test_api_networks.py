@@ -91,7 +91,7 @@ class FakeContainers:
     async def disconnect(self, ref: str, network: str) -> None:
         self.disconnected.append((ref, network))
 
-    async def remove(self, ref: str, *, force: bool = False) -> None:
+    async def remove(self, ref: str, *, force: bool = False, volumes: bool = False) -> None:
         assert force
         self.removed.append(ref)
         self._engine.store.delete(self.get(ref))

@@ -145,25 +145,39 @@ def test_volume(text: str, wanted: str) -> None:
     assert parse.volume(text, lambda path: f"/here/{path}") == wanted
 
 
-@pytest.mark.parametrize("text", ["", "/a", ":/b", "/a:", "/a:b", "/a:/b:ro:x"])
+@pytest.mark.parametrize("text", ["", "a", ":/b", "/a:", "/a:b", "/a:/b:ro:x"])
 def test_volume_refuses(text: str) -> None:
     with pytest.raises(Usage, match="invalid volume"):
         parse.volume(text, str)
 
 
 def test_mount() -> None:
-    assert parse.mount("type=bind,src=a,dst=/b,readonly", lambda path: f"/here/{path}") == (
-        "bind",
-        "/b",
-        "/here/a:/b:ro",
-    )
-    assert parse.mount("type=tmpfs,target=/t,tmpfs-size=1m,tmpfs-mode=700", str) == (
-        "tmpfs",
-        "/t",
-        "size=1048576,mode=700",
-    )
+    assert parse.mount("type=bind,src=a,dst=/b,readonly", lambda path: f"/here/{path}") == {
+        "Type": "bind",
+        "Source": "/here/a",
+        "Target": "/b",
+        "ReadOnly": True,
+    }
+    assert parse.mount("type=tmpfs,target=/t,tmpfs-size=1m,tmpfs-mode=700", str) == {
+        "Type": "tmpfs",
+        "Target": "/t",
+        "TmpfsOptions": {"SizeBytes": 1 << 20, "Mode": 0o700},
+    }
+    assert parse.mount("src=v,dst=/b,volume-nocopy,volume-label=a=b,volume-opt=o=ro,volume-subpath=x/y", str) == {
+        "Type": "volume",
+        "Source": "v",
+        "Target": "/b",
+        "VolumeOptions": {
+            "NoCopy": True,
+            "Labels": {"a": "b"},
+            "DriverConfig": {"Options": {"o": "ro"}},
+            "Subpath": "x/y",
+        },
+    }
     for bad in (
-        "type=volume,src=a,dst=/b",
+        "type=npipe,src=a,dst=/b",
+        "type=bind,src=/a,dst=/b,readonly=perhaps",
+        "type=tmpfs,dst=/b,tmpfs-mode=9",
         "type=bind,dst=/b",
         "type=bind,src=/a,dst=b",
         "type=bind,src=/a,dst=/b,x=y",

@@ -72,7 +72,8 @@ def test_host_config() -> None:
         "--shm-size 1m --sysctl net.x=1 alpine"
     )["HostConfig"]
     assert config["Binds"] == ["/a:/b:ro"]
-    assert config["Tmpfs"] == {"/run": "size=1m", "/t": ""}
+    assert config["Tmpfs"] == {"/run": "size=1m"}
+    assert config["Mounts"] == [{"Type": "tmpfs", "Target": "/t"}]
     assert config["RestartPolicy"] == {"Name": "on-failure", "MaximumRetryCount": 2}
     assert config["Memory"] == 64 << 20
     assert config["NanoCpus"] == 500_000_000

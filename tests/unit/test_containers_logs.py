@@ -11,7 +11,8 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from fairlead.containers.logs import parse, read_log, tail_offset
+from fairlead.containers.logs import LogReader, parse, read_log, tail_offset
+from fairlead.containers.rotation import shift
 from fairlead.containers.streams import STDERR, STDOUT
 
 TIME = "2026-11-23T23:52:34.430108464+00:00"
@@ -119,3 +120,51 @@ def test_follow_ends_with_the_container_and_misses_nothing(tmp_path: Path) -> No
         return b"".join(found)
 
     assert asyncio.run(scenario()) == b"first\nlast\n"
+
+
+def test_a_reader_goes_through_all_files_whenever_they_are_rotated(tmp_path: Path) -> None:
+    """Written and rotated while it reads: each line once, in order."""
+    path = tmp_path / "log"
+    reader = LogReader(path, 3)
+    found: list[bytes] = []
+    number = 0
+
+    def read() -> None:
+        while entries := reader.entries():
+            found.extend(entry.text for entry in entries)
+
+    for turn in range(30):
+        with path.open("a") as file:
+            for _ in range(turn % 4):
+                file.write(line(str(number)))
+                number += 1
+        if turn % 3 == 0:
+            read()
+        if turn % 5 == 4:
+            shift(path, 3)
+            read()  # Now the name is free; the next line makes the new file.
+    read()
+    reader.close()
+    assert found == [str(n).encode() for n in range(number)]
+
+
+@pytest.mark.parametrize(
+    ("tail", "expected"), [(None, "abcdef"), (0, ""), (1, "f"), (3, "def"), (5, "bcdef"), (9, "abcdef")]
+)
+def test_the_tail_reaches_into_older_files(tmp_path: Path, tail: int | None, expected: str) -> None:
+    path = tmp_path / "log"
+    for name, letters in (("log.2", "ab"), ("log.1", "cd"), ("log", "ef")):
+        (tmp_path / name).write_text("".join(map(line, letters)))
+    found = b"".join(data for _, data in read(path, tail=tail, files=3))
+    assert found.decode().replace("\n", "") == expected
+
+
+def test_shifting_drops_the_oldest(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    for text in "abcd":
+        path.write_text(text)
+        shift(path, 3)
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {"log.1": "d", "log.2": "c"}
+    path.write_text("e")
+    shift(path, 1)
+    assert not path.exists()

@@ -27,6 +27,7 @@ FEATURES: dict[str, str] = {
         GET /containers/{id}/checkpoints, POST /containers/{id}/checkpoints,
         DELETE /containers/{id}/checkpoints/{checkpoint}""",
     "asking a registry about an image": "GET /distribution/{name:.+}/json",
+    "searching a registry": "GET /images/search",
 }
 """Feature → the requests that need it."""
 

@@ -73,7 +73,7 @@ class ContainerFilter:
     @property
     def wants_all(self) -> bool:
         """Whether containers that do not run are asked for, although ``all`` is not."""
-        return "status" in self._filters or "exited" in self._filters
+        return "status" in self._filters
 
     def passes(self, container: Container, endpoints: list[Endpoint], mounts: list[dict[str, Any]]) -> bool:
         """Whether it is to be shown.  Each filter by any of its words, labels by all of them."""

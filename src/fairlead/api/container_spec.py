@@ -12,57 +12,49 @@ from typing import Any, TypeVar, cast
 
 import msgspec
 
+from fairlead.api.isolation_spec import SHOWN_AGAIN, no_new_privileges, parse_isolation
 from fairlead.api.limits import limits
+from fairlead.api.mount_spec import Lookup, parse_mounts
 from fairlead.api.runtime_spec import health_check, log_config
 from fairlead.api.shapes import EndpointSettings, endpoint_spec
 from fairlead.containers.bundle import capabilities
 from fairlead.containers.links import divided
 from fairlead.containers.links import parse as parse_link
-from fairlead.containers.record import Bind, ContainerSpec, Restart, RestartName
+from fairlead.containers.record import Container, ContainerSpec, Restart, RestartName
 from fairlead.containers.service import signal_number
 from fairlead.containers.sharing import PREFIX, check_options
 from fairlead.engine import EndpointSpec, PortSpec
-from fairlead.errors import Invalid
+from fairlead.errors import Invalid, NotFound
 from fairlead.images import Image
 
 T = TypeVar("T")
 
 _REFUSED: dict[str, tuple[Any, ...]] = {
     # HostConfig field: the values that are served
-    "VolumesFrom": (None, []),
-    "VolumeDriver": (None, "", "local"),
-    "Devices": (None, []),
     "DeviceRequests": (None, []),
-    "DeviceCgroupRules": (None, []),
-    "PidMode": (None, "", "private"),
-    "UTSMode": (None, "", "private"),
-    "IpcMode": (None, "", "private", "shareable"),
-    "UsernsMode": (None, "", "host"),
-    "CgroupParent": (None, ""),
-    "CgroupnsMode": (None, "", "private"),
     "Isolation": (None, "", "default"),
     "StorageOpt": (None, {}),
-    "Runtime": (None, "", "crun", "runc", "io.containerd.runc.v2"),
-    "MaskedPaths": (None,),
-    "ReadonlyPaths": (None,),
 }
 
-UNSET_LIMITS = (
-    "BlkioWeight BlkioWeightDevice BlkioDeviceReadBps BlkioDeviceWriteBps BlkioDeviceReadIOps BlkioDeviceWriteIOps "
-    "CpuRealtimePeriod CpuRealtimeRuntime KernelMemory KernelMemoryTCP"
-)
+UNSET_LIMITS = "CpuRealtimePeriod CpuRealtimeRuntime KernelMemory KernelMemoryTCP"
 """Limits that we cannot set: the container runs without them, and the user is told."""
 
-_MODES = {"ro", "rw", "z", "Z", "nocopy", "rprivate", "private", "rshared", "shared", "rslave", "slave"}
+_SHOWN_AGAIN = ("Binds", "Mounts", "Tmpfs", "VolumeDriver", "VolumesFrom", *SHOWN_AGAIN)
+"""Members of HostConfig that inspect shows as they came."""
 
 
-def parse(body: dict[str, Any], image: Image) -> tuple[ContainerSpec, list[str]]:
-    """The spec and the warnings; raises `Invalid`."""
+def _nobody(ref: str) -> Container:
+    raise NotFound(f"No such container: {ref}")
+
+
+def parse(body: dict[str, Any], image: Image, lookup: Lookup = _nobody) -> tuple[ContainerSpec, list[str]]:
+    """The spec and the warnings; raises `Invalid`.  `lookup` finds the containers that it refers to."""
     host = _get(body, "HostConfig", dict, {})
     from_image: dict[str, Any] = image.config.get("config") or {}
     warnings = _check(body, host)
     entrypoint, command = _command(body, from_image)
     mode, endpoints = _networks(body, host)
+    mounts = parse_mounts(body, host, from_image, lookup)
     links, endpoints = divided(dict(map(parse_link, _strings(host, "Links"))), mode, endpoints)
     restart = restart_policy(host)
     log, log_warnings = log_config(host)
@@ -85,8 +77,10 @@ def parse(body: dict[str, Any], image: Image) -> tuple[ContainerSpec, list[str]]
         attach_stdin=bool(body.get("AttachStdin")),
         attach_stdout=bool(body.get("AttachStdout")),
         attach_stderr=bool(body.get("AttachStderr")),
-        binds=_binds(host),
-        tmpfs=_tmpfs(host),
+        binds=tuple(mounts.binds),
+        volumes=tuple(mounts.volumes),
+        tmpfs=mounts.tmpfs,
+        asked={name: host[name] for name in _SHOWN_AGAIN if host.get(name) is not None},
         labels={**(from_image.get("Labels") or {}), **_get(body, "Labels", dict, {})},
         restart=restart,
         auto_remove=auto_remove,
@@ -99,7 +93,7 @@ def parse(body: dict[str, Any], image: Image) -> tuple[ContainerSpec, list[str]]
         cap_drop=_strings(host, "CapDrop"),
         privileged=bool(host.get("Privileged")),
         group_add=_strings(host, "GroupAdd"),
-        no_new_privileges=_no_new_privileges(host),
+        no_new_privileges=no_new_privileges(host),
         stop_signal=_get(body, "StopSignal", str, "") or from_image.get("StopSignal") or "SIGTERM",
         stop_timeout=_get(body, "StopTimeout", int, None),
         dns=_strings(host, "Dns"),
@@ -113,6 +107,7 @@ def parse(body: dict[str, Any], image: Image) -> tuple[ContainerSpec, list[str]]
         oom_score_adj=_get(host, "OomScoreAdj", int, 0),
         init=bool(host.get("Init")),
         limits=limits(host),
+        isolation=parse_isolation(body, host, lookup),
         health=health_check(body, from_image),
         log=log,
     )
@@ -127,8 +122,6 @@ def _check(body: dict[str, Any], host: dict[str, Any]) -> list[str]:
     for name, served in _REFUSED.items():
         if host.get(name) not in served:
             raise Invalid(f"HostConfig.{name} {host[name]!r} is not supported: leave it out")
-    if body.get("Volumes"):
-        raise Invalid("anonymous volumes (Volumes) are not supported: bind a directory of the host instead")
     return [
         f"HostConfig.{name} is not supported: the container runs without that limit"
         for name in UNSET_LIMITS.split()
@@ -174,13 +167,14 @@ def _command(body: dict[str, Any], image: dict[str, Any]) -> tuple[tuple[str, ..
 
 
 def _environment(wanted: tuple[str, ...], image: tuple[str, ...]) -> tuple[str, ...]:
-    """The user's variables win over the image's; a name without ``=`` takes the variable away."""
+    """The user's variables win over the image's; a name without ``=`` takes the variable away (when it is run: the name
+    stays here, as in Docker)."""
     names = {variable.partition("=")[0] for variable in wanted}
     for variable in wanted:
         if variable.startswith("=") or not variable:
             raise Invalid(f"invalid environment variable: {variable}")
     kept = [variable for variable in image if variable.partition("=")[0] not in names]
-    return tuple(kept) + tuple(variable for variable in wanted if "=" in variable)
+    return wanted + tuple(kept)
 
 
 def _directory(path: str) -> str:
@@ -204,75 +198,6 @@ def restart_policy(host: dict[str, Any]) -> Restart:
     if not isinstance(maximum, int) or maximum < 0:
         raise Invalid("invalid restart policy: maximum retry count cannot be negative")
     return Restart(name=cast(RestartName, name), maximum=maximum)
-
-
-def _binds(host: dict[str, Any]) -> tuple[Bind, ...]:
-    found = [_bind(text) for text in _strings(host, "Binds")]
-    for mount in _get(host, "Mounts", list, []):
-        kind = mount.get("Type", "")
-        if kind == "tmpfs":
-            continue
-        if kind != "bind":
-            raise Invalid(f"mount type {kind!r} is not supported: only bind and tmpfs are")
-        options = ["ro"] if mount.get("ReadOnly") else []
-        bind = mount.get("BindOptions") or {}
-        if propagation := bind.get("Propagation"):
-            options.append(propagation)
-        source, target = mount.get("Source", ""), mount.get("Target", "")
-        _check_bind(source, target, options)
-        if not os.path.exists(source):
-            if not bind.get("CreateMountpoint"):
-                raise Invalid(f'invalid mount config for type "bind": bind source path does not exist: {source}')
-            os.makedirs(source)
-        found.append(Bind(source=source, target=os.path.normpath(target), options=tuple(options)))
-    targets = [bind.target for bind in found]
-    for target in targets:
-        if targets.count(target) > 1:
-            raise Invalid(f"Duplicate mount point: {target}")
-    return tuple(found)
-
-
-def _bind(text: str) -> Bind:
-    """``/src:/dst`` or ``/src:/dst:ro,z``."""
-    parts = text.split(":")
-    if len(parts) not in (2, 3) or not all(parts):
-        raise Invalid(f"invalid volume specification: '{text}'")
-    options = parts[2].split(",") if len(parts) == 3 else []
-    if not parts[0].startswith("/"):
-        raise Invalid(f"named volumes are not supported ('{parts[0]}'): give an absolute path of the host")
-    _check_bind(parts[0], parts[1], options)
-    return Bind(
-        source=os.path.normpath(parts[0]),
-        target=os.path.normpath(parts[1]),
-        options=tuple(option for option in options if option != "rw"),
-    )
-
-
-def _check_bind(source: str, target: str, options: list[str]) -> None:
-    if not source.startswith("/"):
-        raise Invalid(f"invalid mount path: '{source}' mount path must be absolute")
-    if not target.startswith("/"):
-        raise Invalid(f"invalid mount path: '{target}' mount path must be absolute")
-    if os.path.normpath(target) == "/":
-        raise Invalid("invalid mount: destination can't be '/'")
-    for option in options:
-        if option not in _MODES:
-            raise Invalid(f"invalid mode: {option}")
-
-
-def _tmpfs(host: dict[str, Any]) -> dict[str, str]:
-    found = {os.path.normpath(target): options for target, options in _get(host, "Tmpfs", dict, {}).items()}
-    for mount in _get(host, "Mounts", list, []):
-        if mount.get("Type") == "tmpfs":
-            options = mount.get("TmpfsOptions") or {}
-            words = [f"size={options['SizeBytes']}"] if options.get("SizeBytes") else []
-            words += [f"mode={options['Mode']:o}"] if options.get("Mode") else []
-            words += ["ro"] if mount.get("ReadOnly") else []
-            found[os.path.normpath(mount.get("Target", ""))] = ",".join(words)
-    for target in found:
-        if not target.startswith("/") or target == "/":
-            raise Invalid(f"invalid mount path: '{target}' mount path must be absolute")
-    return found
 
 
 def _networks(body: dict[str, Any], host: dict[str, Any]) -> tuple[str, tuple[EndpointSpec, ...]]:
@@ -299,7 +224,8 @@ def _networks(body: dict[str, Any], host: dict[str, Any]) -> tuple[str, tuple[En
     if first is None and mode == "bridge" and "default" in settings:
         first = settings.pop("default")
     names = [(mode, first or {}), *settings.items()]
-    return mode, tuple(_endpoint(name, value, _get(body, "MacAddress", str, "")) for name, value in names)
+    mac = _get(body, "MacAddress", str, "")
+    return mode, tuple(_endpoint(name, value, "" if i else mac) for i, (name, value) in enumerate(names))
 
 
 def _endpoint(network: str, settings: dict[str, Any], mac: str) -> EndpointSpec:
@@ -377,14 +303,3 @@ def _sysctls(host: dict[str, Any], mode: str) -> dict[str, str]:
         if not name.startswith(("net.", "fs.mqueue.", "kernel.msg", "kernel.sem", "kernel.shm")):
             raise Invalid(f"sysctl {name!r} is not separate per container: only net.*, IPC and mqueue ones are")
     return found
-
-
-def _no_new_privileges(host: dict[str, Any]) -> bool:
-    wanted = False
-    for option in _strings(host, "SecurityOpt"):
-        word, _, value = option.replace("=", ":", 1).partition(":")
-        if word == "no-new-privileges":
-            wanted = value in ("", "true")
-        elif option not in ("seccomp=unconfined", "seccomp:unconfined", "apparmor=unconfined", "label=disable"):
-            raise Invalid(f"security option {option!r} is not supported: only no-new-privileges is")
-    return wanted

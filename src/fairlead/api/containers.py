@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import signal
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import msgspec
@@ -18,14 +17,18 @@ from fairlead.api.connection import connected
 from fairlead.api.container_filters import ContainerFilter, has_label
 from fairlead.api.container_spec import parse
 from fairlead.api.networks import parse_until
+from fairlead.api.versions import with_short_ids
 from fairlead.containers.explain import Explainer
-from fairlead.containers.inspect import inspect, mounts, status_word, summary
+from fairlead.containers.inspect import inspect, status_word, summary
 from fairlead.containers.logs import nanoseconds
+from fairlead.containers.mounting import make_bind_sources, shown
 from fairlead.containers.record import Container, Status
 from fairlead.containers.service import Condition, signal_number
 from fairlead.containers.streams import Attachment
 from fairlead.containers.usage import container_sizes, tree_size
 from fairlead.errors import FairleadError, Invalid, NotFound
+from fairlead.images import Image
+from fairlead.images.reference import Reference
 from fairlead.model import Network
 
 if TYPE_CHECKING:
@@ -55,6 +58,7 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
         web.post(f"{one}/attach", door.attach),
         web.get(f"{one}/logs", door.logs),
         web.delete(one, door.remove),
+        web.delete("/containers/{ref}/{alias}", door.remove_link),
     ]
 
 
@@ -80,11 +84,12 @@ class Door:
             c
             for c in self._containers.list()
             if (everything or c.is_running or c.status is Status.RESTARTING)
-            and wanted.passes(c, endpoints[c.id], mounts(c.spec))
+            and wanted.passes(c, endpoints[c.id], shown(c))
         ]
         found = found[:limit] if limit > 0 else found
         health = self._containers.health.of
         entries = [summary(c, endpoints=endpoints[c.id], networks=networks, health=health(c)) for c in found]
+        with_short_ids(request, entries)
         if flag(request, "size"):
             for container, entry in zip(found, entries, strict=True):
                 entry |= await asyncio.to_thread(container_sizes, self._containers, container)
@@ -93,18 +98,33 @@ class Door:
     async def create(self, request: web.Request) -> web.StreamResponse:
         document = await body(request)
         create_body.check(document)
+        if runtime := document.get("Runtime"):  # docker-py's create_container has it here
+            document["HostConfig"] = {"Runtime": runtime, **(document.get("HostConfig") or {})}
         if platform := request.query.get("platform"):
             _check_platform(platform)
         reference = document.get("Image")
         if not isinstance(reference, str) or not reference:
             raise Invalid("no image given: Image must name one")
-        spec, warnings = parse(document, self._daemon.images.get(reference))
+        image = self._image(reference)
+        try:
+            spec, warnings = parse(document, image, self._containers.get)
+        except NotFound as error:
+            # Not 404: of that status the answer to a create would mean "pull the image".
+            raise Invalid(str(error)) from None
         name = request.query.get("name", "")
         if flag(request, "explain"):
             return answer({"Lines": await asyncio.to_thread(self._explainer.create, name, spec)})
-        _make_bind_sources(spec.binds)
+        await asyncio.to_thread(make_bind_sources, spec.binds)
         container = await self._containers.create(name, spec)
         return answer({"Id": container.id, "Warnings": warnings}, 201)
+
+    def _image(self, reference: str) -> Image:
+        try:
+            return self._daemon.images.get(reference)
+        except NotFound:
+            if len(reference) != 64:  # no id
+                Reference.parse(reference)  # what can be no name is a mistake, and nothing to pull
+            raise
 
     async def inspect(self, request: web.Request) -> web.StreamResponse:
         container = self._get(request)
@@ -126,6 +146,10 @@ class Door:
             execs=[execution.id for execution in self._containers.execs.of(container.id)],
             health=self._containers.health.of(container),
         )
+        with contextlib.suppress(NotFound):
+            lower = self._daemon.images.lower_directories(self._containers.image(container))
+            document["GraphDriver"]["Data"]["LowerDir"] = ":".join(map(str, lower))
+        with_short_ids(request, [document])
         if flag(request, "size"):
             document |= {"SizeRw": 0, **await asyncio.to_thread(container_sizes, self._containers, container)}
         return answer(document)
@@ -189,10 +213,17 @@ class Door:
         await self._containers.rename(container.id, name)
         return answer(status=204)
 
+    async def remove_link(self, request: web.Request) -> web.StreamResponse:
+        """``docker rm --link NAME/ALIAS``."""
+        if not flag(request, "link"):
+            raise NotFound(f"No such container: {request.match_info['ref']}/{request.match_info['alias']}")
+        await self._containers.unlink(self._get(request).id, request.match_info["alias"])
+        return answer(status=204)
+
     async def remove(self, request: web.Request) -> web.StreamResponse:
         container = self._get(request)
         if flag(request, "link"):
-            raise Invalid("a link cannot be removed by itself: it goes with the container that has it")
+            raise Invalid(f"{request.match_info['ref']} is no link: CONTAINER/ALIAS is needed")
         if flag(request, "explain"):
             lines = self._explainer.end(container.id) if flag(request, "force") else []
             return answer({"Lines": [*lines, f"rm -r {self._daemon.paths.container_state(container.id)}"]})
@@ -348,14 +379,3 @@ def _seconds(request: web.Request) -> int | None:
 def _check_platform(platform: str) -> None:
     if platform.partition("/")[0].lower() not in ("linux", ""):
         raise Invalid(f"platform {platform!r} is not supported: containers are Linux ones here")
-
-
-def _make_bind_sources(binds: tuple[Any, ...]) -> None:
-    """A source that is not there becomes a directory, as Docker has it for ``-v``."""
-    for bind in binds:
-        try:
-            Path(bind.source).mkdir(parents=True, exist_ok=True)
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise Invalid(f"the bind source {bind.source} cannot be made: {error.strerror}") from None

@@ -251,8 +251,13 @@ class CreateBody(_Pascal):
 
 
 def check(body: dict[str, Any]) -> None:
-    """Raise `Invalid`, naming the first field of a wrong type."""
+    """Raise `Invalid`, naming the first field of a wrong type, or of a value that cannot be."""
     try:
-        msgspec.convert(body, CreateBody)
+        wanted = msgspec.convert(body, CreateBody)
     except msgspec.ValidationError as error:
         raise Invalid(f"the request body is invalid: {error}") from None
+    host = wanted.host_config or HostConfig()
+    if (host.shm_size or 0) < 0:
+        raise Invalid("SHM size can not be less than 0")
+    if abs(host.oom_score_adj or 0) > 1000:
+        raise Invalid(f"Invalid value {host.oom_score_adj}, range for oom score adj is [-1000, 1000]")

@@ -163,7 +163,7 @@ async def take_away(daemon: Daemon) -> dict[str, int]:
     errors: list[str] = []
     for container in containers:
         try:
-            await daemon.containers.remove(container.id, force=True)
+            await daemon.containers.remove(container.id, force=True, volumes=True)
         except NotFound:
             pass  # removed by itself, or by somebody else, meanwhile
         except FairleadError as error:
@@ -183,6 +183,7 @@ class View:
         self.daemon = daemon
         self.networks = {network.id: network for network in catalog.networks()}
         self.owner = owners(daemon)
+        self.users = daemon.containers.sharing.all_users()
         self.endpoints: dict[str, list[Endpoint]] = {}
         for endpoint in catalog.endpoints():
             if endpoint.phase is Phase.READY:
@@ -198,9 +199,7 @@ class View:
             "Path": sandbox.path,
             "Container": sandbox.container,
             "ContainerName": name,
-            "Containers": [user.name for user in self.daemon.containers.sharing.users(sandbox.container)]
-            if sandbox.container
-            else [],
+            "Containers": [user.name for user in self.users.get(sandbox.container, ())],
             "Created": rfc3339(sandbox.created),
             "Resolver": ADDRESS if sandbox.names else "",
             "Endpoints": [self.endpoint(endpoint) for endpoint in self.endpoints.get(sandbox.id, [])],

@@ -12,7 +12,11 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from fairlead.api.app import Daemon, answer, flag
+from fairlead.api.app import Daemon, answer, body, flag
+from fairlead.api.archive import send
+from fairlead.api.networks import parse_until
+from fairlead.api.versions import with_old_fields
+from fairlead.containers.commit import commit
 from fairlead.errors import FairleadError, Invalid
 from fairlead.images import Credentials, Image, Images, Progress, Reference
 from fairlead.images.manifest import architecture, created_at
@@ -36,6 +40,10 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
         web.post("/images/create", handlers.create),
         web.post("/images/load", handlers.load),
         web.post("/images/prune", handlers.prune),
+        web.get("/images/get", handlers.save),
+        web.post("/commit", handlers.commit),
+        web.get("/images/{name:.*}/get", handlers.save),
+        web.post("/images/{name:.*}/push", handlers.push),
         web.get("/images/{name:.*}/json", handlers.inspect),
         web.get("/images/{name:.*}/history", handlers.history),
         web.post("/images/{name:.*}/tag", handlers.tag),
@@ -55,7 +63,7 @@ class _Handlers:
         self._daemon.events.publish("image", action, id_, {**labels, "name": name or id_})
 
     async def list(self, request: web.Request) -> web.Response:
-        filters = read_filters(request, ("before", "dangling", "label", "reference", "since"))
+        filters = read_filters(request, ("before", "dangling", "label", "reference", "since", "until"))
         images = self._images.list()
         for ref in filters.get("before", ()):
             limit = self._images.get(ref).created
@@ -63,6 +71,9 @@ class _Handlers:
         for ref in filters.get("since", ()):
             limit = self._images.get(ref).created
             images = [image for image in images if image.created > limit]
+        for text in filters.get("until", ()):
+            limit = parse_until(text)
+            images = [image for image in images if image.created < limit]
         if "dangling" in filters:
             wanted = _truth(filters["dangling"], "dangling")
             images = [image for image in images if wanted == (not image.tags)]
@@ -70,11 +81,17 @@ class _Handlers:
             images = [image for image in images if all(_has_label(image, label) for label in labels)]
         patterns = filters.get("reference", [])
         shown = [(image, [t for t in image.tags if _matches(t, patterns)]) for image in images]
-        return answer([summary(image, tags) for image, tags in shown if tags or not patterns])
+        shared = self._images.shared_sizes() if flag(request, "shared-size") else {}
+        listed = [(image, tags) for image, tags in shown if tags or not patterns]
+        found = [{**summary(image, tags), "SharedSize": shared.get(image.id, -1)} for image, tags in listed]
+        with_old_fields(request, found)
+        return answer(found)
 
     async def inspect(self, request: web.Request) -> web.Response:
         image = self._images.get(request.match_info["name"])
-        return answer(_details(image, [str(path) for path in self._images.lower_directories(image)]))
+        details = _details(image, [str(path) for path in self._images.lower_directories(image)])
+        with_old_fields(request, [details])
+        return answer(details)
 
     async def history(self, request: web.Request) -> web.Response:
         return answer(_history(self._images.get(request.match_info["name"])))
@@ -120,7 +137,45 @@ class _Handlers:
             for image in await self._images.load(_upload(request), report):
                 self._tell("load", image)
 
-        return await stream(request, load)
+        # Docker has no status for an archive that is none; its clients look at the lines.
+        return await stream(request, load, at_once=True)
+
+    async def save(self, request: web.Request) -> web.StreamResponse:
+        """One image by the path, or several by ``names``."""
+        names = [request.match_info["name"]] if "name" in request.match_info else request.query.getall("names", [])
+        # Old clients put a comma between them; no reference has one.
+        names = [name for text in names for name in text.split(",") if name]
+        if not names:
+            raise Invalid("no image given: names must name at least one")
+        _check_platform(request.query.get("platform", ""))
+        async with self._images.saved(names) as archive:
+            return await send(request, archive, {})
+
+    async def push(self, request: web.Request) -> web.StreamResponse:
+        ref = _join(request.match_info["name"], request.query.get("tag", ""))
+        credentials = _credentials(request.headers.get("X-Registry-Auth", ""))
+
+        async def push(progress: Progress) -> None:
+            await self._images.push(ref, progress, credentials=credentials)
+
+        return await stream(request, push)
+
+    async def commit(self, request: web.Request) -> web.Response:
+        query = request.query
+        if not (ref := query.get("container", "")):
+            raise Invalid("the parameter container is missing: the container to commit")
+        image = await commit(
+            self._daemon.containers,
+            ref,
+            name=_join(query["repo"], query.get("tag", "")) if query.get("repo") else "",
+            comment=query.get("comment", ""),
+            author=query.get("author", ""),
+            changes=query.getall("changes", []),
+            body=await body(request),
+            pause=flag(request, "pause", default=True),
+        )
+        self._tell("commit", image)
+        return answer({"Id": f"sha256:{image.id}"}, 201)
 
     async def tag(self, request: web.Request) -> web.Response:
         if not (repository := request.query.get("repo", "")):
@@ -142,20 +197,31 @@ class _Handlers:
         return answer(gone)
 
     async def prune(self, request: web.Request) -> web.Response:
-        filters = read_filters(request, ("dangling",))
+        filters = read_filters(request, ("dangling", "label", "label!", "until"))
         dangling = _truth(filters.get("dangling", ["true"]), "dangling")
+        until = min((parse_until(text) for text in filters.get("until", [])), default=0.0)
+
+        def fits(image: Image) -> bool:
+            return (
+                (not until or image.created < until)
+                and all(_has_label(image, label) for label in filters.get("label", []))
+                and not any(_has_label(image, label) for label in filters.get("label!", []))
+            )
+
         before = self._images.disk_usage()
-        gone = await self._images.prune(all_unused=not dangling, in_use=self._daemon.containers.using_image)
+        gone = await self._images.prune(all_unused=not dangling, in_use=self._daemon.containers.using_image, fits=fits)
         reclaimed = max(0, before - self._images.disk_usage())
         self._daemon.events.publish("image", "prune", "", {"reclaimed": str(reclaimed)})
         return answer({"ImagesDeleted": gone or None, "SpaceReclaimed": reclaimed})
 
 
-async def stream(request: web.Request, work: Callable[[Progress], Awaitable[None]]) -> web.StreamResponse:
+async def stream(
+    request: web.Request, work: Callable[[Progress], Awaitable[None]], *, at_once: bool = False
+) -> web.StreamResponse:
     """Answer with the progress of `work`, one JSON object per line.
 
     The first message sends the status 200; what fails before it gets a status of its own, what fails later becomes the
-    last line.  A client that goes away cancels the work.
+    last line (`at_once`: always).  A client that goes away cancels the work.
     """
     messages: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
     task = asyncio.ensure_future(work(messages.put_nowait))
@@ -168,6 +234,8 @@ async def stream(request: web.Request, work: Callable[[Progress], Awaitable[None
                 await response.prepare(request)
             await response.write(msgspec.json.encode(message) + b"\r\n")
         error = task.exception()
+        if response is None and error is not None and at_once and isinstance(error, FairleadError):
+            return answer(_last_line(error, request))
         if response is None:
             if error is not None:
                 raise error

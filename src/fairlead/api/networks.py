@@ -29,6 +29,11 @@ from fairlead.model import Endpoint, IPNetwork, Network, Phase, Pool
 
 NONE_IS_ALONE = "container cannot be connected to multiple networks with one of the networks in private (none) mode"
 
+HOST_STAYS = (
+    "container cannot be disconnected from host network or connected to host network: "
+    "the host network has no endpoints, only a container may share it, from its start on"
+)
+
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -135,7 +140,10 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
 
     async def disconnect(request: web.Request) -> web.Response:
         wanted = await body_as(request, Disconnect)
-        network = catalog.network(request.match_info["id"]).id
+        left = catalog.network(request.match_info["id"])
+        if left.driver == "host":
+            raise Invalid(HOST_STAYS)
+        network = left.id
         if is_container(daemon, wanted.container) and not flag(request, "explain"):
             await daemon.containers.disconnect(wanted.container, network)
         else:
@@ -178,12 +186,9 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
 def _check_predefined(network: Network, settings: EndpointSettings | None) -> None:
     """What cannot be asked of the networks that are always there, in Docker's words."""
     if network.driver == "null":
-        raise Forbidden(NONE_IS_ALONE)
+        raise Invalid(NONE_IS_ALONE)
     if network.driver == "host":
-        raise Forbidden(
-            "container cannot be disconnected from host network or connected to host network: "
-            "the host network has no endpoints, only a container may share it, from its start on"
-        )
+        raise Invalid(HOST_STAYS)
     if network.predefined and settings and settings.aliases:
         raise Invalid("network-scoped alias is supported only for containers in user defined networks")
 

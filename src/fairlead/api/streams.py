@@ -9,6 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
+import socket
+import sys
+import termios
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -24,6 +29,9 @@ RAW = "application/vnd.docker.raw-stream"
 MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
 
 _CHUNK = 1 << 15
+
+_MOMENT = 0.5
+"""Seconds that a client gets to read the head of an answer."""
 
 
 def frame_bytes(frame: Frame, *, tty: bool) -> bytes:
@@ -179,9 +187,28 @@ async def _upward(reader: asyncio.StreamReader, attachment: Attachment, *, stdin
             await attachment.end_input()
 
 
+async def _read_by_client(writer: asyncio.StreamWriter) -> None:
+    """Wait until the client has taken all that was sent, the head of the answer: at most a moment.
+
+    docker-py reads the head through a buffer and the stream beneath it, so what comes along with the head is lost.
+    Docker itself is never so quick.  On a unix socket SIOCOUTQ is what the other side has not read yet
+    (net/unix/af_unix.c).
+    """
+    sock = writer.get_extra_info("socket")
+    if sock is None or sock.family != socket.AF_UNIX:
+        return
+    deadline = time.monotonic() + _MOMENT
+    while time.monotonic() < deadline:
+        unread = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4))
+        if not int.from_bytes(unread, sys.byteorder):
+            return
+        await asyncio.sleep(0.0002)
+
+
 async def _downward(attachment: Attachment, writer: asyncio.StreamWriter, *, tty: bool, before: list[Frame]) -> None:
     """Output, until there is no more."""
     with contextlib.suppress(OSError):
+        await _read_by_client(writer)
         for frame in before:
             writer.write(frame_bytes(frame, tty=tty))
         await writer.drain()

@@ -18,6 +18,7 @@ from aiohttp import web
 from fairlead import __version__
 from fairlead.api.app import API_VERSION, MIN_API_VERSION, Daemon, answer
 from fairlead.containers.record import Container, Status
+from fairlead.drivers import driver_names
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386", "ppc64le": "ppc64le"}
 """Go's names (GOARCH), which Docker uses, by the kernel's."""
@@ -103,11 +104,16 @@ def info_shape(daemon: Daemon) -> dict[str, Any]:
         "ContainersStopped": len(statuses) - up - paused,
         "Images": len(daemon.images.list()),
         "Driver": "overlay2",
-        "DriverStatus": [["Backing Filesystem", _file_system(str(daemon.paths.state))], ["Supports d_type", "true"]],
+        "DriverStatus": [
+            ["Backing Filesystem", _file_system(str(daemon.paths.state))],
+            ["Supports d_type", "true"],
+            ["Native Overlay Diff", "true"],
+            ["userxattr", "false"],
+        ],
         "DockerRootDir": str(daemon.paths.state),
         "Plugins": {
             "Volume": ["local"],
-            "Network": sorted({"bridge", "host", "null", "macvlan", "ipvlan"}),
+            "Network": sorted(driver_names()),
             "Authorization": None,
             "Log": ["json-file", "local", "none"],
         },
@@ -189,13 +195,13 @@ def _limits() -> dict[str, Any]:
 
 @cache
 def _file_system(path: str) -> str:
-    """The type of the file system that holds a directory (proc(5), mounts)."""
+    """The type of the file system that holds a directory (proc(5), mounts), by Docker's name for it."""
     found, longest = "", -1
     for line in Path("/proc/self/mounts").read_text().splitlines():
         _, where, kind, *_ = line.split()
         if (path == where or path.startswith(where.rstrip("/") + "/")) and len(where) >= longest:
             found, longest = kind, len(where)
-    return found
+    return {"ext2": "extfs", "ext3": "extfs", "ext4": "extfs", "overlay": "overlayfs"}.get(found, found)
 
 
 def _sysctl(path: str) -> str:

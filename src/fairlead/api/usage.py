@@ -10,6 +10,8 @@ from aiohttp import web
 
 from fairlead.api.app import Daemon, answer
 from fairlead.api.images import summary as image_summary
+from fairlead.api.versions import with_old_fields
+from fairlead.api.volumes import usage_shapes
 from fairlead.containers.inspect import summary
 from fairlead.containers.usage import container_sizes
 from fairlead.errors import Invalid
@@ -25,7 +27,9 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
         for name in types:
             if name not in _TYPES:
                 raise Invalid(f"unknown object type: {name}")
-        return answer(await asyncio.to_thread(usage, daemon, types))
+        found = await asyncio.to_thread(usage, daemon, types)
+        with_old_fields(request, found["Images"] or ())
+        return answer(found)
 
     return [web.get("/system/df", df)]
 
@@ -36,7 +40,7 @@ def usage(daemon: Daemon, types: list[str]) -> dict[str, Any]:
         "LayersSize": daemon.images.disk_usage() if "image" in types else 0,
         "Images": _images(daemon) if "image" in types else None,
         "Containers": _containers(daemon) if "container" in types else None,
-        "Volumes": [] if "volume" in types else None,
+        "Volumes": usage_shapes(daemon) if "volume" in types else None,
         "BuildCache": [] if "build-cache" in types else None,
     }
     return found

@@ -24,12 +24,16 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "update": ("change:UPDATE", "Change the limits and the restart policy of containers"),
     "rm": ("container:RM", "Remove one or more containers"),
     "ps": ("listing:PS", "List containers"),
-    "inspect": ("inspect:INSPECT", "Show containers, images, networks or namespaces in full"),
+    "inspect": ("inspect:INSPECT", "Show containers, images, networks, volumes or namespaces in full"),
     "exec": ("container:EXEC", "Run a command in a running container"),
     "logs": ("container:LOGS", "Fetch the logs of a container"),
     "wait": ("container:WAIT", "Wait until containers stop, then print their exit codes"),
     "port": ("listing:PORT", "List the published ports of a container"),
     "attach": ("container:ATTACH", "Attach the terminal to a running container"),
+    "commit": ("image:COMMIT", "Make an image of a container's changes"),
+    "cp": ("copy:CP", "Copy files between a container and this machine"),
+    "diff": ("copy:DIFF", "List the files that a container changed"),
+    "export": ("copy:EXPORT", "Write a container's files as a tar archive"),
     "network create": ("network:CREATE", "Create a network"),
     "network ls": ("network:LS", "List networks"),
     "network inspect": ("network:INSPECT", "Show networks in full"),
@@ -49,10 +53,18 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "image load": ("image:LOAD", "Load images from an archive"),
     "image import": ("image:IMPORT", "Make an image of a root file system's tar archive"),
     "image ls": ("image:LS", "List images"),
+    "image history": ("image:HISTORY", "Show how an image was made"),
+    "image save": ("image:SAVE", "Write images to an archive"),
+    "image push": ("image:PUSH", "Push an image to a registry"),
     "image inspect": ("image:INSPECT", "Show images in full"),
     "image tag": ("image:TAG", "Give an image another name"),
     "image rm": ("image:RM", "Remove one or more images"),
     "image prune": ("image:PRUNE", "Remove unused images"),
+    "volume create": ("volume:CREATE", "Create a volume"),
+    "volume ls": ("volume:LS", "List volumes"),
+    "volume inspect": ("volume:INSPECT", "Show volumes in full"),
+    "volume rm": ("volume:RM", "Remove one or more volumes"),
+    "volume prune": ("volume:PRUNE", "Remove unused volumes"),
     "stats": ("stats:STATS", "Show what containers use, second by second"),
     "top": ("stats:TOP", "Show the processes that run in a container"),
     "events": ("events:EVENTS", "Show what happens, as it happens"),
@@ -60,6 +72,10 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("doctor:DOCTOR", "Look for what is wrong, and say what mends it"),
     "explain": ("explain:EXPLAIN", "Print the shell lines that would rebuild what exists now"),
     "trace": ("trace:TRACE", "Show the way from one place to another, or why there is none"),
+    "container prune": ("usage:CONTAINER_PRUNE", "Remove all stopped containers"),
+    "system df": ("usage:DF", "Show what images, containers and volumes take on the disk"),
+    "system info": ("usage:INFO", "Show what the daemon runs on"),
+    "system prune": ("usage:PRUNE", "Remove stopped containers, unused networks and images"),
     "system reset": ("system:RESET", "Remove everything that Fairlead made, and stop the daemon"),
     "version": ("system:VERSION", "Show the versions of client and daemon"),
     "daemon": ("system:DAEMON", "Run the daemon (the other commands start it on demand)"),
@@ -70,6 +86,9 @@ _ALIASES = {
     "pull": "image pull",
     "images": "image ls",
     "load": "image load",
+    "save": "image save",
+    "push": "image push",
+    "history": "image history",
     "import": "image import",
     "rmi": "image rm",
     "tag": "image tag",
@@ -83,7 +102,10 @@ _ALIASES = {
     "link del": "link rm",
     "link delete": "link rm",
     "link remove": "link rm",
+    "volume list": "volume ls",
+    "volume remove": "volume rm",
     "system events": "events",
+    "info": "system info",
     "image list": "image ls",
     "image remove": "image rm",
 }
@@ -94,6 +116,7 @@ _GROUPS = {
     "netns": "Manage network namespaces",
     "link": "Manage links between namespaces",
     "image": "Manage images",
+    "volume": "Manage volumes",
     "system": "Manage Fairlead itself",
 }
 
@@ -133,7 +156,8 @@ def _run(arguments: list[str]) -> int:
     if arguments[0] in ("--version", "-v"):
         arguments = ["version", *arguments[1:]]
     if arguments[0] == "container" and len(arguments) > 1:
-        arguments = [{"ls": "ps", "list": "ps", "remove": "rm"}.get(arguments[1], arguments[1]), *arguments[2:]]
+        others = {"ls": "ps", "list": "ps", "remove": "rm", "prune": "container prune"}
+        arguments = [others.get(arguments[1], arguments[1]), *arguments[2:]]
     name, rest = arguments[0], arguments[1:]
     if name in _GROUPS:
         if not rest or rest[0] in ("--help", "-h", "help"):

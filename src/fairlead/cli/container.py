@@ -242,6 +242,7 @@ def _logs(options: Options, words: list[str]) -> None:
         "stderr": True,
         "follow": options.flag("follow"),
         "timestamps": options.flag("timestamps"),
+        "details": options.flag("details"),
         "tail": options.text("tail", "all"),
         "since": moment(options.text("since"), now) if options.has("since") else None,
         "until": moment(options.text("until"), now) if options.has("until") else None,
@@ -327,7 +328,7 @@ LOGS = Command(
         Flag("--since", "Only what is newer than a time or duration, such as 10m", "text"),
         Flag("--until", "Only what is older than a time or duration", "text"),
         Flag("-t --timestamps", "Show when each line was written"),
-        Flag("--details", "No effect: there are no extra details"),
+        Flag("--details", "Show the labels and variables that --log-opt labels and env name"),
     ),
     (1, 1),
 )

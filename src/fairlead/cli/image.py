@@ -200,6 +200,67 @@ def _prune(options: Options, _: list[str]) -> None:
     print(f"Total reclaimed space: {size(answer.get('SpaceReclaimed') or 0)}")
 
 
+def _save(options: Options, words: list[str]) -> None:
+    from fairlead.cli.copy import save
+
+    file = options.text("output")
+    if not file and sys.stdout.isatty():
+        raise Failure("an archive is no text for a terminal: use --output or redirect", 2)
+    save(Client().request("GET", "/images/get", query={"names": words}).stream(), file)
+
+
+def _history(options: Options, words: list[str]) -> None:
+    entries = Client().get(f"/images/{segment(words[0])}/history")
+    whole = options.flag("no-trunc")
+
+    def id_of(entry: dict[str, Any]) -> str:
+        return str(entry["Id"]) if whole else short(entry["Id"])
+
+    def made_by(entry: dict[str, Any]) -> str:
+        text = " ".join(entry["CreatedBy"].split())
+        return text if whole or len(text) <= 45 else text[:44] + "…"
+
+    show(
+        options,
+        entries,
+        {
+            "IMAGE": id_of,
+            "CREATED": lambda entry: since(entry["Created"]),
+            "CREATED BY": made_by,
+            "SIZE": lambda entry: size(entry["Size"]),
+            "COMMENT": lambda entry: entry["Comment"],
+        },
+        id_of=id_of,
+    )
+
+
+def _push(options: Options, words: list[str]) -> None:
+    name, tag = image_name(words[0])
+    if "@" in words[0]:
+        raise Failure("cannot push a digest reference: give a tag", 2)
+    query = {} if options.flag("all-tags") else {"tag": tag}
+    response = Client().request("POST", f"/images/{name}/push", headers={"X-Registry-Auth": "e30="}, query=query)
+    for line in Progress(sys.stderr, options.flag("quiet")).follow(response.messages()):
+        if ": digest: " in line or not options.flag("quiet"):
+            print(line)
+
+
+def _commit(options: Options, words: list[str]) -> None:
+    name, tag = image_name(words[1]) if len(words) > 1 else ("", "")
+    answer = Client().post(
+        "/commit",
+        {},
+        container=words[0],
+        repo=name or None,
+        tag=tag or None,
+        comment=options.text("message") or None,
+        author=options.text("author") or None,
+        changes=options.many("change"),
+        pause="1" if options.flag("pause", True) else "0",
+    )
+    print(answer["Id"])
+
+
 _QUIET = Flag("-q --quiet", "No progress")
 PULL = Command("image pull", "[OPTIONS] NAME[:TAG|@DIGEST]", "Pull an image from a registry", _pull, (_QUIET,), (1, 1))
 LOAD = Command(
@@ -217,6 +278,43 @@ IMPORT = Command(
     (
         Flag("-c --change", "Dockerfile instruction, such as 'CMD [\"sh\"]'", "list"),
         Flag("-m --message", "Note for the image's history", "text"),
+    ),
+    (1, 2),
+)
+SAVE = Command(
+    "image save",
+    "[OPTIONS] IMAGE [IMAGE...]",
+    "Write images to an archive that docker load and image load read",
+    _save,
+    (Flag("-o --output", "Write to a file, instead of stdout", "text", "file"),),
+    (1, None),
+)
+HISTORY = Command(
+    "image history",
+    "[OPTIONS] IMAGE",
+    "Show how an image was made, layer by layer",
+    _history,
+    (QUIET, NO_TRUNC, FORMAT),
+    (1, 1),
+)
+PUSH = Command(
+    "image push",
+    "[OPTIONS] NAME[:TAG]",
+    "Push an image to a registry",
+    _push,
+    (Flag("-a --all-tags", "All tags of the repository"), _QUIET),
+    (1, 1),
+)
+COMMIT = Command(
+    "commit",
+    "[OPTIONS] CONTAINER [NAME[:TAG]]",
+    "Make an image of a container's changes",
+    _commit,
+    (
+        Flag("-a --author", "Author, such as 'Ann <ann@example.org>'", "text"),
+        Flag("-c --change", "Dockerfile instruction, such as 'CMD [\"sh\"]'", "list"),
+        Flag("-m --message", "Note for the image's history", "text"),
+        Flag("-p --pause", "Freeze the container meanwhile (default true)"),
     ),
     (1, 2),
 )

@@ -17,6 +17,7 @@ _KINDS = {
     "container": "/containers/{}/json",
     "image": "/images/{}/json",
     "network": "/networks/{}",
+    "volume": "/volumes/{}",
     "netns": "/fairlead/netns/{}",
 }
 """Tried in this order, which is docker's."""
@@ -67,7 +68,7 @@ def _inspect(options: Options, words: list[str]) -> int:
 INSPECT = Command(
     "inspect",
     "[OPTIONS] NAME|ID [NAME|ID...]",
-    "Show containers, images, networks or namespaces in full",
+    "Show containers, images, networks, volumes or namespaces in full",
     _inspect,
     (
         Flag("-f --format", "'json' or a template such as '{{.Id}}'", "text"),

@@ -120,10 +120,12 @@ def _read_lines(file: str) -> list[str]:
 
 
 def volume(text: str, absolute: Callable[[str], str]) -> str:
-    """``-v SOURCE:TARGET[:OPTIONS]`` with a relative source made absolute."""
+    """``-v [SOURCE:]TARGET[:OPTIONS]`` with a relative source made absolute; a source without a slash is a volume."""
     parts = text.split(":")
+    if len(parts) == 1 and text.startswith("/"):
+        return text
     if len(parts) < 2 or len(parts) > 3 or not all(parts[:2]):
-        raise Usage(f"invalid volume {text!r}: SOURCE:TARGET[:OPTIONS] is needed")
+        raise Usage(f"invalid volume {text!r}: [SOURCE:]TARGET[:OPTIONS] is needed")
     if not parts[1].startswith("/"):
         raise Usage(f"invalid volume {text!r}: the target must be an absolute path")
     if parts[0].startswith((".", "~")):
@@ -131,38 +133,81 @@ def volume(text: str, absolute: Callable[[str], str]) -> str:
     return ":".join(parts)
 
 
-def mount(text: str, absolute: Callable[[str], str]) -> tuple[str, str, str]:
-    """``--mount type=bind,source=…,target=…[,readonly]`` as kind, target, and what ``-v`` or ``--tmpfs`` would take."""
-    kind, source, target, options = "volume", "", "", []
+def mount(text: str, absolute: Callable[[str], str]) -> dict[str, Any]:
+    """``--mount type=bind,source=…,target=…[,readonly]`` as Docker's Mount; without a type it is a volume."""
+    found: dict[str, Any] = {"Type": "volume"}
     for field in text.split(","):
         key, equals, value = field.partition("=")
-        key = key.strip().lower()
-        if key == "type":
-            kind = value
-        elif key in ("source", "src"):
-            source = value
-        elif key in ("target", "destination", "dst"):
-            target = value
-        elif key in ("readonly", "ro"):
-            if not equals or value.lower() in ("1", "true"):
-                options.append("ro")
-        elif key == "bind-propagation":
-            options.append(value)
-        elif key == "tmpfs-size":
-            options.append(f"size={size(value)}")
-        elif key == "tmpfs-mode":
-            options.append(f"mode={value}")
-        else:
-            raise Usage(f"invalid mount {text!r}: {key or field!r} is not understood")
-    if kind not in ("bind", "tmpfs"):
-        raise Usage(f"invalid mount {text!r}: only type=bind and type=tmpfs are supported")
-    if not target.startswith("/"):
+        _mount_field(found, text, key.strip().lower(), value if equals else None)
+    if found["Type"] not in ("bind", "tmpfs", "volume"):
+        raise Usage(f"invalid mount {text!r}: the type is one of bind, tmpfs, volume")
+    if not found.get("Target", "").startswith("/"):
         raise Usage(f"invalid mount {text!r}: the target must be an absolute path")
-    if kind == "tmpfs":
-        return kind, target, ",".join(options)
-    if not source:
-        raise Usage(f"invalid mount {text!r}: the source is missing")
-    return kind, target, ":".join([absolute(source), target, *([",".join(options)] if options else [])])
+    if found["Type"] == "bind":
+        if not found.get("Source"):
+            raise Usage(f"invalid mount {text!r}: the source is missing")
+        found["Source"] = absolute(found["Source"])
+    return found
+
+
+_MOUNT_WORDS = {
+    "type": "Type",
+    "source": "Source",
+    "src": "Source",
+    "target": "Target",
+    "destination": "Target",
+    "dst": "Target",
+}
+_MOUNT_OPTIONS: dict[str, tuple[str, str, type]] = {
+    "bind-propagation": ("BindOptions", "Propagation", str),
+    "bind-nonrecursive": ("BindOptions", "NonRecursive", bool),
+    "bind-create-mountpoint": ("BindOptions", "CreateMountpoint", bool),
+    "volume-nocopy": ("VolumeOptions", "NoCopy", bool),
+    "volume-subpath": ("VolumeOptions", "Subpath", str),
+    "tmpfs-size": ("TmpfsOptions", "SizeBytes", int),
+    "tmpfs-mode": ("TmpfsOptions", "Mode", int),
+}
+"""Words of ``--mount``: the member of Docker's Mount, the member of that, and its type."""
+
+
+def _mount_field(found: dict[str, Any], text: str, key: str, value: str | None) -> None:
+    word = value or ""
+    if key in _MOUNT_WORDS:
+        found[_MOUNT_WORDS[key]] = word
+    elif key in ("readonly", "ro"):
+        found["ReadOnly"] = value is None or _truth(text, word)
+    elif key in _MOUNT_OPTIONS:
+        part, name, kind = _MOUNT_OPTIONS[key]
+        given: Any = word
+        if kind is bool:
+            given = value is None or _truth(text, word)
+        elif kind is int:
+            given = size(word) if name == "SizeBytes" else _octal(text, word)
+        found.setdefault(part, {})[name] = given
+    elif key == "volume-driver":
+        found.setdefault("VolumeOptions", {}).setdefault("DriverConfig", {})["Name"] = word
+    elif key == "volume-opt":
+        name, _, rest = word.partition("=")
+        driver = found.setdefault("VolumeOptions", {}).setdefault("DriverConfig", {})
+        driver.setdefault("Options", {})[name] = rest
+    elif key == "volume-label":
+        name, _, rest = word.partition("=")
+        found.setdefault("VolumeOptions", {}).setdefault("Labels", {})[name] = rest
+    else:
+        raise Usage(f"invalid mount {text!r}: {key or text!r} is not understood")
+
+
+def _truth(text: str, value: str) -> bool:
+    if value.lower() not in ("1", "true", "0", "false"):
+        raise Usage(f"invalid mount {text!r}: {value!r} is neither true nor false")
+    return value.lower() in ("1", "true")
+
+
+def _octal(text: str, value: str) -> int:
+    try:
+        return int(value, 8)
+    except ValueError:
+        raise Usage(f"invalid mount {text!r}: {value!r} is no octal number") from None
 
 
 def tmpfs(words: Iterable[str]) -> dict[str, str]:
@@ -304,13 +349,14 @@ def moment(text: str, now: float) -> str:
     """``--since``: a duration back from now, seconds since the epoch, or a time; as seconds since the epoch."""
     if text.replace(".", "", 1).isdecimal():
         return text
-    seconds, number = 0.0, ""
+    seconds, number, is_duration = 0.0, "", False
     for character in text:
         if character in "smhd" and number.replace(".", "", 1).isdecimal():
+            is_duration = True
             seconds, number = seconds + float(number) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[character], ""
         else:
             number += character
-    if seconds and not number:
+    if is_duration and not number:
         return f"{now - seconds:.9f}"
     from datetime import datetime
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from fairlead.cli import parse
+from fairlead.cli import isolation, parse
 from fairlead.cli.client import ApiError, Client
 from fairlead.cli.container import exit_code_of, run_attached
 from fairlead.cli.flags import EXPLAIN, Command, Failure, Flag, Options, Usage
@@ -58,6 +58,9 @@ def body(options: Options, words: list[str], *, attach: bool) -> dict[str, Any]:
     ports, exposed = _ports(options)
     wanted["ExposedPorts"] = {port: {} for port in exposed}
     mode, endpoints = _networks(options)
+    # A path alone is a volume without a name.
+    alone = [text for text in options.many("volume") if text.startswith("/") and ":" not in text]
+    wanted["Volumes"] = {path: {} for path in alone}
     wanted["HostConfig"] = _host_config(options, mode, ports)
     wanted["NetworkingConfig"] = {"EndpointsConfig": endpoints}
     return wanted
@@ -101,18 +104,13 @@ def _networks(options: Options) -> tuple[str, dict[str, Any]]:
 
 def _host_config(options: Options, mode: str, ports: dict[str, list[dict[str, str]]]) -> dict[str, Any]:
     binds = [parse.volume(text, _absolute) for text in options.many("volume")]
-    tmpfs = parse.tmpfs(options.many("tmpfs"))
-    for text in options.many("mount"):
-        kind, target, rest = parse.mount(text, _absolute)
-        if kind == "bind":
-            binds.append(rest)
-        else:
-            tmpfs[target] = rest
     restart = parse.restart(options.text("restart", "no"))
     if options.flag("rm") and restart["Name"] != "no":
         raise Usage("--rm and --restart exclude each other: a container that is removed cannot start again")
     config: dict[str, Any] = {
-        "Binds": binds,
+        "Binds": [bind for bind in binds if ":" in bind],
+        "Mounts": [parse.mount(text, _absolute) for text in options.many("mount")],
+        "VolumesFrom": options.many("volumes-from"),
         "NetworkMode": mode,
         "PortBindings": ports,
         "PublishAllPorts": options.flag("publish-all"),
@@ -121,7 +119,6 @@ def _host_config(options: Options, mode: str, ports: dict[str, list[dict[str, st
         "CapAdd": options.many("cap-add"),
         "CapDrop": options.many("cap-drop"),
         "GroupAdd": options.many("group-add"),
-        "SecurityOpt": options.many("security-opt"),
         "Dns": options.many("dns"),
         "DnsSearch": options.many("dns-search"),
         "DnsOptions": options.many("dns-option"),
@@ -129,12 +126,13 @@ def _host_config(options: Options, mode: str, ports: dict[str, list[dict[str, st
         "Links": options.many("link"),
         "Privileged": options.flag("privileged"),
         "ReadonlyRootfs": options.flag("read-only"),
-        "Tmpfs": tmpfs,
+        "Tmpfs": parse.tmpfs(options.many("tmpfs")),
         "Sysctls": parse.labels(options.many("sysctl"), ()),
     }
     if options.has("log-driver") or options.has("log-opt"):
         options_of_log = parse.labels(options.many("log-opt"), ())
         config["LogConfig"] = {"Type": options.text("log-driver"), "Config": options_of_log}
+    config |= isolation.host_config(options)
     if options.has("init"):
         config["Init"] = options.flag("init")
     config |= limits(options)
@@ -248,7 +246,8 @@ _FLAGS = (
     Flag("-p --publish", "Publish a port: [ADDRESS:][HOST[-END]:]PORT[-END][/PROTOCOL]", "list", "port"),
     Flag("-t --tty", "Give it a terminal"),
     Flag("-u --user", "User name or number (name|uid[:group|gid])", "text"),
-    Flag("-v --volume", "Bind mount: SOURCE:TARGET[:OPTIONS]", "list"),
+    Flag("-v --volume", "Volume or bind mount: [NAME|PATH:]TARGET[:OPTIONS]", "list"),
+    Flag("--volumes-from", "Mount the volumes and binds of another container", "list", "CONTAINER[:ro]"),
     Flag("-w --workdir", "Working directory inside the container", "text"),
     Flag("--add-host", "A line for /etc/hosts", "list", "NAME:IP"),
     Flag("--cap-add", "Add a capability", "list"),
@@ -277,7 +276,7 @@ _FLAGS = (
     Flag("--log-driver", "Where the log goes: json-file (default), local, none", "text"),
     Flag("--log-opt", "Option of the log: max-size=10m, max-file=3", "list"),
     Flag("--mac-address", "MAC address", "text", "MAC"),
-    Flag("--mount", "Mount: type=bind|tmpfs,source=…,target=…[,readonly]", "list", "mount"),
+    Flag("--mount", "Mount: type=bind|volume|tmpfs,source=…,target=…[,readonly]", "list", "mount"),
     Flag("--name", "Name of the container", "text"),
     Flag("--net --network", "Network: NAME, or name=NAME,ip=…,alias=…", "list", "network"),
     Flag("--net-alias --network-alias", "Another name for it in the network", "list"),
@@ -288,12 +287,12 @@ _FLAGS = (
     Flag("--read-only", "Root file system read-only"),
     Flag("--restart", "Restart policy: no (default), always, unless-stopped, on-failure[:MAX]", "text"),
     Flag("--rm", "Remove the container when it exits"),
-    Flag("--security-opt", "Security option, such as no-new-privileges", "list"),
     Flag("--shm-size", "Size of /dev/shm", "text", "bytes"),
     Flag("--stop-signal", "Signal that stops the container", "text"),
     Flag("--stop-timeout", "Seconds to wait before killing it", "number"),
     Flag("--sysctl", "Kernel setting of its namespaces", "list", "KEY=VALUE"),
     Flag("--tmpfs", "Mount a tmpfs: TARGET[:OPTIONS]", "list"),
+    *isolation.FLAGS,
     EXPLAIN,
 )
 

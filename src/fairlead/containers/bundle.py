@@ -1,16 +1,21 @@
 """The OCI configuration of a container, with Docker's defaults.  Pure: records in, a document out.
 
 Source: opencontainers/runtime-spec 1.0 config.md, config-linux.md; the defaults are those that `docker run` gives.
-No seccomp profile is set yet; capabilities, masked paths, read-only paths and the device list are.
+What differs from them by the user's wish is in isolation.py.
 """
 
 from __future__ import annotations
 
+import functools
+import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fairlead.containers.record import Container, ContainerSpec, Limits
+from fairlead.containers import isolation
+from fairlead.containers.isolation import NOTHING, Surroundings
+from fairlead.containers.record import Bind, Container, ContainerSpec, Limits
 from fairlead.errors import Invalid, MissingProgram
 
 
@@ -44,17 +49,29 @@ READ_ONLY = _words("/proc/bus /proc/fs /proc/irq /proc/sys /proc/sysrq-trigger")
 _DEVICES = ("c 1:3", "c 1:5", "c 1:7", "c 1:8", "c 1:9", "c 5:0", "c 5:1", "c 5:2", "c 136:*")
 """null zero full random urandom tty console ptmx pts; any node may be made (``m``), only these may be used."""
 
-_INITS = ("tini", "docker-init", "catatonit")
-"""Programs that make a small first process which reaps zombies (``--init``); all take ``-- COMMAND``."""
+_INITS = ("tini-static", "docker-init", "catatonit")
+"""Programs that make a small first process which reaps zombies (``--init``); all take ``-- COMMAND``.
+
+Only static ones: what ``tini`` is linked with is on the host, not in the image."""
 _INIT_PATH = "/sbin/docker-init"
+
+
+def available_capabilities() -> list[str]:
+    """All that this process may pass on: a daemon that runs in a container itself may lack some."""
+    try:
+        status = Path("/proc/self/status").read_text()
+        bound = int(next(line for line in status.splitlines() if line.startswith("CapBnd")).split()[1], 16)
+    except (OSError, StopIteration, ValueError):
+        return list(ALL_CAPABILITIES)
+    return [name for number, name in enumerate(ALL_CAPABILITIES) if bound >> number & 1]
 
 
 def capabilities(spec: ContainerSpec) -> list[str]:
     """What the container's root may do; raises `Invalid` for a capability that Linux does not have."""
     if spec.privileged:
-        return list(ALL_CAPABILITIES)
+        return available_capabilities()
     add, drop = (_names(names) for names in (spec.cap_add, spec.cap_drop))
-    base = set(ALL_CAPABILITIES if "ALL" in add else DEFAULT_CAPABILITIES)
+    base = set(available_capabilities() if "ALL" in add else DEFAULT_CAPABILITIES)
     if "ALL" in drop:
         base = set()
     wanted = (base | (add - {"ALL"})) - drop
@@ -74,12 +91,20 @@ def _names(names: tuple[str, ...]) -> set[str]:
 
 
 def make_config(
-    container: Container, *, root: Path, namespace: str | None, files: dict[str, Path], cgroup: str
+    container: Container,
+    *,
+    root: Path,
+    namespace: str | None,
+    files: dict[str, Path],
+    cgroup: str,
+    volumes: Mapping[str, Path] = {},
+    around: Surroundings = NOTHING,
 ) -> dict[str, Any]:
     """The configuration document.
 
     `namespace`: the network namespace's path, or None for the host's.  `files`: what is bound over the container's
-    /etc/hosts and the like, by its path inside.  The user is filled in later: the names are in the image.
+    /etc/hosts and the like, by its path inside.  `volumes`: where volumes' content is, by the path inside.
+    The user is filled in later: the names are in the image.
     """
     spec = container.spec
     document: dict[str, Any] = {
@@ -87,7 +112,7 @@ def make_config(
         "hostname": spec.hostname,
         "root": {"path": str(root), "readonly": spec.read_only},
         "process": _process(spec),
-        "mounts": _mounts(spec, files, host_network=namespace is None),
+        "mounts": _mounts(spec, files, volumes, host_network=namespace is None),
         "linux": {
             "cgroupsPath": cgroup,
             "namespaces": _namespaces(namespace),
@@ -95,11 +120,12 @@ def make_config(
             "sysctl": dict(spec.sysctls) if container.joined else _sysctls(spec, namespace),
             "maskedPaths": [] if spec.privileged else list(MASKED),
             "readonlyPaths": [] if spec.privileged else list(READ_ONLY),
-            "rootfsPropagation": "private",
+            "rootfsPropagation": _root_propagation(spec),
         },
     }
     if spec.domainname:
         document["domainname"] = spec.domainname
+    isolation.apply(document, container, around, capabilities(spec))
     return document
 
 
@@ -117,7 +143,7 @@ def environment(spec: ContainerSpec) -> list[str]:
     defaults = [PATH] if "PATH" not in names else []
     defaults += [f"HOSTNAME={spec.hostname}"] if "HOSTNAME" not in names else []
     defaults += ["TERM=xterm"] if spec.tty and "TERM" not in names else []
-    return defaults + list(spec.env)
+    return defaults + [variable for variable in spec.env if "=" in variable]
 
 
 def _process(spec: ContainerSpec) -> dict[str, Any]:
@@ -148,7 +174,9 @@ def _namespaces(network: str | None) -> list[dict[str, str]]:
     return kinds if network is None else [*kinds, {"type": "network", "path": network}]
 
 
-def _mounts(spec: ContainerSpec, files: dict[str, Path], *, host_network: bool) -> list[dict[str, Any]]:
+def _mounts(
+    spec: ContainerSpec, files: dict[str, Path], volumes: Mapping[str, Path], *, host_network: bool
+) -> list[dict[str, Any]]:
     quiet = ["nosuid", "noexec", "nodev"]
     system = "rw" if spec.privileged else "ro"
     # A sysfs can only be mounted by the owner of the network namespace; the host's is bound instead.
@@ -179,31 +207,78 @@ def _mounts(spec: ContainerSpec, files: dict[str, Path], *, host_network: bool) 
             "options": [*quiet, "mode=1777", f"size={spec.shm_size}"],
         },
     ]
-    taken = {bind.target for bind in spec.binds}
+    taken = {bind.target for bind in spec.binds} | {volume.target for volume in spec.volumes} | set(spec.tmpfs)
+    mounts = [mount for mount in mounts if mount["destination"] not in taken]
     mounts += [
         {"destination": inside, "type": "bind", "source": str(outside), "options": ["rbind", "rprivate"]}
         for inside, outside in files.items()
         if inside not in taken
     ]
-    for target, options in spec.tmpfs.items():
-        words = options.split(",") if options else []
-        mounts.append(
-            {"destination": target, "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "nodev", *words]}
-        )
-    for bind in spec.binds:
-        propagation = [] if any("shared" in o or "slave" in o for o in bind.options) else ["rprivate"]
-        mounts.append(
-            {
-                "destination": bind.target,
-                "type": "bind",
-                "source": bind.source,
-                "options": ["rbind", *propagation, *(o for o in bind.options if o not in ("z", "Z", "nocopy"))],
-            }
-        )
+    mounts += [
+        {"destination": target, "type": "tmpfs", "source": "tmpfs", "options": tmpfs_options(options)}
+        for target, options in spec.tmpfs.items()
+    ]
+    mounts += [_bind_mount(bind) for bind in spec.binds]
+    mounts += [
+        {
+            "destination": volume.target,
+            "type": "bind",
+            "source": str(volumes.get(volume.target, "")),
+            "options": [
+                "rbind",
+                "rprivate",
+                *([_read_only(str(volumes.get(volume.target, "")))] if volume.read_only else []),
+            ],
+        }
+        for volume in spec.volumes
+    ]
     if spec.init:
         mounts.append({"destination": _INIT_PATH, "type": "bind", "source": find_init(), "options": ["bind", "ro"]})
     # A mount hides what was mounted beneath it before, so parents come first.
     return sorted(mounts, key=lambda entry: entry["destination"].rstrip("/").count("/"))
+
+
+def tmpfs_options(text: str) -> list[str]:
+    """Docker's defaults and the user's words, of which the last of each pair counts."""
+    words = ["noexec", "nosuid", "nodev"]
+    for word in filter(None, text.split(",")):
+        opposite = word[2:] if word.startswith("no") else f"no{word}"
+        opposite = {"ro": "rw", "rw": "ro"}.get(word, opposite)
+        words = [old for old in words if old not in (opposite, word)] + [word]
+    return words
+
+
+def _bind_mount(bind: Bind) -> dict[str, Any]:
+    propagation = [] if any("shared" in o or "slave" in o or "private" in o for o in bind.options) else ["rprivate"]
+    words = [o for o in bind.options if o not in _NOT_FOR_MOUNT]
+    if not bind.flat:
+        words = [_read_only(bind.source) if word == "ro" else word for word in words]
+    options = ["rbind" if bind.recursive else "bind", *propagation, *words]
+    return {"destination": bind.target, "type": "bind", "source": bind.source, "options": options}
+
+
+_NOT_FOR_MOUNT = ("z", "Z", "nocopy", "copy", "consistent", "cached", "delegated", "rw")
+"""Words of ``-v`` that concern other systems, or the volume's filling."""
+
+
+def _root_propagation(spec: ContainerSpec) -> str:
+    """The root must let through what any bind lets through."""
+    words = {option.removeprefix("r") for bind in spec.binds for option in bind.options}
+    return "shared" if "shared" in words else "rslave" if "slave" in words else "private"
+
+
+def _read_only(source: str) -> str:
+    """Read-only with all that is mounted beneath, where the kernel can (mount_setattr(2), Linux 5.12), as Docker 25.
+
+    Beneath a file is nothing, and there crun fails ("Not a directory").
+    """
+    return "rro" if _can_read_only_beneath() and not os.path.isfile(source) else "ro"
+
+
+@functools.cache
+def _can_read_only_beneath() -> bool:
+    release = os.uname().release.split(".")
+    return (int(release[0]), int(release[1].partition("-")[0])) >= (5, 12)
 
 
 def _resources(spec: ContainerSpec) -> dict[str, Any]:

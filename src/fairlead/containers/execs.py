@@ -12,6 +12,7 @@ import fcntl
 import json
 import logging
 import os
+import shutil
 import signal
 import socket
 import struct
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from fairlead.containers.bundle import ALL_CAPABILITIES
+from fairlead.containers.bundle import available_capabilities
 from fairlead.containers.record import Container, Status
 from fairlead.containers.streams import STDERR, STDOUT, Attachment, Frame
 from fairlead.errors import Conflict, Invalid, NotFound
@@ -187,6 +188,7 @@ class Execs:
         except BaseException:
             execution.exit_code = 126
             execution.ended.set()
+            shutil.rmtree(self._containers.place(container).bundle / "exec" / execution.id, ignore_errors=True)
             raise
         self._tell("exec_start", container, execution)
         task = asyncio.get_running_loop().create_task(self._attend(container, execution, streams, attachment))
@@ -243,7 +245,7 @@ class Execs:
         own_home = [v for v in container.spec.env if v.startswith("HOME=") and "HOME" not in names]
         home = [] if "HOME" in names else own_home or [f"HOME={user.home}"]
         term = ["TERM=xterm"] if spec.tty and not any(v.startswith("TERM=") for v in (*env, *spec.env)) else []
-        bound = list(ALL_CAPABILITIES) if spec.privileged else process["capabilities"]["bounding"]
+        bound = available_capabilities() if spec.privileged else process["capabilities"]["bounding"]
         kinds = ("bounding",) if user.uid and not spec.privileged else ("bounding", "effective", "permitted")
         return {
             **process,
@@ -274,8 +276,7 @@ class Execs:
             if code and message is not None:
                 code, reason = explain_refusal(message, execution.spec.command[0])
                 sentence = f"OCI runtime exec failed: exec failed: unable to start container process: {reason}"
-                stream = STDOUT if execution.spec.tty else STDERR
-                await attachment.put(Frame(stream, f"{sentence}\r\n".encode()))
+                await attachment.put(Frame(STDOUT, f"{sentence}\r\n".encode()))
             execution.exit_code = code
             await _last_words(readers, execution, attachment)
         finally:
@@ -289,6 +290,7 @@ class Execs:
             if execution.exit_code is None:
                 execution.exit_code = 137
             execution.ended.set()
+            shutil.rmtree(log_file.parent, ignore_errors=True)
             self._tell("exec_die", container, execution, exitCode=str(execution.exit_code))
             await attachment.finish()
 

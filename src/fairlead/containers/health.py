@@ -137,6 +137,8 @@ class HealthMonitors:
         while True:
             await asyncio.sleep(wait_before(health, check, container.started, time.time()))
             result = await self._probe(container, check)
+            if result.exit_code and not is_alive(container.pid):
+                continue  # The container has ended, which is no fault of the check; soon we are told of it.
             before = health.status
             health.judge(result, check, container.started)
             self._keep(container.id, health)
@@ -188,6 +190,14 @@ class HealthMonitors:
             new = path.with_suffix(".new")
             new.write_bytes(msgspec.json.encode(health))
             new.rename(path)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process is there and no zombie (proc_pid_stat(5))."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
+    except OSError:
+        return False
 
 
 def _exec_spec(check: HealthCheck) -> ExecSpec:

@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Any
 
+from fairlead.containers import mounting
 from fairlead.containers.bundle import MASKED, READ_ONLY
 from fairlead.containers.health import Health
 from fairlead.containers.plans import etc_files, log_path
-from fairlead.containers.record import Container, ContainerSpec, HealthCheck, Limits, Status
+from fairlead.containers.record import Container, HealthCheck, Limits, Status
 from fairlead.endpoints import IFNAME
 from fairlead.engine import EndpointSpec, PortSpec
 from fairlead.model import Endpoint, Network
@@ -67,10 +68,11 @@ def inspect(
         "Args": list(arguments[1:]),
         "State": _state(container, health),
         "Image": f"sha256:{container.image_id}",
-        "ResolvConfPath": str(etc["/etc/resolv.conf"]),
-        "HostnamePath": str(etc["/etc/hostname"]),
-        "HostsPath": str(etc["/etc/hosts"]),
-        "LogPath": str(log_path(paths, container.id)) if spec.log.driver != "none" else "",
+        # These files are made at the start.
+        "ResolvConfPath": str(etc["/etc/resolv.conf"]) if container.started else "",
+        "HostnamePath": str(etc["/etc/hostname"]) if container.started else "",
+        "HostsPath": str(etc["/etc/hosts"]) if container.started else "",
+        "LogPath": str(log_path(paths, container.id)) if container.started and spec.log.driver != "none" else "",
         "Name": f"/{container.name}",
         "RestartCount": container.restart_count,
         "Driver": "overlay2",
@@ -88,7 +90,7 @@ def inspect(
                 "MergedDir": str(paths.container_run(container.id) / "rootfs"),
             },
         },
-        "Mounts": mounts(spec),
+        "Mounts": mounting.shown(container, paths),
         "Config": _config(container, image_config),
         "NetworkSettings": _network_settings(container, namespace, endpoints, networks),
     }
@@ -104,7 +106,7 @@ def summary(
         "Names": [f"/{container.name}"],
         "Image": spec.image,
         "ImageID": f"sha256:{container.image_id}",
-        "Command": " ".join(spec.arguments),
+        "Command": " ".join(f"'{word}'" if " " in word else word for word in spec.arguments),
         "Created": int(container.created),
         "Ports": _port_list(container, endpoints),
         "Labels": spec.labels,
@@ -112,7 +114,7 @@ def summary(
         "Status": status_text(container, time.time(), health),
         "HostConfig": {"NetworkMode": spec.network_mode},
         "NetworkSettings": {"Networks": _networks(container, endpoints, networks)},
-        "Mounts": mounts(spec),
+        "Mounts": mounting.shown(container),
     }
 
 
@@ -219,13 +221,14 @@ def _config(container: Container, image: dict[str, Any]) -> dict[str, Any]:
         "Env": list(spec.env),
         "Cmd": list(spec.command) or None,
         "Image": spec.image,
-        "Volumes": image.get("Volumes"),
+        "Volumes": {volume.target: {} for volume in spec.volumes if volume.anonymous} or None,
         "WorkingDir": spec.workdir,
         "Entrypoint": list(spec.entrypoint) or None,
         "OnBuild": None,
         "Labels": spec.labels,
-        "StopSignal": spec.stop_signal,
     }
+    if spec.stop_signal != "SIGTERM":
+        config["StopSignal"] = spec.stop_signal
     if spec.health:
         config["Healthcheck"] = _health_check(spec.health)
     if spec.exposed:
@@ -238,7 +241,7 @@ def _config(container: Container, image: dict[str, Any]) -> dict[str, Any]:
 def _host_config(container: Container, names: Mapping[str, str]) -> dict[str, Any]:
     spec = container.spec
     return {
-        "Binds": [str(bind) for bind in spec.binds] or None,
+        "Binds": None,
         "ContainerIDFile": "",
         "LogConfig": {"Type": spec.log.driver, "Config": spec.log.options},
         "NetworkMode": spec.network_mode,
@@ -265,17 +268,17 @@ def _host_config(container: Container, names: Mapping[str, str]) -> dict[str, An
         "PublishAllPorts": spec.publish_all,
         "ReadonlyRootfs": spec.read_only,
         "SecurityOpt": ["no-new-privileges"] if spec.no_new_privileges else None,
-        "Tmpfs": spec.tmpfs or None,
         "UTSMode": "",
         "UsernsMode": "",
         "ShmSize": spec.shm_size,
-        "Sysctls": spec.sysctls or None,
+        **({"Sysctls": spec.sysctls} if spec.sysctls else {}),
         "Runtime": "crun",
         "Isolation": "",
         **_resources(spec.limits),
         "MaskedPaths": None if spec.privileged else MASKED,
         "ReadonlyPaths": None if spec.privileged else READ_ONLY,
-        "Init": spec.init or None,
+        **({"Init": True} if spec.init else {}),
+        **spec.asked,
     }
 
 
@@ -322,26 +325,6 @@ def _bindings(ports: tuple[PortSpec, ...]) -> dict[str, list[dict[str, str]]]:
             host = f"{port.host_port}-{port.host_port_end}"
         binding = {"HostIp": str(port.host_ip) if port.host_ip else "", "HostPort": host}
         found.setdefault(f"{port.port}/{port.protocol}", []).append(binding)
-    return found
-
-
-def mounts(spec: ContainerSpec) -> list[dict[str, Any]]:
-    """What is mounted in it, as Docker's MountPoints."""
-    found: list[dict[str, Any]] = [
-        {
-            "Type": "bind",
-            "Source": bind.source,
-            "Destination": bind.target,
-            "Mode": ",".join(bind.options),
-            "RW": "ro" not in bind.options,
-            "Propagation": next((o for o in bind.options if "shared" in o or "slave" in o), "rprivate"),
-        }
-        for bind in spec.binds
-    ]
-    found += [
-        {"Type": "tmpfs", "Source": "", "Destination": target, "Mode": options, "RW": True, "Propagation": ""}
-        for target, options in spec.tmpfs.items()
-    ]
     return found
 
 
@@ -423,7 +406,7 @@ def _endpoint(
         "MacAddress": endpoint.mac if endpoint else spec.mac,
         "DriverOpts": {**({IFNAME: spec.ifname} if spec.ifname else {}), **spec.options} or None,
         "GwPriority": spec.priority,
-        "NetworkID": network.id if endpoint or not container.is_running else "",
+        "NetworkID": network.id,
         "EndpointID": endpoint.id if endpoint else "",
         "Gateway": gateways.get(4, "") if v4 else "",
         "IPAddress": str(v4.ip) if v4 else "",

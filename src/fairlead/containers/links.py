@@ -115,6 +115,18 @@ def settled(spec: ContainerSpec, get: Callable[[str], Container]) -> ContainerSp
     return replace(spec, links=by_id(spec.links, get), endpoints=endpoints)
 
 
+def without(spec: ContainerSpec, alias: str) -> ContainerSpec:
+    """The spec without one of its links; raises `NotFound`."""
+    if alias not in spec.links and not any(alias in endpoint.links for endpoint in spec.endpoints):
+        raise NotFound(f"No such link: {alias}")
+    links = {name: target for name, target in spec.links.items() if name != alias}
+    endpoints = tuple(
+        replace(one, links={name: target for name, target in one.links.items() if name != alias})
+        for one in spec.endpoints
+    )
+    return replace(spec, links=links, endpoints=endpoints)
+
+
 def linked(
     container: Container,
     target_of: Callable[[str], Container | None],
@@ -146,12 +158,11 @@ def hosts_lines(alias: str, target: Container, endpoint: Endpoint) -> list[str]:
     return [f"{interface.ip}\t{names}" for interface in endpoint.addresses]
 
 
-def rewritten(lines: Iterable[str], new: list[str]) -> list[str]:
-    """The lines of /etc/hosts with those of a link exchanged: the ones that have the same names, in their place."""
-    names = new[0].partition("\t")[2]
+def rewritten(lines: Iterable[str], alias: str, new: list[str]) -> list[str]:
+    """The lines of /etc/hosts with those of a link exchanged in their place: where the first name is the alias."""
     found: list[str] = []
     for line in lines:
-        if line.partition("\t")[2] == names:
+        if line.partition("\t")[2].split(" ")[0] == alias:
             found += [one for one in new if one not in found]
         else:
             found.append(line)
@@ -231,7 +242,7 @@ class Links:
                 lines = file.read_text().splitlines() if file.exists() else []
                 for alias, id_ in other.spec.links.items():
                     if id_ == target.id:
-                        lines = rewritten(lines, hosts_lines(alias, target, endpoint))
+                        lines = rewritten(lines, alias, hosts_lines(alias, target, endpoint))
                 with contextlib.suppress(FileNotFoundError):  # it is being removed
                     file.write_text("\n".join(lines) + "\n")  # in place, as it is bound into the container
 

@@ -7,16 +7,17 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from fairlead.catalog import Catalog
-from fairlead.containers import files
+from fairlead.containers import files, mounting
 from fairlead.containers.bundle import make_config
 from fairlead.containers.etc import MADE
+from fairlead.containers.isolation import NOTHING, Surroundings, shm_place
 from fairlead.containers.links import NOT_LINKED, Linked
 from fairlead.containers.record import Container
 from fairlead.dns import ADDRESS
 from fairlead.model import Endpoint
 from fairlead.paths import Paths
 from fairlead.plan import Plan
-from fairlead.plan.containers import MountOverlay, StartMonitor, StartProcess, WriteBundle
+from fairlead.plan.containers import BindSubpaths, MountOverlay, MountShm, StartMonitor, StartProcess, WriteBundle
 from fairlead.plan.runtime import Place
 from fairlead.spec import EndpointSpec, PortSpec
 
@@ -35,26 +36,43 @@ def preparing(
     endpoints: list[Endpoint],
     has_names: bool = False,
     linked: Linked = NOT_LINKED,
+    around: Surroundings = NOTHING,
 ) -> Plan:
     """Everything up to the first process, which is then created but does not run yet.
 
     `has_names`: one of its networks has, so that the container asks the resolver.
     """
     spec = container.spec
-    place = Place.of(paths, container.id)
+    place = Place.of(paths, container.id, spec.isolation.cgroup_parent)
     log = log_path(paths, container.id) if spec.log.driver != "none" else None
     state = paths.container_state(container.id)
     resolver = ADDRESS if has_names else ""
     bound = etc_files(container, paths)
-    given = replace(container, spec=linked.put_into(spec))
-    config = make_config(given, root=place.rootfs, namespace=namespace, files=bound, cgroup=place.cgroup)
+    config = make_config(
+        replace(container, spec=linked.put_into(spec)),
+        root=place.rootfs,
+        namespace=namespace,
+        files=bound,
+        cgroup=place.cgroup,
+        volumes=mounting.sources(container, paths),
+        around=around,
+    )
     # Whose network is shared, his are the files.
     etc = () if container.joined else _etc(container, bound, namespace, endpoints, resolver, linked)
     return Plan(
         (
             MountOverlay(place.rootfs, tuple(lower), state / "upper", state / "work"),
             WriteBundle(place, config, spec.user, spec.group_add, etc),
-            StartMonitor(place, log, spec.tty, spec.open_stdin, spec.keep_stdin),
+            *mounting.subpath_steps(container, paths),
+            *([MountShm(shm_place(paths, container.id), spec.shm_size)] if spec.isolation.ipc == "shareable" else []),
+            StartMonitor(
+                place,
+                log,
+                spec.tty,
+                spec.open_stdin,
+                spec.keep_stdin,
+                config["linux"]["rootfsPropagation"] == "shared",
+            ),
         )
     )
 
@@ -73,7 +91,9 @@ def running(container: Container, paths: Paths) -> Plan:
 def remains(container_id: str, paths: Paths) -> Plan:
     """Whatever a run of this container may have left; only good for being reverted."""
     place = Place.of(paths, container_id)
-    return Plan((MountOverlay(place.rootfs), WriteBundle(place), StartMonitor(place)))
+    subpaths = BindSubpaths(paths.subpaths / container_id)
+    shm = MountShm(shm_place(paths, container_id))
+    return Plan((MountOverlay(place.rootfs), WriteBundle(place), subpaths, shm, StartMonitor(place)))
 
 
 def endpoint_specs(container: Container, catalog: Catalog) -> tuple[EndpointSpec, ...]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import enum
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
+from fairlead.containers.isolation import Isolation
 from fairlead.engine import EndpointSpec, PortSpec
 from fairlead.errors import FairleadError
 from fairlead.model import Address, Record
@@ -65,9 +66,34 @@ class Bind(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     target: str
     options: tuple[str, ...] = ()
+    recursive: bool = True
+    """What is mounted beneath the source comes along."""
+    flat: bool = False
+    """Read-only is the mount itself, and not what is mounted beneath it."""
+    strict: bool = False
+    """The source must be there; else one that is missing becomes a directory."""
 
     def __str__(self) -> str:
         return ":".join((self.source, self.target, *((",".join(self.options),) if self.options else ())))
+
+
+class VolumeMount(msgspec.Struct, frozen=True, kw_only=True):
+    """A volume seen inside.  The settings at the end are for making the volume, where there is none of that name."""
+
+    name: str
+    """Empty until the container is made: then a volume of its own gets a random name."""
+    target: str
+    mode: str = ""
+    """As ``docker inspect`` shows it."""
+    read_only: bool = False
+    copy: bool = True
+    """An empty volume gets what the image has at `target`."""
+    subpath: str = ""
+    anonymous: bool = False
+    """Made for this container, and goes with it where that is asked for."""
+    labels: dict[str, str] = {}
+    options: dict[str, str] = {}
+    """Of the local driver."""
 
 
 class Ulimit(msgspec.Struct, frozen=True, kw_only=True):
@@ -167,6 +193,9 @@ class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
     attach_stdout: bool = False
     attach_stderr: bool = False
     binds: tuple[Bind, ...] = ()
+    volumes: tuple[VolumeMount, ...] = ()
+    asked: dict[str, Any] = {}
+    """Members of HostConfig that inspect shows again as they were given; what they ask for is in the fields here."""
     tmpfs: dict[str, str] = {}
     labels: dict[str, str] = {}
     restart: Restart = Restart()
@@ -199,6 +228,7 @@ class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
     oom_score_adj: int = 0
     init: bool = False
     limits: Limits = Limits()
+    isolation: Isolation = Isolation()
     health: HealthCheck | None = None
     log: Log = Log()
 
@@ -231,6 +261,8 @@ class Container(Record, frozen=True, kw_only=True):
     started: float = 0.0
     finished: float = 0.0
     restart_count: int = 0
+    remove_volumes: bool = False
+    """Being removed, and its anonymous volumes with it."""
     stopped_by_user: bool = False
     """Stopped by hand, so that ``unless-stopped`` leaves it alone."""
     addresses: dict[str, tuple[Address, ...]] = {}

@@ -99,6 +99,8 @@ class Recovery:
         for directory in (
             paths.container_run("x").parent,
             paths.container_state("x").parent,
+            paths.subpaths,
+            paths.run / "shm",
             Place(id="x", run=paths.run).runtime_root,
         ):
             with contextlib.suppress(FileNotFoundError):

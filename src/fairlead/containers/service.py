@@ -15,24 +15,28 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Literal
 
 import msgspec
 
-from fairlead.containers import etc, plans
+from fairlead.containers import copying, etc, plans
 from fairlead.containers.execs import Execs
 from fairlead.containers.health import HealthMonitors
-from fairlead.containers.links import NOT_LINKED, Links, known, settled
+from fairlead.containers.isolation import surroundings
+from fairlead.containers.links import NOT_LINKED, Links, known, settled, without
 from fairlead.containers.logs import read_log
+from fairlead.containers.mounting import make_bind_sources
 from fairlead.containers.names import random_name
 from fairlead.containers.record import DEFAULT_STOP_TIMEOUT, Container, ContainerSpec, Status
 from fairlead.containers.recovery import Recovery
 from fairlead.containers.rotation import Rotator, command_monitor, log_details
 from fairlead.containers.sharing import Sharing, check_can_connect, resolve
 from fairlead.containers.streams import Attachment, Frame, Hub
+from fairlead.containers.volumes import Volumes
 from fairlead.endpoints import check_spec
 from fairlead.engine import EndpointSpec, Engine
 from fairlead.errors import (
@@ -92,6 +96,7 @@ class Containers:
         self.paths = paths
         self.engine = engine
         self.images = images
+        self.volumes = Volumes(store, paths)
         self.sharing = Sharing(store, engine)
         self.links = Links(store, engine, self.sharing, paths)
         self._executor = executor
@@ -121,8 +126,12 @@ class Containers:
         return matches[0]
 
     def using_image(self, image_id: str) -> builtins.list[str]:
-        """The names of the containers made from an image."""
-        return [c.name for c in self.store.all(Container) if c.image_id == image_id]
+        """The containers made from an image, as Docker speaks of them: ``running container 0123456789ab``."""
+        return [
+            f"{'running' if c.is_running else 'stopped'} container {c.id[:12]}"
+            for c in sorted(self.store.all(Container), key=lambda c: not c.is_running)
+            if c.image_id == image_id
+        ]
 
     def image(self, container: Container) -> Image:
         """The image that a container was made from."""
@@ -130,7 +139,7 @@ class Containers:
 
     def place(self, container: Container) -> Place:
         """Where its run-time files are."""
-        return Place.of(self.paths, container.id)
+        return Place.of(self.paths, container.id, container.spec.isolation.cgroup_parent)
 
     def endpoints(self, container: Container) -> builtins.list[Endpoint]:
         """Its places in networks, while it runs; those of a shared sandbox are shown with one container alone."""
@@ -157,10 +166,12 @@ class Containers:
     async def create(self, name: str, spec: ContainerSpec) -> Container:
         """A container that does not run yet.  An empty name: a random one."""
         container = self.plan_new(name, spec)
-        try:
-            self.store.put(container)
-        except Conflict:
-            raise self._name_taken(container.name) from None
+        async with self.volumes.made_for(container.spec.volumes, partial(self._fill_volumes, container)) as made:
+            self.images.get(container.image_id)  # it may have been removed while the volumes were being filled
+            try:
+                self.store.put(container, *made)
+            except Conflict:
+                raise self._name_taken(container.name) from None
         self.tell("create", container)
         return container
 
@@ -191,12 +202,16 @@ class Containers:
             network_mode=mode,
             hostname=spec.hostname or hostname or id_[:12],
             domainname=spec.domainname or domainname,
+            volumes=tuple(v if v.name else msgspec.structs.replace(v, name=new_id()) for v in spec.volumes),
         )
         spec = settled(spec, self.get)
         container = Container(id=id_, name=name, image_id=image.id, spec=spec, created=time.time())
         # Building the plan validates the rest: capabilities, the init program, crun and conmon being there.
         plans.preparing(container, self.paths, [], namespace="/", endpoints=[]).shell()
         return container
+
+    def _fill_volumes(self, container: Container, places: Sequence[tuple[str, Path]]) -> None:
+        copying.fill(self.paths, self.images.lower_directories(self.image(container)), places)
 
     def _name_taken(self, name: str) -> Conflict:
         owner = self.store.owner(f"container:{name}")
@@ -206,7 +221,7 @@ class Containers:
         )
 
     async def remove(self, ref: str, *, force: bool = False, volumes: bool = False) -> None:
-        """Remove a container; a running one only with `force`, which kills it.  `volumes`: there are none to keep."""
+        """Remove a container; a running one only with `force`, which kills it.  `volumes`: the anonymous ones, too."""
         id_ = self.get(ref).id
         while True:
             if force:
@@ -220,7 +235,7 @@ class Containers:
                         "stop the container before removing or force remove"
                     )
                 if not container.is_running:
-                    await self.remove_now(container, live)
+                    await self.remove_now(container, live, volumes=volumes)
                     return
             if not force:
                 state = "paused" if container.status is Status.PAUSED else "running"
@@ -229,14 +244,17 @@ class Containers:
                     "stop the container before removing or force remove"
                 )
 
-    async def remove_now(self, container: Container, live: Live) -> None:
+    async def remove_now(self, container: Container, live: Live, *, volumes: bool = False) -> None:
         """The rest of the life; the caller holds the lock."""
         if live.timer:
             live.timer.cancel()
-        container = container.becomes(Status.REMOVING)
+        volumes = volumes or container.remove_volumes or container.spec.auto_remove
+        container = container.becomes(Status.REMOVING, remove_volumes=volumes)
         self.store.put(container)
         await self.erase(container.id)
         self.store.delete(container)
+        if volumes:
+            await self.volumes.remove_anonymous(container.spec.volumes)
         await asyncio.to_thread(self.sharing.removed, container.id)
         self._live.pop(container.id, None)
         self.health.forget(container.id)
@@ -300,6 +318,7 @@ class Containers:
             )
             self.store.put(running)
             self.watch(container.id, prepared[1])
+            self.volumes.tell_use("mount", running)
             if any(container.id in other.spec.links.values() for other in self.store.all(Container)):
                 await asyncio.to_thread(self.links.moved, running)
             self.tell("start", running)
@@ -309,6 +328,8 @@ class Containers:
     def _prepare(self, container: Container) -> tuple[int, int]:
         """Sandbox, root, bundle, monitor; returns the pids of the first process and of conmon.  In a thread."""
         lower = self.images.lower_directories(self.image(container))
+        make_bind_sources(container.spec.binds)
+        self.volumes.mount(container.spec.volumes)
         linked = self.links.of(container) if container.spec.links else NOT_LINKED
         sandbox = self.sharing.open(container)
         plan = plans.preparing(
@@ -319,6 +340,7 @@ class Containers:
             endpoints=self.engine.catalog.endpoints(sandbox=sandbox.id) if sandbox else [],
             has_names=sandbox is not None and sandbox.names,
             linked=linked,
+            around=surroundings(container, self.paths, self.get),
         )
         self._executor.apply(plan)
         place = self.place(container)
@@ -411,6 +433,7 @@ class Containers:
             if ended.oom_killed:
                 self.tell("oom", ended)
             self.tell("die", ended, {"exitCode": str(code), "execDuration": str(int(finished - ended.started))})
+            self.volumes.tell_use("unmount", ended)
             try:
                 if ended.spec.auto_remove:
                     await self.remove_now(ended, live)
@@ -462,13 +485,18 @@ class Containers:
         Closing a sandbox waits for the kernel to let go of its links, so it goes on beside the rest.
         """
         outcomes = await asyncio.gather(
-            asyncio.to_thread(self._executor.revert, plans.remains(container_id, self.paths)),
+            asyncio.to_thread(self._take_back, container_id),
             asyncio.to_thread(self.sharing.close, container_id),
             return_exceptions=True,
         )
         errors = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
         if errors:
             raise FairleadError(f"container {container_id[:12]} could not be cleared away: {errors[0]}") from errors[0]
+
+    def _take_back(self, container_id: str) -> None:
+        self._executor.revert(plans.remains(container_id, self.paths))
+        if container := self.store.get(Container, container_id):
+            self.volumes.unmount(container)
 
     async def stop(self, ref: str, timeout: int | None = None, stop_signal: str = "") -> None:
         """Ask the container to end, and kill it after `timeout` seconds (-1: never); `NotModified` if it has ended."""
@@ -556,7 +584,7 @@ class Containers:
             container = self.get(container.id)
             if container.status is not before:
                 state = "already paused" if container.status is Status.PAUSED else f"not {before.value}"
-                raise Conflict(f"Container {container.name} is {state}")
+                raise Conflict(f"Container {container.id} is {state}")
             await asyncio.to_thread(self._crun, container, verb)
             self.store.put(container.becomes(after))
         self.tell("pause" if after is Status.PAUSED else "unpause", container)
@@ -736,6 +764,13 @@ class Containers:
                 gone = await asyncio.to_thread(self.engine.perform, self.engine.planner.detach, container.id, left.id)
                 etc.left(container, self.paths, gone)
             self.store.put(_with_endpoints(container, kept))
+
+    async def unlink(self, ref: str, alias: str) -> None:
+        """Take one link away; a running container keeps what it has of it until it starts again."""
+        container = self.get(ref)
+        async with self.live(container.id).lock:
+            container = self.get(container.id)
+            self.store.put(msgspec.structs.replace(container, spec=without(container.spec, alias)))
 
     # Starting and stopping the daemon
 

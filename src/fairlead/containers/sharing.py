@@ -87,8 +87,19 @@ class Sharing:
         everyone = [own, *sorted(joined, key=lambda other: other.created)] if own else joined
         return [user for user in everyone if user.status in _LIVE and user.id != besides]
 
+    def all_users(self) -> dict[str, list[Container]]:
+        """`users` of every sandbox that is in use, by the container for which it was made, gathered in one pass."""
+        found: dict[str, list[Container]] = {}
+        for container in sorted(self._store.all(Container), key=lambda one: (bool(one.joined), one.created)):
+            if container.status in _LIVE:
+                found.setdefault(container.joined or container.id, []).append(container)
+        return found
+
     def shown_by(self, sandbox: Sandbox) -> str:
         """The id of the container with which a sandbox's networks and ports are shown: the first that runs in it."""
+        own = self._store.get(Container, sandbox.container)
+        if own and own.status in _LIVE:  # without looking at all others, as nearly always
+            return own.id
         users = self.users(sandbox.container)
         return users[0].id if users else sandbox.container
 

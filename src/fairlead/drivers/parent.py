@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from fairlead.drivers.bridge_options import MTU, PREFIX, mtu
 from fairlead.errors import Conflict, Invalid, MissingFeature
 from fairlead.kernel.firewalls import OtherChain
-from fairlead.model import HOST, Address, Endpoint, Interface, Network, Sandbox, check_ifname
+from fairlead.model import HOST, Address, Endpoint, Interface, Network, Pool, Sandbox, check_ifname
 from fairlead.plan import Plan, Step
 from fairlead.plan.addresses import AddAddress, AddRoute
 from fairlead.plan.dummy import AddDummy
@@ -72,7 +72,8 @@ class OnParent:
             _require(host, "vlan", f"{name} cannot be made; an interface that exists can be the {PARENT}")
         # A sub-interface with our mark is shared with the networks for which it was made.
         adopted = fact is not None and fact.alias != owner_mark(name)
-        return self._fitting(replace(network, parent=name, adopted=adopted), host)
+        pools = _without_own(network, host.addresses(name)) if fact else network.pools
+        return self._fitting(replace(network, parent=name, adopted=adopted, pools=pools), host)
 
     def _fitting(self, network: Network, host: Host) -> Network:
         base = network.parent if host.link(network.parent) else network.parent.rpartition(".")[0]
@@ -128,6 +129,17 @@ def choice(network: Network, option: str, values: Sequence[str]) -> str:
 def temporary(endpoint: Endpoint) -> str:
     """The name that an endpoint's link has until it is marked."""
     return f"fl{endpoint.id[:10]}"
+
+
+def _without_own(network: Network, own: Sequence[Interface]) -> tuple[Pool, ...]:
+    """The pools, in which the parent's own addresses are reserved: the LAN must not have them twice."""
+    parent = network.options[PARENT]
+    pools = []
+    for pool in network.pools:
+        there = [interface.ip for interface in own if interface.ip in pool.subnet and interface.ip != pool.gateway]
+        names = (parent, *(f"{parent}-{number}" for number in range(2, len(there) + 1)))
+        pools.append(replace(pool, auxiliary={**dict(zip(names, there, strict=False)), **pool.auxiliary}))
+    return tuple(pools)
 
 
 def _mac(network: Network) -> str:

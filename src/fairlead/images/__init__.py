@@ -6,7 +6,9 @@ manifest    what an image says about itself
 skopeo      fetching from registries
 archive     reading docker and OCI archives
 unpack      from a packed tar to a directory for overlayfs
-changes     Dockerfile words for `import`
+changes     Dockerfile words for `import` and `commit`
+saving      archives that Docker loads, and pushing
+derive      a new image out of another
 images      the operations
 """
 

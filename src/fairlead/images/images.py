@@ -15,18 +15,20 @@ import os
 import re
 import time
 import weakref
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO, ParamSpec, TypeVar
+from typing import Any, BinaryIO, ParamSpec, TypeVar
 
 import msgspec
 
 from fairlead.errors import Conflict, FairleadError, Invalid, NotFound
 from fairlead.images.archive import read_archive
 from fairlead.images.changes import apply_changes
-from fairlead.images.layout import CHUNK, Layout, copy_hashed, explained, remove_tree
+from fairlead.images.derive import derived
+from fairlead.images.layout import CHUNK, CONFIG, Layout, copy_hashed, digest_of, explained, remove_tree
 from fairlead.images.manifest import (
     Blob,
     Content,
@@ -38,7 +40,8 @@ from fairlead.images.manifest import (
 )
 from fairlead.images.record import Image, Progress
 from fairlead.images.reference import Reference
-from fairlead.images.skopeo import Credentials, bar, open_registry, short
+from fairlead.images.saving import archive_command, choose, read_manifest
+from fairlead.images.skopeo import Credentials, bar, open_registry, push, short
 from fairlead.images.unpack import plain, settle, unpack_layer
 from fairlead.paths import Paths
 from fairlead.store import Store
@@ -51,7 +54,7 @@ PathList = list[Path]
 Outcome = list[dict[str, str]]
 """Docker's ``[{"Untagged": …}, {"Deleted": …}]``."""
 InUse = Callable[[str], list[str]]
-"""Names the containers of an image id."""
+"""Names the containers of an image id: ``running container ID``, ``stopped container ID``."""
 
 _REPORT_EVERY = 0.1
 """Seconds between two progress messages of one layer."""
@@ -114,6 +117,15 @@ class Images:
         """Bytes of all unpacked layers, each counted once however many images share it."""
         sizes = {c: s for image in self._store.all(Image) for c, s in zip(image.layers, image.layer_sizes, strict=True)}
         return sum(sizes.values())
+
+    def shared_sizes(self) -> dict[str, int]:
+        """Bytes of each image's layers that other images have as well, by image id."""
+        images = self._store.all(Image)
+        owners = Counter(chain for image in images for chain in set(image.layers))
+        return {
+            image.id: sum(s for c, s in zip(image.layers, image.layer_sizes, strict=True) if owners[c] > 1)
+            for image in images
+        }
 
     # Getting images
 
@@ -283,6 +295,85 @@ class Images:
         places = [*map(self._layout.layer, image.layers), *map(self._layout.blob, image.blobs)]
         return all(place.exists() for place in places)
 
+    # Making images of our own, and giving images away
+
+    async def derive(
+        self,
+        parent: Image,
+        settings: dict[str, Any],
+        ref: str,
+        *,
+        write: Callable[[BinaryIO], bool],
+        entry: dict[str, str],
+    ) -> Image:
+        """An image of `parent` and one more layer, which `write` writes as a tar; it returns False if it is empty.
+
+        `settings` is the new image's ``config``, `entry` its line in the history; `ref` may be empty: no tag.
+        """
+        tags: tuple[str, ...] = ()
+        if ref:
+            reference = Reference.parse(ref).tagged()
+            if reference.digest:
+                raise Invalid(f"cannot commit to {ref!r}: a digest is given by the content, only a tag can be chosen")
+            tags = (str(reference),)
+        async with self._working(), self._layout.workspace("commit") as scratch:
+            layer = await self._aside(self._written, scratch / "layer", write)
+            manifest = read_manifest(self._layout, parent)
+            body, document = derived(parent.config, manifest, layer, settings, entry)
+            document["config"] = {"mediaType": CONFIG, "digest": digest_of(body), "size": len(body)}
+            made = parse_manifest(msgspec.json.encode(document), "the commit")
+            self._layout.add_document(body)
+            self._layout.add_document(made.body)
+            return await self._adopt(parse_content(made, body, "the commit"), tags, (), lambda message: None)
+
+    def _written(self, target: Path, write: Callable[[BinaryIO], bool]) -> Blob | None:
+        with explained(self._layout.root):
+            with target.open("wb") as out:
+                changed = write(out)
+            if not changed:
+                return None
+            with target.open("rb") as file, open(os.devnull, "wb") as nowhere:
+                digest = copy_hashed(file, nowhere)
+            size = target.stat().st_size
+            self._layout.add_blob(target, digest)
+        return Blob(digest, size)
+
+    @contextlib.asynccontextmanager
+    async def saved(self, refs: Sequence[str]) -> AsyncIterator[AsyncIterator[bytes]]:
+        """An archive of images, piece by piece, that Docker and we can load; raises before anything is written."""
+        async with self._working(), self._layout.workspace("save") as scratch:
+            chosen = choose(refs, self.list(), self.get)
+            command = await self._aside(archive_command, self._layout, scratch, chosen)
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+            )
+            try:
+                yield _output(process)
+            finally:
+                if process.returncode is None:
+                    with contextlib.suppress(ProcessLookupError):
+                        process.kill()
+                await process.wait()
+
+    async def push(self, ref: str, progress: Progress, *, credentials: Credentials | None = None) -> None:
+        """Send an image to its registry; a `ref` without a tag sends all tags of the repository."""
+        reference = Reference.parse(ref)
+        if reference.digest:
+            raise Invalid("cannot push a digest reference")
+        tags = [tag for image in self.list() for tag in image.tags if tag.rpartition(":")[0] == reference.name]
+        if reference.tag:
+            tags = [tag for tag in tags if tag == str(reference)]
+        if not tags:
+            what = f"with the tag: {reference.name}" if not reference.tag else f"with the tag: {reference}"
+            raise NotFound(f"An image does not exist locally {what}")
+        progress({"status": f"The push refers to repository [{reference.domain}/{reference.path}]"})
+        for tag in sorted(tags):
+            async with self._working():
+                await push(self._layout, self.get(tag), Reference.parse(tag), progress, credentials=credentials)
+
     # Records
 
     def _record(self, image: Image) -> Image:
@@ -328,8 +419,7 @@ class Images:
                 )
             if users:
                 raise Conflict(
-                    f"conflict: unable to delete {image.id[:12]} (cannot be forced) - image is being used by "
-                    f"container {users[0]}"
+                    f"conflict: unable to delete {image.id[:12]} (cannot be forced) - image is being used by {users[0]}"
                 )
             return await self._delete(image)
         reference = Reference.parse(ref).tagged()
@@ -341,8 +431,8 @@ class Images:
         digests = tuple(digest for digest in image.digests if digest not in gone)
         if users and not tags and not force:
             raise Conflict(
-                f'conflict: unable to remove repository reference "{reference}" (must force) - container {users[0]} is '
-                f"using its referenced image {image.id[:12]}"
+                f'conflict: unable to remove repository reference "{reference}" (must force) - container '
+                f"{users[0].split()[-1]} is using its referenced image {image.id[:12]}"
             )
         if not tags and not digests and not users:
             return await self._delete(image)
@@ -355,11 +445,13 @@ class Images:
             return self._find(Reference.parse(ref).tagged()) is not None
         return False
 
-    async def prune(self, *, all_unused: bool, in_use: InUse) -> Outcome:
-        """Remove the images without a tag, or with `all_unused` all, that no container uses."""
+    async def prune(
+        self, *, all_unused: bool, in_use: InUse, fits: Callable[[Image], bool] = lambda image: True
+    ) -> Outcome:
+        """Remove the images without a tag, or with `all_unused` all, that no container uses and that fit."""
         outcome: Outcome = []
         for image in self.list():
-            if (all_unused or not image.tags) and not in_use(image.id):
+            if (all_unused or not image.tags) and fits(image) and not in_use(image.id):
                 outcome += await self._delete(image)
         return outcome
 
@@ -406,6 +498,15 @@ class Images:
         for path in (*self._layout.leftovers(), *self._layout.bury(self._layout.strangers(images))):
             remove_tree(path)
         self._layout.write_index(images)
+
+
+async def _output(process: asyncio.subprocess.Process) -> AsyncIterator[bytes]:
+    assert process.stdout is not None
+    assert process.stderr is not None
+    while data := await process.stdout.read(CHUNK):
+        yield data
+    if await process.wait():
+        raise FairleadError(f"saving failed: {(await process.stderr.read()).decode(errors='replace').strip()[-300:]}")
 
 
 def _extracting(blob: Blob, current: int) -> dict[str, object]:

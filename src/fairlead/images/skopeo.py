@@ -23,8 +23,9 @@ from pathlib import Path
 from fairlead.errors import FairleadError, Invalid, MissingProgram, NotFound
 from fairlead.images.layout import DOCUMENT_MAX, Layout, digest_of, disk_full, free_copy, parse_document
 from fairlead.images.manifest import Content, Manifest, choose_platform, is_list, parse_content, parse_manifest
-from fairlead.images.record import Progress
+from fairlead.images.record import Image, Progress
 from fairlead.images.reference import Reference
+from fairlead.images.saving import push_layout, read_manifest
 
 POLL = 0.1
 """Seconds between two looks at how much of each layer has come."""
@@ -96,6 +97,22 @@ class Registry:
         self._layout.add_document(manifest.body)
         return content
 
+    async def push(self, image: Image, progress: Progress) -> None:
+        """Send an image's blobs and manifest; layers that are not packed are packed on the way."""
+        source = push_layout(self._layout, self._scratch, image)
+        layers = [str(layer["digest"]) for layer in read_manifest(self._layout, image)["layers"]]
+        for digest in layers:
+            progress({"status": "Preparing", "progressDetail": {}, "id": short(digest)})
+        options = [option.replace("--tls-verify", "--dest-tls-verify") for option in self._options]
+        file = self._scratch / "digest"
+        await self._run("copy", *options, f"--digestfile={file}", "--quiet", source, self.reference.source)
+        for digest in layers:
+            progress({"status": "Pushed", "progressDetail": {}, "id": short(digest)})
+        digest = file.read_text().strip()
+        size = len(await self._inspect(self.reference))
+        progress({"status": f"{self.reference.tag}: digest: {digest} size: {size}"})
+        progress({"progressDetail": {}, "aux": {"Tag": self.reference.tag, "Digest": digest, "Size": size}})
+
     def _source_options(self) -> list[str]:
         return [option.replace("--tls-verify", "--src-tls-verify") for option in self._options]
 
@@ -130,10 +147,19 @@ class Registry:
                     process.kill()
                 await process.wait()
         if process.returncode:
-            raise explain(complaint.decode(errors="replace"), self.reference, self._layout.root)
+            pushing = verb == "copy" and arguments[-1] == self.reference.source
+            raise explain(complaint.decode(errors="replace"), self.reference, self._layout.root, pushing=pushing)
         if verb == "inspect" and len(output) > DOCUMENT_MAX:
             raise Invalid(f"{self.reference} has a manifest or configuration of more than {DOCUMENT_MAX >> 20} MiB")
         return output
+
+
+async def push(
+    layout: Layout, image: Image, reference: Reference, progress: Progress, *, credentials: Credentials | None = None
+) -> None:
+    """Send an image; `reference` has a tag.  Plain HTTP on loopback only, as Docker has it."""
+    async with open_registry(layout, reference, credentials=credentials) as registry:
+        await registry.push(image, progress)
 
 
 @contextlib.asynccontextmanager
@@ -238,7 +264,7 @@ def short(digest: str) -> str:
 _LEVELS = re.compile(r'level=(?:fatal|error) msg="((?:[^"\\]|\\.)*)"')
 
 
-def explain(complaint: str, reference: Reference, root: Path) -> FairleadError:
+def explain(complaint: str, reference: Reference, root: Path, *, pushing: bool = False) -> FairleadError:
     """skopeo's last words as one sentence, in Docker's wording where Docker has one."""
     found = _LEVELS.findall(complaint)
     reason = (
@@ -254,6 +280,8 @@ def explain(complaint: str, reference: Reference, root: Path) -> FairleadError:
         sign in words
         for sign in ("name unknown", "denied", "unauthorized", "authentication required", "invalid username")
     ):
+        if pushing:
+            return FairleadError("denied: requested access to the resource is denied")
         return NotFound(f"pull access denied for {name}, repository does not exist or may require 'docker login'")
     network = re.search(
         r"connection refused|no such host|server misbehaving|i/o timeout|no route to host|network is unreachable|"
@@ -265,4 +293,4 @@ def explain(complaint: str, reference: Reference, root: Path) -> FairleadError:
     if "x509" in words or "certificate" in words or "gave http response to https" in words:
         detail = reason[reason.rfind("x509") :] if "x509" in words else reason.rpartition(": ")[2]
         return FairleadError(f"the registry {registry} is not trusted: {detail}")
-    return FairleadError(f"{reference} cannot be pulled: {reason}")
+    return FairleadError(f"{reference} cannot be {'pushed' if pushing else 'pulled'}: {reason}")

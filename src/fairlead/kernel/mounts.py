@@ -11,6 +11,9 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 MNT_DETACH = 2
 """umount2(2): take the mount out of the tree now, finish when the last user lets go."""
 
+_MS_BIND = 4096
+_MS_REC = 16384
+
 _SYS_OPENAT2 = 437
 """The same on every architecture that has it (Linux 5.6)."""
 _RESOLVE_IN_ROOT = 0x10
@@ -83,7 +86,9 @@ def open_beneath(root: Path, path: str, flags: int = os.O_RDONLY) -> int:
     """Open `path` as a process with root directory `root` would: no link leads out.  Raises OSError."""
     directory = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        how = _OpenHow(flags | os.O_CLOEXEC | os.O_NONBLOCK, 0, _RESOLVE_IN_ROOT)
+        # Without O_NONBLOCK a pipe would hold us; with O_PATH nothing is opened, and no other flag is allowed.
+        extra = os.O_CLOEXEC if flags & os.O_PATH else os.O_CLOEXEC | os.O_NONBLOCK
+        how = _OpenHow(flags | extra, 0, _RESOLVE_IN_ROOT)
         fd: int = _LIBC.syscall(
             _SYS_OPENAT2, directory, os.fsencode(path), ctypes.byref(how), ctypes.c_size_t(ctypes.sizeof(how))
         )
@@ -93,3 +98,39 @@ def open_beneath(root: Path, path: str, flags: int = os.O_RDONLY) -> int:
         return fd
     finally:
         os.close(directory)
+
+
+def is_mounted(path: Path) -> bool:
+    """Whether a mount sits on this directory, also one of the same file system (a bind): by proc(5)'s mountinfo."""
+    wanted = os.fsencode(path)
+    for byte in (b"\\", b" ", b"\t", b"\n"):
+        wanted = wanted.replace(byte, b"\\%03o" % byte[0])
+    with open("/proc/thread-self/mountinfo", "rb") as file:
+        return any(line.split(b" ", 5)[4] == wanted for line in file)
+
+
+def propagation(path: Path) -> tuple[str, set[str]]:
+    """The mount point that a path is on, and its kinds of propagation: ``shared``, ``master`` (proc(5), mountinfo)."""
+    wanted, best, kinds = os.fsencode(os.path.realpath(path)) + b"/", b"", set[str]()
+    with open("/proc/thread-self/mountinfo", "rb") as file:
+        for line in file:
+            fields = line.split(b" ")
+            point = fields[4].replace(b"\\040", b" ")
+            if wanted.startswith(point.rstrip(b"/") + b"/") and len(point) >= len(best):
+                optional = fields[6 : fields.index(b"-", 6)]
+                best, kinds = point, {word.partition(b":")[0].decode() for word in optional}
+    return os.fsdecode(best), kinds
+
+
+def bind_subpath(source: Path, subpath: str, target: Path) -> None:
+    """Bind what is at `subpath` in `source`, whose links lead nowhere else, on `target`; raises OSError."""
+    origin = open_beneath(source, subpath, os.O_PATH)
+    try:
+        if os.path.isdir(f"/proc/self/fd/{origin}"):
+            target.mkdir(parents=True, exist_ok=True)
+        else:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.touch()
+        mount(f"/proc/self/fd/{origin}", target, "none", flags=_MS_BIND | _MS_REC)
+    finally:
+        os.close(origin)

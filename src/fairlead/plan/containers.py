@@ -10,6 +10,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 
 _PATIENCE = 30.0
 """Seconds that a killed monitor gets to end."""
+
+
+_MOMENT = 0.5
+"""Seconds that the first process gets to become its program, on a busy machine."""
 
 
 class StartRefused(KernelError):
@@ -131,6 +136,78 @@ class WriteBundle(Step):
 
 
 @dataclass(frozen=True, slots=True)
+class BindSubpaths(Step):
+    """Parts of volumes, each bound where the runtime finds it: resolved by us, as links in it may lead anywhere."""
+
+    directory: Path
+    parts: tuple[tuple[Path, str, Path], ...] = ()
+    """The volume's content, the path in it, where it is bound."""
+
+    def apply(self, kernel: Kernel) -> None:
+        for source, subpath, target in self.parts:
+            try:
+                mounts.bind_subpath(source, subpath, target)
+            except OSError as error:
+                self.revert(kernel)
+                raise Invalid(f"cannot access path {source}/{subpath}: {error.strerror}") from error
+
+    def revert(self, kernel: Kernel) -> None:
+        # Never more than an empty directory or file is removed here: were the mount still there, it would refuse.
+        with contextlib.suppress(FileNotFoundError):
+            for entry in list(os.scandir(self.directory)):
+                while mounts.unmount(Path(entry.path)):
+                    pass
+                if entry.is_dir(follow_symlinks=False):
+                    os.rmdir(entry.path)
+                elif not os.path.getsize(entry.path):
+                    os.unlink(entry.path)
+            self.directory.rmdir()
+
+    def check(self, kernel: Kernel) -> State:
+        return State.HOLDS if all(mounts.is_mounted(target) for _, _, target in self.parts) else State.MISSING
+
+    def shell(self) -> tuple[str, ...]:
+        return tuple(
+            f"mount --bind -- {shlex.quote(f'{source}/{subpath}')} {shlex.quote(str(target))}"
+            for source, subpath, target in self.parts
+        )
+
+    def unshell(self) -> tuple[str, ...]:
+        return tuple(f"umount {shlex.quote(str(target))}" for _, _, target in self.parts)
+
+
+@dataclass(frozen=True, slots=True)
+class MountShm(Step):
+    """The /dev/shm of a container that shares it: on the host, where others can get at it."""
+
+    target: Path
+    size: int = 0
+
+    def apply(self, kernel: Kernel) -> None:
+        try:
+            self.target.mkdir(parents=True, exist_ok=True)
+            mounts.mount("shm", self.target, "tmpfs", f"mode=1777,size={self.size}")
+        except OSError as error:
+            raise _kernel_error(f"the shared memory {self.target} cannot be mounted", error) from error
+
+    def revert(self, kernel: Kernel) -> None:
+        while mounts.unmount(self.target):
+            pass
+        with contextlib.suppress(FileNotFoundError):
+            self.target.rmdir()
+
+    def check(self, kernel: Kernel) -> State:
+        return State.HOLDS if mounts.is_mounted(self.target) else State.MISSING
+
+    def shell(self) -> tuple[str, ...]:
+        place = shlex.quote(str(self.target))
+        return (f"mkdir -p {place}", f"mount -t tmpfs -o mode=1777,size={self.size} shm {place}")
+
+    def unshell(self) -> tuple[str, ...]:
+        return (f"umount {shlex.quote(str(self.target))}",)
+
+
+@dataclass(frozen=True, slots=True)
 class StartMonitor(Step):
     """conmon, which has crun create the container: all is set up, the first process waits to be started."""
 
@@ -139,6 +216,7 @@ class StartMonitor(Step):
     terminal: bool = False
     stdin: bool = False
     keep_stdin: bool = False
+    shared: bool = False
 
     def apply(self, kernel: Kernel) -> None:
         reader, writer = os.pipe()
@@ -171,7 +249,13 @@ class StartMonitor(Step):
             raise StartRefused(str(answer.get("message", "")))
 
     def _argv(self) -> list[str]:
-        return self.place.monitor(log=self.log, terminal=self.terminal, stdin=self.stdin, keep_stdin=self.keep_stdin)
+        return self.place.monitor(
+            log=self.log,
+            terminal=self.terminal,
+            stdin=self.stdin,
+            keep_stdin=self.keep_stdin,
+            shared=self.shared,
+        )
 
     def revert(self, kernel: Kernel) -> None:
         monitor = read_pid(self.place.monitor_pid_file)
@@ -207,11 +291,17 @@ class StartProcess(Step):
     place: Place
 
     def apply(self, kernel: Kernel) -> None:
+        pid = read_pid(self.place.pid_file)
+        before = _program(pid)
         done = subprocess.run(
             self._argv(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, close_fds=False
         )
         if done.returncode:
             raise StartRefused(done.stderr.decode(errors="replace"))
+        # crun has only let it go on; whoever is told that it runs wants to see the program, not crun's first half.
+        deadline = time.monotonic() + _MOMENT
+        while before and _program(pid) == before and time.monotonic() < deadline:
+            time.sleep(0.0002)
 
     def _argv(self) -> list[str]:
         return self.place.crun("start", self.place.id)
@@ -235,6 +325,15 @@ class StartProcess(Step):
 
     def unshell(self) -> tuple[str, ...]:
         return (shlex.join(self.place.crun("kill", self.place.id, "KILL")),)
+
+
+def _program(pid: int) -> tuple[int, int] | None:
+    """What a process runs, as the numbers of a file (proc_pid_exe(5)); None when it is gone."""
+    try:
+        status = os.stat(f"/proc/{pid}/exe")
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _await_end(pid: int) -> None:

@@ -28,11 +28,14 @@ def program(name: str) -> str:
 
 
 @functools.cache
-def without_unified() -> tuple[str, ...]:
+def without_unified(shared: bool = False) -> tuple[str, ...]:
     """Words before a command that makes crun accept a host where cgroup v1 and v2 share the controllers.
 
     There crun refuses to work when the v2 tree has any controller, although it uses only the v1 trees; so it gets to
     see a mount table without the v2 tree.  Empty on hosts with v2 alone or v1 alone.
+
+    What the host mounts later is still seen there, for binds that follow the host; with `shared` also the other way
+    round, for which the cgroup mounts must first be taken out of the sharing.
     """
     try:
         hybrid = bool(_HYBRID.read_text().strip())
@@ -40,7 +43,11 @@ def without_unified() -> tuple[str, ...]:
         hybrid = False
     if not hybrid:
         return ()
-    return (program("unshare"), "--mount", "sh", "-c", 'umount /sys/fs/cgroup/unified && exec "$@"', "sh")
+    script = 'umount /sys/fs/cgroup/unified && exec "$@"'
+    if shared:
+        script = f"mount --make-rprivate /sys/fs/cgroup && {script}"
+    kind = "unchanged" if shared else "slave"
+    return (program("unshare"), "--mount", f"--propagation={kind}", "sh", "-c", script, "sh")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +57,12 @@ class Place:
     id: str
     run: Path
     """The instance's run directory; the container's own is beneath."""
+    parent: str = ""
+    """Of its control group, such as ``/group``; empty: the root."""
 
     @classmethod
-    def of(cls, paths: Paths, container: str) -> Place:
-        return cls(container, paths.run)
+    def of(cls, paths: Paths, container: str, parent: str = "") -> Place:
+        return cls(container, paths.run, parent)
 
     @property
     def bundle(self) -> Path:
@@ -98,21 +107,21 @@ class Place:
 
     @property
     def cgroup(self) -> str:
-        """No common parent, so nothing is left in the cgroup tree when the container is gone."""
-        return f"/fairlead-{self.id}"
+        """Without a parent, unless one was asked for: so nothing is left in the cgroup tree."""
+        return f"{self.parent}/fairlead-{self.id}"
 
     def crun(self, *arguments: str) -> list[str]:
         """A crun command line."""
         return [program("crun"), f"--root={self.runtime_root}", "--cgroup-manager=cgroupfs", *arguments]
 
-    def monitor(self, *, log: Path | None, terminal: bool, stdin: bool, keep_stdin: bool) -> list[str]:
+    def monitor(self, *, log: Path | None, terminal: bool, stdin: bool, keep_stdin: bool, shared: bool) -> list[str]:
         """The conmon command line that creates the container.
 
         `log`: None keeps no output.  `keep_stdin`: the container's standard input stays open when the attached client
-        goes away.
+        goes away.  `shared`: it has a bind whose mounts the host is to see.
         """
         return [
-            *without_unified(),
+            *without_unified(shared),
             program("conmon"),
             "--api-version=1",
             f"--cid={self.id}",
@@ -165,6 +174,8 @@ def explain_refusal(message: str, command: str) -> tuple[int, str]:
         reason = "no such file or directory" if "/" in command else "executable file not found in $PATH"
         return 127, f'exec: "{command}": {reason}'
     if "open executable: permission denied" in lower or ("exec" in lower and "permission denied" in lower):
+        return 126, f'exec: "{command}": permission denied'
+    if "open executable: operation not permitted" in lower:  # crun's words for a directory
         return 126, f'exec: "{command}": permission denied'
     if "open executable: is a directory" in lower:
         return 126, f'exec: "{command}": is a directory: permission denied'

@@ -185,8 +185,12 @@ def _table(graph: _Graph, room: Room, rows: list[Port], tall: bool) -> str:
 
 def _bar(graph: _Graph, room: Room, bridge: Port, ports: list[Port], tall: bool) -> str:
     """A bridge: its name and addresses, and a cell for each port."""
-    head = 'BGCOLOR="#cfd8dc" CELLPADDING="6"'
-    label = _port(graph, room, bridge, " &#160;&#160; ")
+    head = 'BGCOLOR="#cfd8dc" CELLPADDING="2"'
+    # In cells of their own: how wide a font is, the one who looks at the picture decides.
+    label = (
+        f'<TABLE BORDER="0" CELLSPACING="6" CELLPADDING="0"><TR><TD>{_port(graph, room, bridge, "</TD><TD>")}</TD></TR>'
+    )
+    label += "</TABLE>"
     cells = [
         f'<TD PORT="p{_safe(port.name)}" BGCOLOR="white" CELLPADDING="3"><FONT POINT-SIZE="10"'
         f' COLOR="{_COLOURS[port.mark]}">{_text(_sign(port.mark) + port.name + _quiet(port))}</FONT></TD>'

@@ -155,12 +155,12 @@ def _link(snapshot: Snapshot, fact: NamespaceFact, one: InterfaceFact, path: str
             made.add(end.index)
             yield ip(path, f"link add {one.name}{mac} type veth peer name {end.name} address {end.mac}")
             return
-        where = "1" if there is snapshot.host else there.owner.name or there.place
-        yield ip(path, f"link add {one.name}{mac} type veth peer name {end.name} address {end.mac} netns {where}")
+        # From the other side, so that the line need not say where the host is.
         place = HOST if there is snapshot.host else there.place
-        master = there.interface(end.master) if end.master else None
+        other = f"{one.name}{mac} netns {path.removeprefix('/run/netns/')}"
+        yield ip(place, f"link add {end.name} address {end.mac} type veth peer name {other}")
         yield from _addresses(end, place)
-        if master:
+        if end.master and (master := there.interface(end.master)):
             yield ip(place, f"link set {end.name} master {master.name}")
         if end.up:
             yield ip(place, f"link set {end.name} up")

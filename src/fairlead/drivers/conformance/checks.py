@@ -202,7 +202,7 @@ def refusals(lab: Lab) -> None:
     if not lab.driver.has_links:
         return
     before = snapshot()
-    for options in (*lab.case.refuses, {"no.such.option": "1"}):
+    for options in (*lab.case.refuses, {"no-such-option": "1"}):
         expect(not _made(lab, options), f"a network with {options} is made, though it should be refused")
     expect_settled(before, "a refused request left something behind", but=_OF_IPV6_FORWARDING)
     for option in sorted(lab.driver.options):

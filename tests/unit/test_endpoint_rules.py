@@ -183,7 +183,7 @@ def test_where_links_go() -> None:
 
 
 def test_hosts_follow() -> None:
-    before = ["127.0.0.1\tlocalhost", "10.0.0.2\tdb web", "10.0.0.9\tweb", "# mine"]
-    after = links.rewritten(before, ["10.0.0.3\tdb web", "fd00::3\tdb web"])
-    assert after == ["127.0.0.1\tlocalhost", "10.0.0.3\tdb web", "fd00::3\tdb web", "10.0.0.9\tweb", "# mine"]
-    assert links.rewritten(after, ["10.0.0.2\tdb web"]) == before
+    before = ["127.0.0.1\tlocalhost", "10.0.0.2\tdb web", "10.0.0.9\tweb db", "# db"]
+    after = links.rewritten(before, "db", ["10.0.0.3\tdb renamed", "fd00::3\tdb renamed"])
+    assert after == [before[0], "10.0.0.3\tdb renamed", "fd00::3\tdb renamed", *before[2:]]
+    assert links.rewritten(after, "db", ["10.0.0.2\tdb web"]) == before

@@ -1,0 +1,46 @@
+"""What clients of older API versions read, and newer ones do not (Docker's “Engine API version history”)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from aiohttp import web
+
+ALIASES_WITHOUT_ID = (1, 45)
+"""From this version on a container's short id is no more among its aliases, but in DNSNames alone."""
+
+
+def asked(request: web.Request) -> tuple[int, ...]:
+    """The version in the path; a path without one means the newest."""
+    version = request.match_info.get("version")
+    return tuple(int(part) for part in version.split(".")) if version else (1 << 30,)
+
+
+def with_short_ids(request: web.Request, containers: Iterable[dict[str, Any]]) -> None:
+    """Put the short id into the aliases for those who look for it there: docker-compose 1.29 joins networks again
+    where it is not."""
+    if asked(request) >= ALIASES_WITHOUT_ID:
+        return
+    for container in containers:
+        for endpoint in container["NetworkSettings"]["Networks"].values():
+            if endpoint.get("DNSNames"):  # in a network with names
+                endpoint["Aliases"] = [*(endpoint["Aliases"] or ()), container["Id"][:12]]
+
+
+_SETTINGS: dict[str, Any] = {
+    **dict.fromkeys(("Hostname", "Domainname", "User", "Image", "WorkingDir"), ""),
+    **dict.fromkeys(("AttachStdin", "AttachStdout", "AttachStderr", "Tty", "OpenStdin", "StdinOnce"), False),
+    **dict.fromkeys(("Env", "Cmd", "Volumes", "Entrypoint", "OnBuild", "Labels"), None),
+}
+"""What the configuration of an image shows up to version 1.49, set or not."""
+
+
+def with_old_fields(request: web.Request, images: Iterable[dict[str, Any]]) -> None:
+    """Images as older clients know them: with their size under a second name, and with empty settings."""
+    version = asked(request)
+    for image in images:
+        if version < (1, 44):
+            image["VirtualSize"] = image["Size"]
+        if version < (1, 50) and "Config" in image:
+            image["Config"] = {**_SETTINGS, **(image["Config"] or {})}

@@ -1,0 +1,94 @@
+"""``docker commit``: a container's changes as a new image."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from fairlead.containers import layerdiff
+from fairlead.containers.record import Container, Status
+from fairlead.errors import Conflict, FairleadError
+from fairlead.images import Image
+from fairlead.images.changes import apply_changes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fairlead.containers.service import Containers
+
+_GIVEN = ("Cmd", "Entrypoint", "Env", "ExposedPorts", "Healthcheck", "Labels", "StopSignal", "User", "Volumes",
+          "WorkingDir")  # fmt: skip
+"""Members of the request's body that win over the container's own."""
+
+
+async def commit(
+    containers: Containers,
+    ref: str,
+    *,
+    name: str,
+    comment: str = "",
+    author: str = "",
+    changes: Sequence[str] = (),
+    body: dict[str, Any],
+    pause: bool = True,
+) -> Image:
+    """Make the image; a running container is frozen meanwhile, unless `pause` says otherwise."""
+    container = containers.get(ref)
+    if container.status is Status.REMOVING:
+        raise Conflict(f"You cannot commit container {container.id} which is being removed")
+    parent = containers.image(container)
+    settings = apply_changes(config_of(container, parent, body), changes)
+    upper = containers.paths.container_state(container.id) / "upper"
+    lower = containers.images.lower_directories(parent)
+    entry = {"created_by": " ".join(container.spec.arguments), "author": author, "comment": comment}
+    frozen = False
+    if pause and container.status is Status.RUNNING:
+        try:
+            await containers.pause(container.id)
+            frozen = True
+        except FairleadError:
+            # It has ended meanwhile, and we hear of it in a moment; or else it is as it was, and that is an error.
+            if Path(f"/proc/{container.pid}").exists():
+                raise
+    try:
+        return await containers.images.derive(
+            parent, settings, name, write=lambda out: _write(upper, lower, out), entry=entry
+        )
+    finally:
+        if frozen:
+            with contextlib.suppress(FairleadError):  # it has ended meanwhile
+                await containers.unpause(container.id)
+
+
+def _write(upper: Path, lower: list[Path], out: BinaryIO) -> bool:
+    if not layerdiff.changes(upper, lower):
+        return False
+    layerdiff.write_layer(upper, lower, out)
+    return True
+
+
+def config_of(container: Container, parent: Image, body: dict[str, Any]) -> dict[str, Any]:
+    """The new image's ``config``: the parent's, what the container was given, what the request says."""
+    spec = container.spec
+    settings: dict[str, Any] = {
+        **(parent.config.get("config") or {}),
+        "Cmd": list(spec.command) or None,
+        "Entrypoint": list(spec.entrypoint) or None,
+        "Env": list(spec.env),
+        "ExposedPorts": {port: {} for port in spec.exposed},
+        "Labels": dict(spec.labels),
+        "User": spec.user,
+        "WorkingDir": spec.workdir,
+    }
+    volumes: dict[str, Any] = {volume.target: {} for volume in spec.volumes if volume.anonymous}
+    if volumes:
+        settings["Volumes"] = {**(settings.get("Volumes") or {}), **volumes}
+    if spec.stop_signal != "SIGTERM":
+        settings["StopSignal"] = spec.stop_signal
+    for key in _GIVEN:
+        if value := body.get(key):
+            if isinstance(value, dict) and isinstance(settings.get(key), dict):
+                value = {**settings[key], **value}
+            settings[key] = value
+    return {key: value for key, value in settings.items() if value is not None}

@@ -1,0 +1,61 @@
+"""A new image out of another: one more layer, another configuration (``docker commit``)."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from fairlead.images.layout import LAYER, MANIFEST
+from fairlead.images.manifest import Blob, architecture
+
+_OCI = {
+    "application/vnd.docker.image.rootfs.diff.tar.gzip": f"{LAYER}+gzip",
+    "application/vnd.docker.image.rootfs.diff.tar": LAYER,
+}
+"""Docker's media types of layers, in OCI's words."""
+
+
+def derived(
+    parent: dict[str, Any],
+    manifest: dict[str, Any],
+    layer: Blob | None,
+    settings: dict[str, Any],
+    entry: dict[str, str],
+) -> tuple[bytes, dict[str, Any]]:
+    """Configuration and manifest of the new image; the manifest's own entry for the configuration is still to be made.
+
+    `parent` and `manifest` are those of the image it comes from; `layer` is None where nothing was changed; `entry` is
+    the line in the history.
+    """
+    now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    line: dict[str, Any] = {"created": now, **{key: value for key, value in entry.items() if value}}
+    diff_ids = list((parent.get("rootfs") or {}).get("diff_ids") or [])
+    if layer is None:
+        line["empty_layer"] = True
+    else:
+        diff_ids.append(layer.digest)
+    config = {
+        **{key: value for key, value in parent.items() if key in ("architecture", "os", "os.version", "variant")},
+        "created": now,
+        "config": {key: value for key, value in settings.items() if value not in (None, "", [], {})},
+        "rootfs": {"type": "layers", "diff_ids": diff_ids},
+        "history": [*_history(parent), line],
+    }
+    config.setdefault("architecture", architecture())
+    config.setdefault("os", "linux")
+    if entry.get("author"):
+        config["author"] = entry["author"]
+    layers = [{**one, "mediaType": _OCI.get(one.get("mediaType", ""), one.get("mediaType") or LAYER)}
+              for one in manifest.get("layers") or []]  # fmt: skip
+    if layer is not None:
+        layers.append({"mediaType": LAYER, "digest": layer.digest, "size": layer.size})
+    return msgspec.json.encode(config), {"schemaVersion": 2, "mediaType": MANIFEST, "layers": layers}
+
+
+def _history(parent: dict[str, Any]) -> list[Any]:
+    """The parent's lines; where it has none, one for each layer, so that lines and layers go on matching."""
+    if lines := parent.get("history"):
+        return list(lines)
+    return [{"created": parent.get("created")} for _ in (parent.get("rootfs") or {}).get("diff_ids") or []]
