@@ -270,7 +270,11 @@ class Tracer:
         macs |= {mac for leg in legs if leg.macs and len(leg.macs) > 1 for mac in leg.macs}
         ends |= {end for mac in macs if (end := survey.with_mac(mac))}
         ports = [port for end in sorted(ends) if (port := survey.port(end))]
-        ports += [far for port in ports if port.peer and port.peer not in ends and (far := survey.port(port.peer))]
+        # With the other ends of their wires, and the bridges that those are ports of.
+        for step in (lambda port: port.peer, lambda port: (port.namespace, port.master) if port.master else None):
+            there = {(port.namespace, port.name) for port in ports}
+            more = {end for port in ports if (end := step(port)) and end not in there}
+            ports += [port for end in sorted(more) if (port := survey.port(end))]
         for port in ports:
             if known := self._places.known(port.namespace):
                 places.setdefault(port.namespace, known)
