@@ -272,8 +272,8 @@ class Tracer:
         ports = [port for end in sorted(ends) if (port := survey.port(end))]
         # With the other ends of their wires, and the bridges that those are ports of.
         for step in (lambda port: port.peer, lambda port: (port.namespace, port.master) if port.master else None):
-            there = {(port.namespace, port.name) for port in ports}
-            more = {end for port in ports if (end := step(port)) and end not in there}
+            had = {(port.namespace, port.name) for port in ports}
+            more = {end for port in ports if (end := step(port)) and end not in had}
             ports += [port for end in sorted(more) if (port := survey.port(end))]
         for port in ports:
             if known := self._places.known(port.namespace):
