@@ -157,7 +157,7 @@ def test_what_is_not_allowed(lab: Lab) -> None:
         (*connect, "--link", "a:b:c", "v", "c"): "bad format for links",
         (*connect, "--driver-opt", f"{SYSCTLS}=net.ipv4.ip_forward=1", "v", "c"): "is not allowed",
         (*connect, "--driver-opt", f"{IFNAME}=eth0", "v", "c"): "already has an interface eth0",
-        (*connect, "--driver-opt", "speed=9", "v", "c"): "'speed' is unknown",
+        (*connect, "--driver-opt", "com.docker.network.speed=9", "v", "c"): "'com.docker.network.speed' is unknown",
     }
     for command, sentence in cases.items():
         if sentence:

@@ -72,6 +72,7 @@ class FakeContainers:
     def __init__(self, engine: FakeEngine) -> None:
         self._engine = engine
         self.sharing = Sharing(engine.store, engine)  # type: ignore[arg-type]
+        self.membership = self
         self.connected: list[tuple[str, EndpointSpec]] = []
         self.disconnected: list[tuple[str, str]] = []
         self.removed: list[str] = []

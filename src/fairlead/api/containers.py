@@ -217,7 +217,7 @@ class Door:
         """``docker rm --link NAME/ALIAS``."""
         if not flag(request, "link"):
             raise NotFound(f"No such container: {request.match_info['ref']}/{request.match_info['alias']}")
-        await self._containers.unlink(self._get(request).id, request.match_info["alias"])
+        await self._containers.membership.unlink(self._get(request).id, request.match_info["alias"])
         return answer(status=204)
 
     async def remove(self, request: web.Request) -> web.StreamResponse:

@@ -133,7 +133,7 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
         _check_predefined(network, wanted.endpoint_config)
         spec = endpoint_spec(network.id, wanted.endpoint_config)
         if is_container(daemon, wanted.container) and not flag(request, "explain"):
-            await daemon.containers.connect(wanted.container, spec)
+            await daemon.containers.membership.connect(wanted.container, spec)
         else:
             await perform(daemon, request, planner.attach, sandbox_named(daemon, wanted.container), spec)
         return web.Response()
@@ -145,7 +145,7 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
             raise Invalid(HOST_STAYS)
         network = left.id
         if is_container(daemon, wanted.container) and not flag(request, "explain"):
-            await daemon.containers.disconnect(wanted.container, network)
+            await daemon.containers.membership.disconnect(wanted.container, network)
         else:
             await perform(daemon, request, planner.detach, sandbox_named(daemon, wanted.container), network)
         return web.Response()
