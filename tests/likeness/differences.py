@@ -190,7 +190,7 @@ DIFFERENCES: list[Difference] = [
     ),
     *_many(
         "The runtime's reason is told in the words of Docker 28, and an exec of a command that is not there ends with "
-        "127; Docker 20.10 says 126.",
+        "127, its error on the standard error; Docker 20.10 says 126, on the standard output.",
         ("POST /containers/*/start", "message"),
         (_INSPECT, "*.State.Error"),
         ("POST /exec/{x}/start {}", "body"),
