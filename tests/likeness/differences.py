@@ -150,7 +150,11 @@ DIFFERENCES: list[Difference] = [
         ("GET /info", "*.OSVersion"),
         ("GET /info", "*.*Id"),
     ),
-    *_many("A body that is empty is taken for `{}`.", ("POST /containers/cc/update b''", "*")),
+    *_many(
+        "A body that is empty is taken for `{}`.",
+        ("POST /containers/cc/update b''", "*"),
+        ("POST /volumes/create b''", "*"),
+    ),
     *_many(
         "Fields of images that newer versions of the API dropped, or that Fairlead does not know: the container that "
         "an image was made from, when a tag was set, where it would be mounted.",

@@ -158,6 +158,8 @@ def _text(body: dict[str, Any], name: str) -> str:
     value = body.get(name) or ""
     if not isinstance(value, str):
         raise Invalid(f"{name} must be a string")
+    if "\0" in value:
+        raise Invalid(f"{name} must not have a zero byte")
     return value
 
 

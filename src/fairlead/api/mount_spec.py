@@ -83,6 +83,8 @@ def parse_mounts(body: dict[str, Any], host: dict[str, Any], image: dict[str, An
 
 def parse_bind(text: str) -> Bind | VolumeMount:
     """``/source:/target[:options]`` or ``name:/target[:options]``."""
+    if "\0" in text:
+        raise Invalid(f"invalid volume specification: {text!r}: it has a zero byte")
     parts = text.split(":")
     if len(parts) == 1:
         return VolumeMount(name="", target=check_target(text, text), anonymous=True, labels={ANONYMOUS: ""})
@@ -109,6 +111,8 @@ def parse_bind(text: str) -> Bind | VolumeMount:
 
 def check_target(target: str, text: str = "") -> str:
     """The clean path inside; raises `Invalid` in Docker's words."""
+    if "\0" in target:
+        raise Invalid(f"invalid mount path: {target!r} has a zero byte")
     if not target.startswith("/"):
         raise Invalid(f"invalid mount path: '{target}' mount path must be absolute")
     clean = os.path.normpath(target)
@@ -270,4 +274,6 @@ def _text(body: dict[str, Any], name: str) -> str:
     value = body.get(name) or ""
     if not isinstance(value, str):
         raise Invalid(f"{name} must be a string")
+    if "\0" in value:
+        raise Invalid(f"{name} must not have a zero byte")
     return value

@@ -41,6 +41,15 @@ async def commit(
     settings = apply_changes(config_of(container, parent, body), changes)
     upper = containers.paths.container_state(container.id) / "upper"
     lower = containers.images.lower_directories(parent)
+    source = {
+        "parent": f"sha256:{parent.id}",
+        "container": container.id,
+        "container_config": {
+            "Image": container.spec.image,
+            "Hostname": container.spec.hostname,
+            "Cmd": list(container.spec.arguments),
+        },
+    }
     entry = {"created_by": " ".join(container.spec.arguments), "author": author, "comment": comment}
     frozen = False
     if pause and container.status is Status.RUNNING:
@@ -53,7 +62,7 @@ async def commit(
                 raise
     try:
         return await containers.images.derive(
-            parent, settings, name, write=lambda out: _write(upper, lower, out), entry=entry
+            parent, settings, name, write=lambda out: _write(upper, lower, out), entry=entry, source=source
         )
     finally:
         if frozen:

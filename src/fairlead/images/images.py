@@ -305,10 +305,12 @@ class Images:
         *,
         write: Callable[[BinaryIO], bool],
         entry: dict[str, str],
+        source: dict[str, Any],
     ) -> Image:
         """An image of `parent` and one more layer, which `write` writes as a tar; it returns False if it is empty.
 
-        `settings` is the new image's ``config``, `entry` its line in the history; `ref` may be empty: no tag.
+        `settings` is the new image's ``config``, `entry` its line in the history, `source` what it
+        came from, in Docker's words (`parent`, `container`, `container_config`); `ref` may be empty: no tag.
         """
         tags: tuple[str, ...] = ()
         if ref:
@@ -319,7 +321,7 @@ class Images:
         async with self._working(), self._layout.workspace("commit") as scratch:
             layer = await self._aside(self._written, scratch / "layer", write)
             manifest = read_manifest(self._layout, parent)
-            body, document = derived(parent.config, manifest, layer, settings, entry)
+            body, document = derived(parent.config, manifest, layer, settings, entry, source)
             document["config"] = {"mediaType": CONFIG, "digest": digest_of(body), "size": len(body)}
             made = parse_manifest(msgspec.json.encode(document), "the commit")
             self._layout.add_document(body)
