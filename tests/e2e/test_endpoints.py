@@ -152,7 +152,7 @@ def test_what_is_not_allowed(lab: Lab) -> None:
         ("run", "--network", "u", "--ip", "10.9.9.9", "alpine", "true"): "is not in the subnet",
         ("run", "--network", "u", "--link-local-ip", "10.1.1.1", "alpine", "true"): "is not link-local",
         ("run", "--network", "u", "--mac-address", "02:00:00:00:00:01", "alpine", "true"): "is already in use by",
-        ("run", "--network-alias", "x", "alpine", "true"): "only supported for user-defined networks",
+        ("run", "--network-alias", "x", "alpine", "true"): "supported only for containers in user defined networks",
         ("run", "--network", "nowhere", "alpine", "true"): "network nowhere not found",
         (*connect, "--link", "a:b:c", "v", "c"): "bad format for links",
         (*connect, "--driver-opt", f"{SYSCTLS}=net.ipv4.ip_forward=1", "v", "c"): "is not allowed",
