@@ -99,7 +99,7 @@ def test_names_need_a_network_that_has_them(world: World) -> None:
     spec = NetworkSpec(name="bridge", pools=(Pool(subnet=ip_network("10.3.0.0/24")),))
     world.do(world.planner.create_network(spec, predefined=True))
     for wanted in ({"aliases": ("a",)}, {"links": {"a": "b"}}):
-        with pytest.raises(Invalid, match=r"user-defined networks|only be had by a container"):
+        with pytest.raises(Invalid, match=r"user defined networks|only be had by a container"):
             world.planner.attach("ns0", EndpointSpec(network="bridge", **wanted))  # type: ignore[arg-type]
 
 
