@@ -2,8 +2,8 @@
 
 The secret is the first part of every path, not a cookie: cookies of 127.0.0.1 go to servers on all its ports.  The
 ``Host`` header must name this server, so that no other site's name can be made to point here (DNS rebinding); an
-``Origin`` must be our own, and what is sent to us must be JSON, which no other site's page can send without asking first
-(Fetch standard, CORS protocol; we answer no such question).
+``Origin`` must be our own, and what is sent to us must be JSON, which no other site's page can send without asking
+first (Fetch standard, CORS protocol; we answer no such question).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Following the topology for as long as pages are open, and not a moment longer.
 
-The daemon is asked at most once a second, and so seldom that looking takes a fifth of its time at most: with hundreds of
-containers a look takes a large part of a second.  Fairlead's events bring the next look forward; what others change
+The daemon is asked at most once a second, and so seldom that looking takes a quarter of the time at most: with hundreds
+of containers a look takes a large part of a second.  Fairlead's events bring the next look forward; what others change
 (``ip``, Docker) is seen at the next look.
 """
 

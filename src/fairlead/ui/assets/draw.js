@@ -155,7 +155,7 @@ export class Drawing {
       }
     }
     for (const { element, one, kind } of this.#lines.values()) {
-      const lit = one.a ? this.#lit.has(`port:${one.a}`) || this.#lit.has(`port:${one.b}`) : this.#lit.has(one.bar) && this.#lit.has(one.room);
+      const lit = one.a ? this.#lit.has(`port:${one.a}`) || this.#lit.has(`port:${one.b}`) : this.#lit.has(`port:${one.bar.slice(4)}`);
       element.setAttribute("class", `${kind} ${lit ? "lit" : ""}`.replace(/\s+/g, " ").trim());
     }
   }

@@ -77,7 +77,7 @@ export class Layout {
   /** Gives new members a free place; Infinity: all in one row. */
   #grid(id, boxes, compact) {
     const count = boxes.length;
-    const columns = count <= ROW ? Infinity : count <= 24 ? 6 : count <= 120 ? 12 : count <= 320 ? 20 : 28;
+    const columns = count <= ROW ? Infinity : count <= 24 ? 6 : count <= 120 ? 10 : count <= 320 ? 14 : 18;
     let slots = this.#slots.get(id);
     const fewer = slots && count < slots.size / 2;
     if (!slots || this.#columns.get(id) !== `${columns} ${compact}` || fewer) slots = new Map();
@@ -121,8 +121,21 @@ export class Layout {
     for (const block of blocks) wanted.setNode(block.id, { width: block.width, height: block.height });
     for (const [a, b] of edges.values()) wanted.setEdge(a, b);
     dagre.layout(wanted);
-    this.#centres = new Map(blocks.map((block) => [block.id, wanted.node(block.id)]));
+    this.#centres = hung(blocks, new Map(blocks.map((block) => [block.id, wanted.node(block.id)])));
   }
+}
+
+/** dagre sets what has one rank on one middle line; here it hangs from one upper line, so that bars are side by side. */
+function hung(blocks, centres) {
+  const tops = new Map();
+  for (const block of blocks) {
+    const { y } = centres.get(block.id);
+    tops.set(y, Math.min(tops.get(y) ?? Infinity, y - block.height / 2));
+  }
+  return new Map(blocks.map((block) => {
+    const { x, y } = centres.get(block.id);
+    return [block.id, { x, y: tops.get(y) + block.height / 2 }];
+  }));
 }
 
 /** A box with a chip for each interface, the name below, and what is published to it. */
@@ -210,7 +223,9 @@ function spread(block, centre, picture) {
     const peer = box && cell.port.Peer && picture.ports.get(portKey(cell.port.Peer.Namespace, cell.port.Peer.Interface));
     const x = box ? (peer?.x ?? box.x + box.width / 2) - width / 2 : free;
     if (!box) free += width + 6;
-    picture.ports.set(cell.key, { x: x + width / 2, top, bottom: top + bar.height, left, right: left + bar.width, node: bar.id });
+    // A cable to elsewhere goes straight down beside what hangs on the bar, and only then turns.
+    const clear = box ? 0 : top + block.height;
+    picture.ports.set(cell.key, { x: x + width / 2, top, bottom: top + bar.height, left, right: left + bar.width, node: bar.id, clear });
     return { ...cell, x: x - left, width, text: clipped(cell.text, width - 6) };
   });
   for (const port of bar.ports) {
@@ -230,15 +245,17 @@ function path(line, picture) {
   let ax = a.x, bx = b.x;
   if (a.shared) ax = Math.min(Math.max(b.x, a.left + 8), a.right - 8);
   if (b.shared) bx = Math.min(Math.max(a.x, b.left + 8), b.right - 8);
-  if (a.bottom <= b.top) return curve(ax, a.bottom, bx, b.top);
-  if (b.bottom <= a.top) return curve(bx, b.bottom, ax, a.top);
+  if (a.bottom <= b.top) return curve(ax, a.bottom, bx, b.top, a.clear);
+  if (b.bottom <= a.top) return curve(bx, b.bottom, ax, a.top, b.clear);
   const high = Math.min(a.top, b.top) - 36;
   return { d: `M${ax},${a.top}C${ax},${high} ${bx},${high} ${bx},${b.top}`, x: (ax + bx) / 2, y: high + 10 };
 }
 
-function curve(x1, y1, x2, y2) {
-  const middle = (y1 + y2) / 2;
-  const d = Math.abs(x1 - x2) < 1 ? `M${x1},${y1}V${y2}` : `M${x1},${y1}C${x1},${middle} ${x2},${middle} ${x2},${y2}`;
+/** Straight down to `clear`, then in a curve. */
+function curve(x1, y1, x2, y2, clear = 0) {
+  const turn = clear > y1 && clear < y2 ? clear : y1;
+  const middle = (turn + y2) / 2;
+  const d = Math.abs(x1 - x2) < 1 ? `M${x1},${y1}V${y2}` : `M${x1},${y1}V${turn}C${x1},${middle} ${x2},${middle} ${x2},${y2}`;
   return { d, x: (x1 + x2) / 2, y: middle };
 }
 

@@ -2,6 +2,7 @@
 
 import { html, svg, $ } from "./dom.js";
 import { portKey } from "./model.js";
+import { measure } from "./layout.js";
 import { hop as written } from "./words.js";
 
 const STEP = 180; // Milliseconds from hop to hop…
@@ -127,7 +128,7 @@ export class Trace {
     const lines = wrapped(`${ok ? "✔" : "✘"} ${sentence}`, 52);
     const more = ok || !remedy ? [] : wrapped(remedy, 56);
     const height = 16 * (lines.length + more.length) + 16;
-    const width = 12 + 6.5 * Math.max(...[...lines, ...more].map((line) => line.length));
+    const width = 20 + Math.max(...lines.map((line) => measure(line) * 1.06), ...more.map((line) => line.length * 6.8));
     $("callouts").append(svg("g", { class: `callout ${ok ? "ok" : "failed"}`, transform: `translate(${spot.x.toFixed(1)},${spot.y.toFixed(1)})` },
       svg("path", { d: "M0,0L-7,10H7Z" }),
       svg("rect", { x: -20, y: 10, width: width.toFixed(1), height, rx: 6 }),
@@ -154,7 +155,7 @@ export class Trace {
 /** What a hop touches in the picture. */
 function touched(one) {
   const found = [];
-  if (one.Interface && ["send", "receive", "drop"].includes(one.Kind)) found.push(`port:${portKey(one.Room, one.Interface)}`);
+  if (one.Interface && ["send", "receive", "route", "drop"].includes(one.Kind)) found.push(`port:${portKey(one.Room, one.Interface)}`);
   if (one.Bridge) found.push(`bar:${portKey(one.Room, one.Bridge)}`);
   // Within a bridge a frame does not come to the host itself; what is routed, judged or rewritten does.
   if (!one.Bridge || ["route", "nat"].includes(one.Kind)) found.push(`room:${one.Room}`);

@@ -18,7 +18,7 @@ export class View {
       this.zoom(Math.exp(-event.deltaY / 500), event.offsetX, event.offsetY);
     }, { passive: false });
     map.addEventListener("pointerdown", (event) => this.#drag(event));
-    addEventListener("resize", () => this.#own || this.fit());
+    new ResizeObserver(() => this.#own || this.fit()).observe(map);
   }
 
   /** The picture has this extent now. */
@@ -77,6 +77,8 @@ export class View {
 
   #apply() {
     $("world").setAttribute("transform", `translate(${this.#x.toFixed(1)},${this.#y.toFixed(1)}) scale(${this.#scale.toFixed(4)})`);
+    // What nobody can read from so far away need not be painted.
+    this.map.classList.toggle("far", this.#scale < 0.4);
   }
 }
 
