@@ -1,4 +1,4 @@
-"""``/fairlead/topology``, ``…/rules``, ``…/doctor``, ``…/explain``: the network as it is, what ails it, what makes it."""
+"""``/fairlead/topology``, ``…/rules``, ``…/doctor``, ``…/explain``: the network as it is, what ails or makes it."""
 
 from __future__ import annotations
 
