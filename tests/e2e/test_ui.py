@@ -331,8 +331,12 @@ def test_a_failure_tells_its_reason_in_place(
     box, words = fault_at.bounding_box(), page.locator(".callout path").bounding_box()
     assert box is not None
     assert words is not None
-    assert box["x"] - 8 <= words["x"] + words["width"] / 2 <= box["x"] + box["width"] + 8
-    assert abs(words["y"] - (box["y"] + box["height"])) < 60
+    assert box["x"] - 30 <= words["x"] + words["width"] / 2 <= box["x"] + box["width"] + 30
+    assert box["y"] - 30 <= words["y"] + words["height"] / 2 <= box["y"] + box["height"] + 60
+    assert page.locator(".callout rect").evaluate(
+        "one => { const a = one.getBoundingClientRect(), b = document.getElementById('map').getBoundingClientRect();"
+        " return a.left >= b.left && a.right <= b.right && a.top >= b.top && a.bottom <= b.bottom }"
+    )
 
 
 def test_a_trace_that_cannot_be_says_why(page: Any) -> None:

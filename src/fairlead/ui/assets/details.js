@@ -89,7 +89,7 @@ export class Details {
 
   #room(room) {
     const ports = this.model.publishedTo(room);
-    const where = [role(room), room.Owner && room.Owner.slice(0, 12), room.Path].filter(Boolean).join(" · ");
+    const where = [role(room), room.Owner && room.Owner.slice(0, 12), room.Kind === "namespace" && room.Path].filter(Boolean).join(" · ");
     return [
       html("p", { class: "kind" }, where),
       ...mark(room),

@@ -25,13 +25,14 @@ function changed() {
     waiting = false;
     const picture = layout.place(graph(model), model);
     drawing.show(picture, model);
-    view.extent({ x: picture.frame.x, y: picture.frame.y, width: picture.frame.width, height: picture.frame.height });
     details.refresh();
     trace.refresh();
+    view.extent(picture.frame, trace.extent);
     find();
     const rooms = [...model.rooms.values()];
     const containers = rooms.filter((room) => room.Kind === "container").length;
-    $("count").textContent = `${containers} container${containers === 1 ? "" : "s"}, ${rooms.length - 1 - containers} other namespaces`;
+    const others = rooms.length - 1 - containers;
+    $("count").textContent = `${containers} container${containers === 1 ? "" : "s"}, ${others} other namespace${others === 1 ? "" : "s"}`;
     document.body.dataset.layouts = layout.runs;
     document.body.dataset.ready = "1";
   });

@@ -11,6 +11,7 @@ const DIRECTIONS = { request: "Request", reply: "Answer", error: "Error" };
 
 export class Trace {
   #run = 0;
+  extent = null; // of the callout
   #callout = null;
 
   constructor(model, drawing, view) {
@@ -50,6 +51,7 @@ export class Trace {
   forget() {
     this.#run += 1;
     this.#callout = null;
+    this.extent = null;
     $("result").hidden = true;
     $("result").replaceChildren();
     $("callouts").replaceChildren();
@@ -109,47 +111,78 @@ export class Trace {
     const { Ok: ok, Sentence: sentence, Remedies: remedies } = found.Verdict;
     $("result").dataset.state = ok ? "ok" : "failed";
     $("result").dataset.cause = found.Verdict.Cause;
-    const name = found.Name?.Name ? `${found.Name.Name} is ${found.Name.Addresses?.[0] ?? "unknown"}, says ${found.Name.Server || "nobody"}` : "";
+    const name = !found.Name?.Name ? "" : found.Name.Addresses?.length ? `${found.Name.Name} is ${found.Name.Addresses[0]}, says ${found.Name.Server}`
+      : `the name ${found.Name.Name} does not resolve here (${found.Name.Problem})`;
     $("result").querySelector(".answer").replaceChildren(
       html("p", { class: `verdict ${ok ? "ok" : "failed"}`, role: "status" }, `${ok ? "✔" : "✘"} ${sentence}`),
       ...remedies.map((line, index) => html("p", { class: "remedy" }, index ? "or: " : "remedy: ", html("code", {}, line), copier(line))),
       ...[name, ...found.Notes].filter(Boolean).map((text) => html("p", { class: "kind" }, text)));
     this.#callout = { ok, sentence, remedy: remedies[0], at: ok ? [`room:${arrival(found, hops)}`] : trouble(found, hops) };
     this.#place();
+    this.view.extent(this.drawing.picture.frame, this.extent);
+    const words = document.querySelector(".callout");
+    if (words) this.view.reveal(words);
   }
 
-  /** The reason stands where it happened. */
+  /** The reason stands where it happened, on that side where it hides the least. */
   #place() {
     const { ok, sentence, remedy, at } = this.#callout;
     const spot = at.map((id) => ({ id, ...this.#spot(id) })).find((one) => one.x !== undefined);
     $("callouts").replaceChildren();
+    this.extent = null;
     if (!spot) return;
     if (!ok) this.drawing.fault(spot.id);
     const lines = wrapped(`${ok ? "✔" : "✘"} ${sentence}`, 52);
     const more = ok || !remedy ? [] : wrapped(remedy, 56);
     const height = 16 * (lines.length + more.length) + 16;
     const width = 20 + Math.max(...lines.map((line) => measure(line) * 1.06), ...more.map((line) => line.length * 6.8));
-    $("callouts").append(svg("g", { class: `callout ${ok ? "ok" : "failed"}`, transform: `translate(${spot.x.toFixed(1)},${spot.y.toFixed(1)})` },
-      svg("path", { d: "M0,0L-7,10H7Z" }),
-      svg("rect", { x: -20, y: 10, width: width.toFixed(1), height, rx: 6 }),
-      lines.map((line, index) => svg("text", { x: -12, y: 28 + 16 * index }, line)),
-      more.map((line, index) => svg("text", { class: "remedy", x: -12, y: 28 + 16 * (lines.length + index) }, line))));
+    const side = sides(spot, width, height).map((one) => ({ ...one, hides: this.#hides(one) })).reduce((a, b) => (b.hides < a.hides ? b : a));
+    this.extent = { x: side.x, y: side.y, width, height };
+    $("callouts").append(svg("g", { class: `callout ${ok ? "ok" : "failed"}`, transform: `translate(${side.x.toFixed(1)},${side.y.toFixed(1)})` },
+      svg("path", { d: side.tip }),
+      svg("rect", { width: width.toFixed(1), height, rx: 6 }),
+      lines.map((line, index) => svg("text", { x: 8, y: 18 + 16 * index }, line)),
+      more.map((line, index) => svg("text", { class: "remedy", x: 8, y: 18 + 16 * (lines.length + index) }, line))));
   }
 
+  /** How much of boxes and bars a rectangle covers. */
+  #hides({ x, y, width, height }) {
+    const { boxes, bars } = this.drawing.picture;
+    let sum = 0;
+    for (const one of [...boxes.values(), ...bars.values()]) {
+      const across = Math.min(x + width, one.x + one.width) - Math.max(x, one.x);
+      const down = Math.min(y + height, one.y + one.height) - Math.max(y, one.y);
+      if (across > 0 && down > 0) sum += across * down;
+    }
+    return sum;
+  }
+
+  /** What it points at: a point above and below which, and edges beside which, it may stand. */
   #spot(id) {
     const { picture } = this.drawing;
     if (id.startsWith("port:")) {
       const port = picture.ports.get(id.slice(5));
-      return port && !port.shared ? { x: port.x, y: port.bottom } : {};
+      return port && !port.shared ? { x: port.x, top: port.top, bottom: port.bottom, left: port.left, right: port.right } : {};
     }
     const node = picture.boxes.get(id) ?? picture.bars.get(id);
-    return node ? { x: node.x + Math.min(40, node.width / 2), y: node.y + node.height } : {};
+    return node ? { x: node.x + Math.min(40, node.width / 2), top: node.y, bottom: node.y + node.height, left: node.x, right: node.x + node.width } : {};
   }
 
   #showEnds() {
     const id = (end) => this.model.named($(end).value.trim())?.Id ?? null;
     this.drawing.ends(id("from"), id("to"));
   }
+}
+
+/** Where a callout of this size can stand, in the order of preference, each with the triangle that points at the spot. */
+function sides({ x, top, bottom, left, right }, width, height) {
+  const middle = (top + bottom) / 2;
+  return [
+    { x: x - 20, y: bottom + 10, width, height, tip: "M20,-10L13,0H27Z" },
+    { x: right + 10, y: middle - 18, width, height, tip: "M-10,18L0,11V25Z" },
+    { x: left - 10 - width, y: middle - 18, width, height, tip: `M${width + 10},18L${width},11V25Z` },
+    { x: x - 20, y: top - 10 - height, width, height, tip: `M20,${height + 10}L13,${height}H27Z` },
+  ];
 }
 
 /** What a hop touches in the picture. */

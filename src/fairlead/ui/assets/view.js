@@ -21,8 +21,9 @@ export class View {
     new ResizeObserver(() => this.#own || this.fit()).observe(map);
   }
 
-  /** The picture has this extent now. */
-  extent(frame) {
+  /** The picture has this extent now, and so has something beside it. */
+  extent(picture, beside) {
+    const frame = united(picture, beside);
     const { x, y, width, height } = this.#frame;
     const same = x === frame.x && y === frame.y && width === frame.width && height === frame.height;
     this.#frame = frame;
@@ -80,6 +81,12 @@ export class View {
     // What nobody can read from so far away need not be painted.
     this.map.classList.toggle("far", this.#scale < 0.4);
   }
+}
+
+function united(a, b) {
+  if (!b) return a;
+  const x = Math.min(a.x, b.x), y = Math.min(a.y, b.y);
+  return { x, y, width: Math.max(a.x + a.width, b.x + b.width) - x, height: Math.max(a.y + a.height, b.y + b.height) - y };
 }
 
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
