@@ -513,3 +513,26 @@ def test_a_daemon_that_went_away_is_told_of(two: Host, page: Any) -> None:
     page.locator(".node[data-name=ns9]").wait_for()
     assert page.is_hidden("#trouble")
     become_equal(two, page)
+
+
+def test_bad_usage_and_a_port_in_use(host: Host) -> None:
+    host.fairlead("netns", "ls")
+    for port, code in (("70000", 2), ("-1", 2), ("x", 2)):
+        done = host.fairlead("ui", "--port", port, check=False)
+        assert done.returncode == code, done.stderr
+        assert len(done.stderr.splitlines()) <= 3
+    with ui(host) as address:
+        port = address.split(":")[2].split("/")[0]
+        done = host.fairlead("ui", "--port", port, check=False)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr == f"fairlead: cannot listen on 127.0.0.1:{port}: Address already in use\n"
+
+
+def test_rules_of_what_is_no_namespace(host: Host) -> None:
+    host.fairlead("netns", "add", "ns0")
+    for path, status in (("/run/netns/ns0", 200), ("", 200), ("/etc/passwd", 404), ("/nowhere", 404), ("%ff", 404)):
+        url = f"http://x/fairlead/rules?namespace={path}"
+        found = host.run(
+            "curl", "-s", "-w", "\n%{http_code}", "--unix-socket", f"{host.run_dir}/fairlead.sock", url
+        ).stdout.splitlines()
+        assert found[-1] == str(status), found

@@ -262,6 +262,25 @@ def test_the_daemon_is_asked_only_while_somebody_looks() -> None:
 
 
 @pytest.mark.usefixtures("fast")
+def test_a_page_that_comes_while_the_last_one_goes_is_served() -> None:
+    async def scene() -> None:
+        daemon = Daemon()
+        one = watch.Watch(daemon)  # type: ignore[arg-type]
+        first = one.follow()
+        await heard(first, "topology")
+        second = one.follow()
+        _, found = await asyncio.gather(first.aclose(), heard(second, "topology"))  # type: ignore[attr-defined]
+        assert found["Topology"]["Namespaces"]
+        await heard(second, "change")
+        await second.aclose()  # type: ignore[attr-defined]
+        before = daemon.looks
+        await asyncio.sleep(0.2)
+        assert daemon.looks == before
+
+    asyncio.run(scene())
+
+
+@pytest.mark.usefixtures("fast")
 def test_each_page_hears_what_changed_since_its_own_last_message() -> None:
     async def scene() -> None:
         daemon = Daemon()

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from fairlead import __version__
 from fairlead.api.app import Daemon, Explained, answer, flag
+from fairlead.errors import NotFound
 from fairlead.see import doctor, mend, rebuild, rules
 from fairlead.see.checks import CHECKS
 from fairlead.see.doctor import Finding, Patient
@@ -22,8 +23,10 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
         return answer(found)
 
     async def firewall(request: web.Request) -> web.Response:
-        path = request.query.get("namespace", "")
-        return answer(await asyncio.to_thread(rules.read, daemon.engine.kernel.namespaces, path))
+        path, namespaces = request.query.get("namespace", ""), daemon.engine.kernel.namespaces
+        if path and not namespaces.exists(path):
+            raise NotFound(f"there is no network namespace at {path}")
+        return answer(await asyncio.to_thread(rules.read, namespaces, path))
 
     async def examine(_: web.Request) -> web.Response:
         return answer(await asyncio.to_thread(findings))

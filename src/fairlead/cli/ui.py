@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from fairlead.cli.client import Client
@@ -22,7 +23,7 @@ def _ui(options: Options, _: list[str]) -> int:
     try:
         asyncio.run(serve(client.path, port, _say))
     except OSError as error:
-        raise Failure(f"cannot listen on 127.0.0.1:{port}: {error.strerror}") from None
+        raise Failure(f"cannot listen on 127.0.0.1:{port}: {os.strerror(error.errno or 0)}") from None
     return 0
 
 

@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from importlib import resources
 from typing import Any
-from urllib.parse import quote
 
 import aiohttp
 import msgspec
@@ -53,7 +52,7 @@ def make_app(api: Api, token: str, port: Callable[[], int]) -> web.Application:
     app.router.add_get("/{token}/live", page.live)
     app.router.add_post("/{token}/trace", page.trace)
     app.router.add_get("/{token}/rules/{id}", page.rules)
-    app.router.add_get("/{token}/logs/{id}", page.logs)
+    app.router.add_get("/{token}/logs/{id:[A-Za-z0-9][A-Za-z0-9_.-]*}", page.logs)
     app.router.add_get("/{token}/{path:.+}", page.asset)
 
     async def close(_: web.Application) -> None:
@@ -102,9 +101,8 @@ class Page:
 
     async def logs(self, request: web.Request) -> web.StreamResponse:
         """A container's output as text: its last lines, and what follows as long as somebody reads."""
-        id_ = quote(request.match_info["id"], safe="")
         query = {"stdout": "1", "stderr": "1", "follow": "1", "tail": TAIL}
-        async with self._api.stream("GET", f"/containers/{id_}/logs", query) as answer:
+        async with self._api.stream("GET", f"/containers/{request.match_info['id']}/logs", query) as answer:
             unframed = Unframed(answer.content_type)
             response = web.StreamResponse(headers={"Content-Type": "text/plain; charset=utf-8"})
             await response.prepare(request)

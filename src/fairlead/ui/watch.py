@@ -75,10 +75,11 @@ class Watch:
 
     async def close(self) -> None:
         """Stop looking."""
-        for task in self._tasks:
+        # Taken first: while we wait for their end, another page may come and have tasks of its own.
+        tasks, self._tasks, self.state = self._tasks, [], None
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks.clear()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _join(self) -> int:
         """Count one listener more; returns the number of the look that is of no use to it."""
@@ -93,7 +94,6 @@ class Watch:
         self._listeners -= 1
         if not self._listeners:
             await self.close()
-            self.state = None
 
     async def _looking(self) -> None:
         loop = asyncio.get_running_loop()
