@@ -7,6 +7,8 @@ IMAGES := build/images
 # Programs that Fairlead runs, then what its images and tests are made of and tested with.
 PACKAGES := crun conmon skopeo nftables libnftables1 iproute2 iptables procps
 PACKAGES += busybox-static nginx-light
+# Lays out the pictures of `fairlead topology --format svg`.
+PACKAGES += graphviz
 TEST_PACKAGES := python3 python3-venv curl iputils-ping docker-registry util-linux conntrack bind9-dnsutils dnsperf
 # The containment test runs beside a Docker of its own.  Where there is one already it stays: docker.io would replace
 # Docker's own packages.  scripts/install-packages sees to it that no daemon is started.

@@ -48,7 +48,7 @@ def sysctls(endpoint: Endpoint) -> Iterator[tuple[str, str]]:
 def check_spec(spec: EndpointSpec, network: Network) -> None:
     """Raise for what a place in this network cannot have."""
     if spec.aliases and not network.has_names:
-        raise Invalid("network-scoped aliases are only supported for user-defined networks")
+        raise Invalid("network-scoped alias is supported only for containers in user defined networks")
     if spec.links and not network.has_names:
         raise Invalid(f"links in network {network.name} can only be had by a container, with --link when it is created")
 

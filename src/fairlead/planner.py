@@ -406,7 +406,9 @@ class Planner:
             raise Forbidden(f"network {network.name} takes one endpoint, and {self._owner_name(others[0])} is it")
         endpoints.check_spec(spec, network)
         known = driver.endpoint_options | (endpoints.OPTIONS if driver.has_links else frozenset())
-        _check_options(spec.options, known, f"endpoints of the driver {network.driver}")
+        # Docker gives an endpoint's options to the driver, which looks at its own; those of others have no effect.
+        own = {name: value for name, value in spec.options.items() if name.startswith("com.docker.network.")}
+        _check_options(own, known, f"endpoints of the driver {network.driver}")
         if not driver.has_links:
             return Endpoint(id=new_id(), network=network.id, sandbox=sandbox.id)
         endpoint = Endpoint(

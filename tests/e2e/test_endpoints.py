@@ -152,12 +152,12 @@ def test_what_is_not_allowed(lab: Lab) -> None:
         ("run", "--network", "u", "--ip", "10.9.9.9", "alpine", "true"): "is not in the subnet",
         ("run", "--network", "u", "--link-local-ip", "10.1.1.1", "alpine", "true"): "is not link-local",
         ("run", "--network", "u", "--mac-address", "02:00:00:00:00:01", "alpine", "true"): "is already in use by",
-        ("run", "--network-alias", "x", "alpine", "true"): "only supported for user-defined networks",
+        ("run", "--network-alias", "x", "alpine", "true"): "supported only for containers in user defined networks",
         ("run", "--network", "nowhere", "alpine", "true"): "network nowhere not found",
         (*connect, "--link", "a:b:c", "v", "c"): "bad format for links",
         (*connect, "--driver-opt", f"{SYSCTLS}=net.ipv4.ip_forward=1", "v", "c"): "is not allowed",
         (*connect, "--driver-opt", f"{IFNAME}=eth0", "v", "c"): "already has an interface eth0",
-        (*connect, "--driver-opt", "speed=9", "v", "c"): "'speed' is unknown",
+        (*connect, "--driver-opt", "com.docker.network.speed=9", "v", "c"): "'com.docker.network.speed' is unknown",
     }
     for command, sentence in cases.items():
         if sentence:

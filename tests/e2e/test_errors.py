@@ -65,10 +65,14 @@ CASES = [
     (
         "run --network-alias x --rm alpine true",
         125,
-        "network-scoped aliases are only supported for user-defined networks",
+        "network-scoped alias is supported only for containers in user defined networks",
     ),
-    ("network connect --alias x bridge ns0", 1, "network-scoped aliases are only supported for user-defined networks"),
-    ("run -v relative:/x alpine", 125, "give an absolute path of the host"),
+    (
+        "network connect --alias x bridge ns0",
+        1,
+        "network-scoped alias is supported only for containers in user defined networks",
+    ),
+    ("run -v /x:relative alpine", 125, "the target must be an absolute path"),
     ("exec nosuch true", 1, "No such container: nosuch"),
     ("start nosuch", 1, "No such container: nosuch"),
     ("stop nosuch", 1, "No such container: nosuch"),

@@ -141,3 +141,19 @@ def test_explaining_a_removal(host: Host) -> None:
         host.fairlead("netns", "rm", name)
     assert host.fairlead("network", "rm", "br0", "--explain").stdout.splitlines()[-1] == "ip link del br0"
     assert "br0" in host.sh("ip link")
+
+
+@pytest.mark.parametrize("ends", [("ns0/vth0", "/vth1"), ("/vth1", "ns0/vth0")])
+def test_a_link_between_a_namespace_and_the_host_in_either_order(host: Host, ends: tuple[str, str]) -> None:
+    ips = ("172.31.0.1/30", "172.31.0.2/30")
+    commands = [["netns", "add", "ns0"], ["link", "add", *ends, "--ip", ips[0], "--peer-ip", ips[1]]]
+    lines = host.fairlead("daemon", "--explain").stdout
+    for command in commands:
+        lines += host.fairlead(*command, "--explain").stdout
+        host.fairlead(*command)
+    host.sh(f"ping -c1 -W2 {ips[ends.index('ns0/vth0')].partition('/')[0]}")
+    with Host() as other:
+        other.sh("set -e\n" + lines)
+        assert kernel_state(other) == kernel_state(host)
+    host.fairlead("link", "rm", "ns0/vth0")
+    assert "vth1" not in host.sh("ip -o link show type veth | cut -d: -f2")

@@ -697,7 +697,7 @@ def test_an_image_in_use_stays(place: Place) -> None:
     (image,) = place.load(docker_archive((["a:1"], [BASE])))
 
     def used(image_id: str) -> list[str]:
-        return ["web1"] if image_id == image.id else []
+        return ["stopped container web1"] if image_id == image.id else []
 
     with pytest.raises(Conflict, match=r"unable to remove repository reference .*web1"):
         place.remove("a:1", in_use=used)

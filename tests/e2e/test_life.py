@@ -183,7 +183,8 @@ def test_filters(shared: Machine) -> None:
     shared.docker(
         "run", "-d", "--name", "beta", "--label", "a=2", "--network", "filtering", "-p", "8099:80", "box", "sleep", "99"
     )
-    shared.docker("run", "--name", "gamma", "-v", "/tmp:/inside", "box", "sh", "-c", "exit 3", check=False)
+    done = shared.docker("run", "--name", "gamma", "-v", "/tmp:/inside", "box", "sh", "-c", "exit 3", check=False)
+    assert done.returncode == 3, done.stderr
 
     def names(*filters: str, all: bool = True) -> str:
         words = [word for text in filters for word in ("--filter", text)]
@@ -198,7 +199,8 @@ def test_filters(shared: Machine) -> None:
     assert names("label=a", "label=a=2") == names("label=a=2") == "beta"
     assert names("status=created") == names("status=created", all=False) == "alpha"
     assert names("status=created", "status=exited") == "alpha gamma"
-    assert names("exited=3", all=False) == "gamma"
+    assert names("exited=3") == "gamma"
+    assert names("exited=3", all=False) == ""
     assert names("exited=0") == ""
     assert names("ancestor=box", all=False) == "beta"
     assert names("ancestor=nothing") == ""

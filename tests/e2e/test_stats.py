@@ -118,3 +118,13 @@ def test_the_commands(shared: Machine) -> None:
     assert "100MiB" in lines[1]
     assert shared.host.fairlead("stats", "--no-stream", "--format", "{{.PIDs}}", "busy").stdout == "3\n"
     assert "dd if=/dev/zero" in shared.host.fairlead("top", "busy", "-eo", "pid,args").stdout
+
+
+def test_what_was_started_is_the_program_itself(shared: Machine) -> None:
+    """The runtime's own process becomes the program only in the end; nobody is to see it before."""
+    for _ in range(10):
+        client = docker.DockerClient(base_url=f"unix://{shared.host.run_dir}/fairlead.sock")
+        with contextlib.closing(client):
+            container = client.containers.run("box", "sleep 60", detach=True)
+            assert "sleep 60" in container.top()["Processes"][0]
+            container.remove(force=True)

@@ -95,6 +95,13 @@ def test_df_and_prune(shared: Machine) -> None:
         "/big": 3,
         "/alive": 1,
     }
+    shared.docker("run", "--rm", "-v", "full:/data", "box", "sh", "-c", "head -c 2000000 /dev/zero > /data/file")
+    volumes = shared.api("GET", "/system/df")["Volumes"]
+    assert [(one["Name"], one["UsageData"]) for one in volumes] == [("full", {"Size": 2_000_000, "RefCount": 0})]
+    assert shared.host.fairlead("system", "df").stdout.splitlines()[3].split() == (
+        ["Local", "Volumes", "1", "0", "2MB", "2MB", "(100%)"]
+    )
+    shared.docker("volume", "rm", "full")
     only = shared.api("GET", "/system/df?type=image")
     assert only["Containers"] is None
     assert only["Images"]

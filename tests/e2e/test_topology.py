@@ -157,7 +157,8 @@ def kernel_state(host: Host, names: tuple[str, ...]) -> dict[str, Any]:
                 "UP" in link["flags"],
                 sorted(f"{a['local']}/{a['prefixlen']}" for a in link["addr_info"] if a["scope"] != "link"),
             )
-        found[f"{name} routes"] = sorted(host.sh(f"ip {' '.join(where)} route").splitlines())
+        routes = host.sh(f"ip {' '.join(where)} route").replace(" linkdown", "")  # What the kernel sees a moment later.
+        found[f"{name} routes"] = sorted(line.strip() for line in routes.splitlines())
     return found
 
 

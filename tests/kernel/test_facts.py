@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from kernel_lab import sh, works
 
+from fairlead.kernel import survey
 from fairlead.kernel.namespaces import Namespaces
 from fairlead.see.facts import InterfaceFact, NamespaceFact, Snapshot, read
 
@@ -206,3 +207,20 @@ def test_links_that_need_more_of_a_kernel() -> None:
     made = {kind: data for kind, (line, data) in wanted.items() if works(line)}
     assert "macvlan" in made
     assert {one.kind: dict(one.data) for one in snapshot().host.interfaces if one.name.startswith("x")} == made
+
+
+def test_a_container_of_an_ordinary_user_is_seen_though_nothing_leads_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As podman without root makes them.  The name of the cgroup is all that is not real."""
+    theirs = subprocess.Popen(["unshare", "--user", "--net", "sleep", "60"])
+    try:
+        while os.readlink(f"/proc/{theirs.pid}/ns/net") == os.readlink("/proc/self/ns/net"):
+            pass
+        assert theirs.pid not in [pid for one in snapshot().namespaces for pid in one.pids]
+        scope = f"/user.slice/user-1000.slice/libpod-{'a' * 64}.scope/container"
+        real = survey.cgroup
+        monkeypatch.setattr(survey, "cgroup", lambda pid: scope if pid == theirs.pid else real(pid))
+        (found,) = (one for one in snapshot().namespaces if theirs.pid in one.pids)
+        assert (found.owner.manager, found.owner.id) == ("podman", "a" * 64)
+    finally:
+        theirs.kill()
+        theirs.wait()

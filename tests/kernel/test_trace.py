@@ -861,7 +861,7 @@ def test_an_interrupted_trace_leaves_no_rules(machine: Host) -> None:
 
 
 def test_several_at_once_do_not_mix(machine: Host) -> None:
-    machine.sh(PLAIN)
+    machine.sh(PLAIN + "sysctl -qw net.bridge.bridge-nf-call-iptables=1; iptables -A FORWARD -j ACCEPT")
     machine.fairlead("netns", "ls")
     questions = ["ns1 ns2", "ns2 ns3", "ns3 ns1", "ns1 ns3"]
     running = [
@@ -873,6 +873,8 @@ def test_several_at_once_do_not_mix(machine: Host) -> None:
         source, target = question.split()
         assert answer["Verdict"]["Ok"]
         assert {hop["NamespaceName"] for hop in answer["Hops"]} == {source, target, "host"}
+        rules = [(hop["Direction"], hop["Chain"], hop["Handle"]) for hop in answer["Hops"] if hop["Kind"] == "rule"]
+        assert len(rules) == len(set(rules)) > 0
 
 
 def _eventually(condition: Callable[[], object], seconds: float = 10) -> None:

@@ -104,7 +104,11 @@ def normal(text: str) -> str:
 
 
 def _name(value: dict[str, Any]) -> str:
-    return str(value.get("Name") or value.get("Names") or sorted(value.get("RepoTags") or ()))
+    # A mount's destination is known beforehand, a volume's name not always.
+    for key in ("Destination", "Name", "Names"):
+        if found := value.get(key):
+            return str(found)
+    return str(sorted(value.get("RepoTags") or ()))
 
 
 def _flat(value: Any, path: str) -> Iterator[tuple[str, Any]]:
@@ -120,10 +124,7 @@ def _flat(value: Any, path: str) -> Iterator[tuple[str, Any]]:
         if key == "RepoTags" or key == "Tags":
             value = sorted(value)
         if all(isinstance(inner, dict) for inner in value):
-            value = sorted(
-                value,
-                key=lambda inner: str(inner.get("Name") or inner.get("Names") or sorted(inner.get("RepoTags") or ())),
-            )
+            value = sorted(value, key=_name)
         for number, inner in enumerate(value):
             yield from _flat(inner, f"{path}.{number}")
     elif key in OWN and isinstance(value, (int, float, str)) and not isinstance(value, bool):

@@ -52,6 +52,25 @@ DIFFERENCES: list[Difference] = [
         ("docker network rm n", "body"),
     ),
     *_many(
+        "An image is its layers' directories; nothing is mounted of it, and when it was tagged last is not kept.",
+        ("GET /images/*/json", "*GraphDriver.Data.*"),
+        ("GET /images/*/json", "*.LastTagTime"),
+    ),
+    *_many(
+        "Why a registry cannot be reached is told without the words of Go's network library.",
+        ("POST /images/create?fromImage=127.0.0.1:1*", "message"),
+        ("docker pull 127.0.0.1:1/x", "body"),
+    ),
+    *_many(
+        "Volumes are in Fairlead's own directory.",
+        ("* /volumes*", "*Mountpoint"),
+        ("GET /containers/*json*", "*Mounts.*.Source"),
+    ),
+    *_many(
+        "A bind of what lies above the engine's own directory is as private as any other.",
+        ("GET /containers/*json*", "*Mounts.*.Propagation"),
+    ),
+    *_many(
         "An address of the default bridge may be chosen, too.",
         ('POST /networks/bridge/connect {"Container": "ff", "EndpointConfig": {"IPAMConfig"*', "*"),
     ),
@@ -131,7 +150,11 @@ DIFFERENCES: list[Difference] = [
         ("GET /info", "*.OSVersion"),
         ("GET /info", "*.*Id"),
     ),
-    *_many("A body that is empty is taken for `{}`.", ("POST /containers/cc/update b''", "*")),
+    *_many(
+        "A body that is empty is taken for `{}`.",
+        ("POST /containers/cc/update b''", "*"),
+        ("POST /volumes/create b''", "*"),
+    ),
     *_many(
         "Fields of images that newer versions of the API dropped, or that Fairlead does not know: the container that "
         "an image was made from, when a tag was set, where it would be mounted.",
@@ -167,7 +190,7 @@ DIFFERENCES: list[Difference] = [
     ),
     *_many(
         "The runtime's reason is told in the words of Docker 28, and an exec of a command that is not there ends with "
-        "127; Docker 20.10 says 126.",
+        "127, its error on the standard error; Docker 20.10 says 126, on the standard output.",
         ("POST /containers/*/start", "message"),
         (_INSPECT, "*.State.Error"),
         ("POST /exec/{x}/start {}", "body"),

@@ -46,6 +46,7 @@ ENDPOINTS: list[Endpoint] = [
         GET /events
         POST /auth
         GET /system/df
+        GET /containers/json
         GET /networks
         GET /networks/{id}
         POST /networks/{id}/connect
@@ -100,9 +101,14 @@ ENDPOINTS: list[Endpoint] = [
     _partial("GET /version", "containerd, runc and docker-init are no components: there are none"),
     _partial("GET /info", "fields of what Fairlead has not (swarm, plugins, containerd) are empty"),
     _partial("POST /networks/create", "scope is local, IPAM driver is default; see the differences for options"),
-    _partial("GET /containers/json", "sizes are 0"),
-    _partial("POST /containers/create", "see “Fields of a container” below"),
-    _partial("POST /images/create", "pull and import; `changes` of an import as far as docs/containers.md says"),
+    _partial(
+        "POST /containers/create",
+        "`DeviceRequests`, `StorageOpt`, `Isolation` (but for `default`); real-time CPU limits give a warning",
+    ),
+    _partial("POST /images/create", "`platform` is that of this machine"),
+    _partial(
+        "DELETE /containers/{id}/{alias}", "a link; a running container keeps what it has of it until it starts again"
+    ),
     _partial("POST /build/prune", "there is never anything to prune"),
     _partial("POST /swarm/leave", "always 503: this is no part of a swarm, as a Docker without one answers"),
     *_refused(),

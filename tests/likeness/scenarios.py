@@ -651,6 +651,8 @@ CONTAINERS: dict[str, list[Step]] = {
         container("ll", HostConfig={"NetworkMode": "bridge", "Links": ["aa:other"]}),
         post("/containers/ll/start"),
         get("/containers/ll/json"),
+        delete("/containers/ll/other?link=1"),
+        delete("/containers/ll/other?link=1"),
     ],
 }
 

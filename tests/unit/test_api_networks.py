@@ -72,6 +72,7 @@ class FakeContainers:
     def __init__(self, engine: FakeEngine) -> None:
         self._engine = engine
         self.sharing = Sharing(engine.store, engine)  # type: ignore[arg-type]
+        self.membership = self
         self.connected: list[tuple[str, EndpointSpec]] = []
         self.disconnected: list[tuple[str, str]] = []
         self.removed: list[str] = []
@@ -91,7 +92,7 @@ class FakeContainers:
     async def disconnect(self, ref: str, network: str) -> None:
         self.disconnected.append((ref, network))
 
-    async def remove(self, ref: str, *, force: bool = False) -> None:
+    async def remove(self, ref: str, *, force: bool = False, volumes: bool = False) -> None:
         assert force
         self.removed.append(ref)
         self._engine.store.delete(self.get(ref))

@@ -110,7 +110,7 @@ def test_every_command_is_there_and_explains_itself(name: str, capsys: pytest.Ca
 CHANGING = [
     *("run", "create", "start", "stop", "restart", "kill", "rm"),
     *("network create", "network rm", "network connect", "network disconnect", "network prune"),
-    *("netns add", "netns rm", "link add", "link rm", "image rm", "image tag", "image prune", "system reset"),
+    *("netns add", "netns rm", "link add", "link rm", "image rm", "image tag", "image prune", "system reset", "doctor"),
 ]
 
 
@@ -119,7 +119,7 @@ def test_what_changes_can_be_explained(name: str) -> None:
     assert "explain" in [flag.name for flag in _load(_COMMANDS[name][0]).flags]
 
 
-@pytest.mark.parametrize("name", ["ps", "network ls", "netns ls", "link ls", "image ls", "topology"])
+@pytest.mark.parametrize("name", ["ps", "network ls", "netns ls", "link ls", "image ls", "topology", "doctor"])
 def test_every_listing_has_a_format(name: str) -> None:
     assert "format" in [flag.name for flag in _load(_COMMANDS[name][0]).flags]
 

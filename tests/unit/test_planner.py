@@ -339,7 +339,11 @@ def wrong_endpoints() -> list[tuple[dict[str, Any], type[FairleadError], str]]:
         ({"network": "br0", "mac": "01:00:5e:00:00:01"}, Invalid, "multicast"),
         ({"network": "br0", "ifname": "much-too-long-name"}, Invalid, "has 18 bytes"),
         ({"network": "br0", "ports": (PortSpec(port=80, host_port=8081),)}, Conflict, "port is already allocated"),
-        ({"network": "br0", "options": {"x": "y"}}, Invalid, "option 'x' is unknown to endpoints of the driver bridge"),
+        (
+            {"network": "br0", "options": {X: "y"}},
+            Invalid,
+            f"option '{X}' is unknown to endpoints of the driver bridge",
+        ),
         (
             {"network": "br0", "ports": (PortSpec(port=80, host_port=8081, host_ip=ip_address("127.0.0.1")),)},
             Conflict,
@@ -351,6 +355,9 @@ def wrong_endpoints() -> list[tuple[dict[str, Any], type[FairleadError], str]]:
             "already allocated (to this request)",
         ),
     ]
+
+
+X = "com.docker.network.endpoint.x"
 
 
 @pytest.mark.parametrize(("words", "kind", "sentence"), wrong_endpoints())

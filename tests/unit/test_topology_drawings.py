@@ -114,7 +114,13 @@ def test_colours_change_nothing_but_colours() -> None:
     topology = example("2-three-on-a-bridge")
     coloured = text.render(topology, colour=True)
     assert "\x1b[36m10.0.0.1/24\x1b[0m" in coloured
-    assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == text.render(topology)
+    for one in (topology, marked(), hosts(3), hosts(30)):
+        assert re.sub(r"\x1b\[[0-9;]*m", "", text.render(one, colour=True)) == text.render(one)
+
+
+def test_a_line_has_the_ports_before_what_may_be_cut() -> None:
+    (line,) = (line for line in text.render(hosts(30)).splitlines() if " c0 " in line)
+    assert line.startswith("│  ├─ veth0000000 ── c0  eth0  10.1.0.2/16  8081 → 80/tcp  fd00:")
 
 
 def marked() -> Topology:
@@ -207,3 +213,11 @@ def test_a_part_of_a_straight_link_has_its_other_end() -> None:
     assert [room.name for room in part.rooms] == ["host", "ns0", "ns1"]
     assert [port.name for port in part.host.ports] == ["eth0"]
     assert "├──────────┤ vth1  172.0.0.3/24" in text.render(part)
+
+
+def test_the_page_on_the_doctor_tells_of_every_check() -> None:
+    from fairlead.see.checks import CHECKS
+
+    page = (ROOT / "docs" / "doctor.md").read_text()
+    told = re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)
+    assert told == ["daemon", *(check.name for check in CHECKS)]

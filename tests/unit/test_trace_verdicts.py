@@ -177,7 +177,12 @@ def test_headers() -> None:
     found = parse(six + struct.pack("!HHIIH", 1, 2, MARK.cookie, 0, 0).ljust(40, b"\0"), MARK)
     assert found
     assert (found.source, found.destination) == ("[fd00::1]:1", "[fd00::2]:2")
-    for other in (b"", b"\x45", b"\x00" * 60, syn()[:20]):
+    others = [
+        ipv4(A, B, 6, struct.pack("!HHIIH", 4000, 80, 7, 8, 0x5002)),
+        ipv4(A, B, 1, struct.pack("!BBHHHI", 8, 0, 0, 1, 1, 7)),
+        ipv4(A, B, 17, struct.pack("!HHHHI", 5000, 53, 12, 0, 7)),
+    ]
+    for other in (b"", b"\x45", b"\x00" * 60, syn()[:20], *others):
         assert parse(other, MARK) is None
 
 

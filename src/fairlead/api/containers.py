@@ -58,6 +58,7 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
         web.post(f"{one}/attach", door.attach),
         web.get(f"{one}/logs", door.logs),
         web.delete(one, door.remove),
+        web.delete("/containers/{ref}/{alias}", door.remove_link),
     ]
 
 
@@ -97,6 +98,8 @@ class Door:
     async def create(self, request: web.Request) -> web.StreamResponse:
         document = await body(request)
         create_body.check(document)
+        if runtime := document.get("Runtime"):  # docker-py's create_container has it here
+            document["HostConfig"] = {"Runtime": runtime, **(document.get("HostConfig") or {})}
         if platform := request.query.get("platform"):
             _check_platform(platform)
         reference = document.get("Image")
@@ -210,10 +213,17 @@ class Door:
         await self._containers.rename(container.id, name)
         return answer(status=204)
 
+    async def remove_link(self, request: web.Request) -> web.StreamResponse:
+        """``docker rm --link NAME/ALIAS``."""
+        if not flag(request, "link"):
+            raise NotFound(f"No such container: {request.match_info['ref']}/{request.match_info['alias']}")
+        await self._containers.membership.unlink(self._get(request).id, request.match_info["alias"])
+        return answer(status=204)
+
     async def remove(self, request: web.Request) -> web.StreamResponse:
         container = self._get(request)
         if flag(request, "link"):
-            raise Invalid("a link cannot be removed by itself: it goes with the container that has it")
+            raise Invalid(f"{request.match_info['ref']} is no link: CONTAINER/ALIAS is needed")
         if flag(request, "explain"):
             lines = self._explainer.end(container.id) if flag(request, "force") else []
             return answer({"Lines": [*lines, f"rm -r {self._daemon.paths.container_state(container.id)}"]})

@@ -163,7 +163,7 @@ async def take_away(daemon: Daemon) -> dict[str, int]:
     errors: list[str] = []
     for container in containers:
         try:
-            await daemon.containers.remove(container.id, force=True)
+            await daemon.containers.remove(container.id, force=True, volumes=True)
         except NotFound:
             pass  # removed by itself, or by somebody else, meanwhile
         except FairleadError as error:

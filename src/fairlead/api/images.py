@@ -137,7 +137,8 @@ class _Handlers:
             for image in await self._images.load(_upload(request), report):
                 self._tell("load", image)
 
-        return await stream(request, load)
+        # Docker has no status for an archive that is none; its clients look at the lines.
+        return await stream(request, load, at_once=True)
 
     async def save(self, request: web.Request) -> web.StreamResponse:
         """One image by the path, or several by ``names``."""
@@ -214,11 +215,13 @@ class _Handlers:
         return answer({"ImagesDeleted": gone or None, "SpaceReclaimed": reclaimed})
 
 
-async def stream(request: web.Request, work: Callable[[Progress], Awaitable[None]]) -> web.StreamResponse:
+async def stream(
+    request: web.Request, work: Callable[[Progress], Awaitable[None]], *, at_once: bool = False
+) -> web.StreamResponse:
     """Answer with the progress of `work`, one JSON object per line.
 
     The first message sends the status 200; what fails before it gets a status of its own, what fails later becomes the
-    last line.  A client that goes away cancels the work.
+    last line (`at_once`: always).  A client that goes away cancels the work.
     """
     messages: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
     task = asyncio.ensure_future(work(messages.put_nowait))
@@ -231,6 +234,8 @@ async def stream(request: web.Request, work: Callable[[Progress], Awaitable[None
                 await response.prepare(request)
             await response.write(msgspec.json.encode(message) + b"\r\n")
         error = task.exception()
+        if response is None and error is not None and at_once and isinstance(error, FairleadError):
+            return answer(_last_line(error, request))
         if response is None:
             if error is not None:
                 raise error
@@ -357,7 +362,9 @@ def _details(image: Image, directories: list[str]) -> dict[str, Any]:
         "Id": f"sha256:{image.id}",
         "RepoTags": image.tags,
         "RepoDigests": image.digests,
-        "Parent": "",
+        "Parent": config.get("parent", ""),
+        **({"Container": config["container"]} if "container" in config else {}),
+        **({"ContainerConfig": config["container_config"]} if "container_config" in config else {}),
         "Comment": str(history[-1].get("comment", "")) if history else "",
         "Created": config.get("created") or _NEVER,
         "DockerVersion": "",

@@ -11,9 +11,9 @@ from fairlead.containers.record import Container
 from fairlead.errors import Invalid
 
 _MEMBERS = (
-    "Annotations CgroupParent CgroupnsMode DeviceCgroupRules Devices IpcMode MaskedPaths PidMode ReadonlyPaths Runtime "
-    "SecurityOpt UTSMode UsernsMode BlkioWeight BlkioWeightDevice BlkioDeviceReadBps BlkioDeviceWriteBps "
-    "BlkioDeviceReadIOps BlkioDeviceWriteIOps"
+    "Annotations CgroupParent CgroupnsMode DeviceCgroupRules Devices IpcMode Isolation MaskedPaths PidMode "
+    "ReadonlyPaths Runtime SecurityOpt UTSMode UsernsMode BlkioWeight BlkioWeightDevice BlkioDeviceReadBps "
+    "BlkioDeviceWriteBps BlkioDeviceReadIOps BlkioDeviceWriteIOps"
 )
 SHOWN_AGAIN = tuple(_MEMBERS.split())
 """Members of HostConfig that inspect shows as they came."""
@@ -158,6 +158,8 @@ def _text(body: dict[str, Any], name: str) -> str:
     value = body.get(name) or ""
     if not isinstance(value, str):
         raise Invalid(f"{name} must be a string")
+    if "\0" in value:
+        raise Invalid(f"{name} must not have a zero byte")
     return value
 
 

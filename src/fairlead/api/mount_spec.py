@@ -55,7 +55,6 @@ def parse_mounts(body: dict[str, Any], host: dict[str, Any], image: dict[str, An
     """All mounts of a container that is to be made; `image` is the image's own configuration.  Raises `Invalid`."""
     found = Mounts()
     driver = _text(host, "VolumeDriver")
-    check_driver("", driver)
     for text in _list(host, "VolumesFrom"):
         _from_container(found, text, lookup)
     taken: set[str] = set()
@@ -77,11 +76,15 @@ def parse_mounts(body: dict[str, Any], host: dict[str, Any], image: dict[str, An
         clean = check_target(target)
         if clean not in found.targets():
             found.volumes.append(VolumeMount(name="", target=clean, anonymous=True, labels={ANONYMOUS: ""}))
+    if found.volumes:
+        check_driver(found.volumes[0].name, driver)
     return found
 
 
 def parse_bind(text: str) -> Bind | VolumeMount:
     """``/source:/target[:options]`` or ``name:/target[:options]``."""
+    if "\0" in text:
+        raise Invalid(f"invalid volume specification: {text!r}: it has a zero byte")
     parts = text.split(":")
     if len(parts) == 1:
         return VolumeMount(name="", target=check_target(text, text), anonymous=True, labels={ANONYMOUS: ""})
@@ -108,6 +111,8 @@ def parse_bind(text: str) -> Bind | VolumeMount:
 
 def check_target(target: str, text: str = "") -> str:
     """The clean path inside; raises `Invalid` in Docker's words."""
+    if "\0" in target:
+        raise Invalid(f"invalid mount path: {target!r} has a zero byte")
     if not target.startswith("/"):
         raise Invalid(f"invalid mount path: '{target}' mount path must be absolute")
     clean = os.path.normpath(target)
@@ -269,4 +274,6 @@ def _text(body: dict[str, Any], name: str) -> str:
     value = body.get(name) or ""
     if not isinstance(value, str):
         raise Invalid(f"{name} must be a string")
+    if "\0" in value:
+        raise Invalid(f"{name} must not have a zero byte")
     return value

@@ -130,10 +130,10 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
         wanted = await body_as(request, Connect)
         network = catalog.network(request.match_info["id"])
         check_joinable(network)
-        _check_predefined(network, wanted.endpoint_config)
+        _check_predefined(network)
         spec = endpoint_spec(network.id, wanted.endpoint_config)
         if is_container(daemon, wanted.container) and not flag(request, "explain"):
-            await daemon.containers.connect(wanted.container, spec)
+            await daemon.containers.membership.connect(wanted.container, spec)
         else:
             await perform(daemon, request, planner.attach, sandbox_named(daemon, wanted.container), spec)
         return web.Response()
@@ -145,7 +145,7 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
             raise Invalid(HOST_STAYS)
         network = left.id
         if is_container(daemon, wanted.container) and not flag(request, "explain"):
-            await daemon.containers.disconnect(wanted.container, network)
+            await daemon.containers.membership.disconnect(wanted.container, network)
         else:
             await perform(daemon, request, planner.detach, sandbox_named(daemon, wanted.container), network)
         return web.Response()
@@ -183,14 +183,12 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
     ]
 
 
-def _check_predefined(network: Network, settings: EndpointSettings | None) -> None:
+def _check_predefined(network: Network) -> None:
     """What cannot be asked of the networks that are always there, in Docker's words."""
     if network.driver == "null":
         raise Invalid(NONE_IS_ALONE)
     if network.driver == "host":
         raise Invalid(HOST_STAYS)
-    if network.predefined and settings and settings.aliases:
-        raise Invalid("network-scoped alias is supported only for containers in user defined networks")
 
 
 def is_container(daemon: Daemon, ref: str) -> bool:

@@ -68,7 +68,7 @@ def log_config(host: dict[str, Any]) -> tuple[Log, list[str]]:
         raise Invalid("LogConfig must be an object")
     driver, options = config.get("Type") or "json-file", config.get("Config") or {}
     if driver not in ("json-file", "local", "none"):
-        raise Invalid(f"the log driver {driver!r} is not supported: json-file, local and none are")
+        raise Invalid(f'error looking up logging plugin {driver}: plugin "{driver}" not found')  # clients compare it
     if not isinstance(options, dict) or not all(isinstance(value, str) for value in options.values()):
         raise Invalid("LogConfig.Config must be an object of strings")
     allowed = {"none": (), "local": ("max-size", "max-file", "compress")}.get(
@@ -80,9 +80,9 @@ def log_config(host: dict[str, Any]) -> tuple[Log, list[str]]:
             raise Invalid(f"unknown log opt '{name}' for {driver} log driver: allowed are {words}")
     said = {**(_LOCAL if driver == "local" else {}), **options}
     max_size, max_file = _size(said.get("max-size", "-1")), _count(said.get("max-file", "1"))
-    if "max-file" in options and max_file > 1 and not max_size:
-        raise Invalid("the log option max-file needs max-size: without it no second file is begun")
     warnings = []
+    if "max-file" in options and max_file > 1 and not max_size:
+        warnings.append("the log option max-file has no effect without max-size: no second file is begun")
     if options.get("compress", "false") == "true":
         warnings.append("the log option compress has no effect: rotated files stay as they are")
     return Log(driver=driver, options=options, max_size=max_size, max_file=max_file), warnings

@@ -41,13 +41,28 @@ async def commit(
     settings = apply_changes(config_of(container, parent, body), changes)
     upper = containers.paths.container_state(container.id) / "upper"
     lower = containers.images.lower_directories(parent)
+    source = {
+        "parent": f"sha256:{parent.id}",
+        "container": container.id,
+        "container_config": {
+            "Image": container.spec.image,
+            "Hostname": container.spec.hostname,
+            "Cmd": list(container.spec.arguments),
+        },
+    }
     entry = {"created_by": " ".join(container.spec.arguments), "author": author, "comment": comment}
-    frozen = pause and container.status is Status.RUNNING
-    if frozen:
-        await containers.pause(container.id)
+    frozen = False
+    if pause and container.status is Status.RUNNING:
+        try:
+            await containers.pause(container.id)
+            frozen = True
+        except FairleadError:
+            # It has ended meanwhile, and we hear of it in a moment; or else it is as it was, and that is an error.
+            if Path(f"/proc/{container.pid}").exists():
+                raise
     try:
         return await containers.images.derive(
-            parent, settings, name, write=lambda out: _write(upper, lower, out), entry=entry
+            parent, settings, name, write=lambda out: _write(upper, lower, out), entry=entry, source=source
         )
     finally:
         if frozen:

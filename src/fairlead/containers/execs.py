@@ -276,7 +276,9 @@ class Execs:
             if code and message is not None:
                 code, reason = explain_refusal(message, execution.spec.command[0])
                 sentence = f"OCI runtime exec failed: exec failed: unable to start container process: {reason}"
-                await attachment.put(Frame(STDOUT, f"{sentence}\r\n".encode()))
+                # To where errors go; Docker sends it to the standard output.
+                stream = STDOUT if execution.spec.tty else STDERR
+                await attachment.put(Frame(stream, f"{sentence}\r\n".encode()))
             execution.exit_code = code
             await _last_words(readers, execution, attachment)
         finally:

@@ -115,6 +115,18 @@ def settled(spec: ContainerSpec, get: Callable[[str], Container]) -> ContainerSp
     return replace(spec, links=by_id(spec.links, get), endpoints=endpoints)
 
 
+def without(spec: ContainerSpec, alias: str) -> ContainerSpec:
+    """The spec without one of its links; raises `NotFound`."""
+    if alias not in spec.links and not any(alias in endpoint.links for endpoint in spec.endpoints):
+        raise NotFound(f"No such link: {alias}")
+    links = {name: target for name, target in spec.links.items() if name != alias}
+    endpoints = tuple(
+        replace(one, links={name: target for name, target in one.links.items() if name != alias})
+        for one in spec.endpoints
+    )
+    return replace(spec, links=links, endpoints=endpoints)
+
+
 def linked(
     container: Container,
     target_of: Callable[[str], Container | None],

@@ -23,26 +23,26 @@ from typing import Literal
 
 import msgspec
 
-from fairlead.containers import copying, etc, plans
+from fairlead.containers import copying, plans
 from fairlead.containers.execs import Execs
 from fairlead.containers.health import HealthMonitors
 from fairlead.containers.isolation import surroundings
-from fairlead.containers.links import NOT_LINKED, Links, known, settled
+from fairlead.containers.links import NOT_LINKED, Links, settled
 from fairlead.containers.logs import read_log
+from fairlead.containers.membership import Membership
 from fairlead.containers.mounting import make_bind_sources
 from fairlead.containers.names import random_name
 from fairlead.containers.record import DEFAULT_STOP_TIMEOUT, Container, ContainerSpec, Status
 from fairlead.containers.recovery import Recovery
 from fairlead.containers.rotation import Rotator, command_monitor, log_details
-from fairlead.containers.sharing import Sharing, check_can_connect, resolve
+from fairlead.containers.sharing import Sharing, resolve
 from fairlead.containers.streams import Attachment, Frame, Hub
 from fairlead.containers.volumes import Volumes
 from fairlead.endpoints import check_spec
-from fairlead.engine import EndpointSpec, Engine
+from fairlead.engine import Engine
 from fairlead.errors import (
     Conflict,
     FairleadError,
-    Forbidden,
     Invalid,
     KernelError,
     MissingFeature,
@@ -105,6 +105,7 @@ class Containers:
         self.execs = Execs(self)
         self.health = HealthMonitors(self)
         self.rotator = Rotator(self)
+        self.membership = Membership(self)
         self.listeners: builtins.list[Listener] = []
 
     # Reading
@@ -126,8 +127,12 @@ class Containers:
         return matches[0]
 
     def using_image(self, image_id: str) -> builtins.list[str]:
-        """The names of the containers made from an image."""
-        return [c.name for c in self.store.all(Container) if c.image_id == image_id]
+        """The containers made from an image, as Docker speaks of them: ``running container 0123456789ab``."""
+        return [
+            f"{'running' if c.is_running else 'stopped'} container {c.id[:12]}"
+            for c in sorted(self.store.all(Container), key=lambda c: not c.is_running)
+            if c.image_id == image_id
+        ]
 
     def image(self, container: Container) -> Image:
         """The image that a container was made from."""
@@ -726,41 +731,6 @@ class Containers:
                 await asyncio.to_thread(self.engine.refresh, sandbox)
         self.tell("rename", self.get(container.id), {"oldName": f"/{container.name}"})
 
-    async def connect(self, ref: str, spec: EndpointSpec) -> None:
-        """Put a container into one more network, at once if it runs."""
-        container = self.get(ref)
-        async with self.live(container.id).lock:
-            container = self.get(container.id)
-            network = self.engine.catalog.network(spec.network)
-            check_can_connect(container.spec.network_mode)
-            check_spec(spec, network)
-            spec = msgspec.structs.replace(spec, links=known(spec.links, self.get))
-            networks = [self.engine.catalog.network(e.network).id for e in container.spec.endpoints]
-            running = self.sharing.sandbox(container)
-            if running and network.id in networks:
-                raise Forbidden(f"endpoint with name {container.name} already exists in network {network.name}")
-            if running:  # also while another keeps it
-                made = await asyncio.to_thread(self.engine.perform, self.engine.planner.attach, container.id, spec)
-                etc.joined(container, self.paths, network, made)
-            endpoints = list(container.spec.endpoints)
-            place = networks.index(network.id) if network.id in networks else len(networks)  # in it already: asked anew
-            endpoints[place : place + 1] = [msgspec.structs.replace(spec, network=network.name)]
-            self.store.put(_with_endpoints(container, tuple(endpoints)))
-
-    async def disconnect(self, ref: str, network: str) -> None:
-        """Take a container out of a network, at once if it runs."""
-        container = self.get(ref)
-        async with self.live(container.id).lock:
-            container = self.get(container.id)
-            left = self.engine.catalog.network(network)
-            kept = tuple(e for e in container.spec.endpoints if self.engine.catalog.network(e.network).id != left.id)
-            if len(kept) == len(container.spec.endpoints):
-                raise NotFound(f"container {container.id} is not connected to network {left.name}")
-            if self.sharing.sandbox(container):
-                gone = await asyncio.to_thread(self.engine.perform, self.engine.planner.detach, container.id, left.id)
-                etc.left(container, self.paths, gone)
-            self.store.put(_with_endpoints(container, kept))
-
     # Starting and stopping the daemon
 
     async def recover(self) -> None:
@@ -800,10 +770,6 @@ class Containers:
         """Something has happened to a container: an event of Docker's."""
         for listener in self.listeners:
             listener(action, container, attributes or {})
-
-
-def _with_endpoints(container: Container, endpoints: tuple[EndpointSpec, ...]) -> Container:
-    return msgspec.structs.replace(container, spec=msgspec.structs.replace(container.spec, endpoints=endpoints))
 
 
 def signal_number(name: str) -> int:

@@ -23,11 +23,12 @@ def derived(
     layer: Blob | None,
     settings: dict[str, Any],
     entry: dict[str, str],
+    source: dict[str, Any],
 ) -> tuple[bytes, dict[str, Any]]:
     """Configuration and manifest of the new image; the manifest's own entry for the configuration is still to be made.
 
     `parent` and `manifest` are those of the image it comes from; `layer` is None where nothing was changed; `entry` is
-    the line in the history.
+    the line in the history, `source` what Docker adds: the container and the image that it was made from.
     """
     now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
     line: dict[str, Any] = {"created": now, **{key: value for key, value in entry.items() if value}}
@@ -39,6 +40,7 @@ def derived(
     config = {
         **{key: value for key, value in parent.items() if key in ("architecture", "os", "os.version", "variant")},
         "created": now,
+        **source,
         "config": {key: value for key, value in settings.items() if value not in (None, "", [], {})},
         "rootfs": {"type": "layers", "diff_ids": diff_ids},
         "history": [*_history(parent), line],

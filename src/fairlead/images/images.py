@@ -54,7 +54,7 @@ PathList = list[Path]
 Outcome = list[dict[str, str]]
 """Docker's ``[{"Untagged": …}, {"Deleted": …}]``."""
 InUse = Callable[[str], list[str]]
-"""Names the containers of an image id."""
+"""Names the containers of an image id: ``running container ID``, ``stopped container ID``."""
 
 _REPORT_EVERY = 0.1
 """Seconds between two progress messages of one layer."""
@@ -305,10 +305,12 @@ class Images:
         *,
         write: Callable[[BinaryIO], bool],
         entry: dict[str, str],
+        source: dict[str, Any],
     ) -> Image:
         """An image of `parent` and one more layer, which `write` writes as a tar; it returns False if it is empty.
 
-        `settings` is the new image's ``config``, `entry` its line in the history; `ref` may be empty: no tag.
+        `settings` is the new image's ``config``, `entry` its line in the history, `source` what it
+        came from, in Docker's words (`parent`, `container`, `container_config`); `ref` may be empty: no tag.
         """
         tags: tuple[str, ...] = ()
         if ref:
@@ -319,7 +321,7 @@ class Images:
         async with self._working(), self._layout.workspace("commit") as scratch:
             layer = await self._aside(self._written, scratch / "layer", write)
             manifest = read_manifest(self._layout, parent)
-            body, document = derived(parent.config, manifest, layer, settings, entry)
+            body, document = derived(parent.config, manifest, layer, settings, entry, source)
             document["config"] = {"mediaType": CONFIG, "digest": digest_of(body), "size": len(body)}
             made = parse_manifest(msgspec.json.encode(document), "the commit")
             self._layout.add_document(body)
@@ -419,8 +421,7 @@ class Images:
                 )
             if users:
                 raise Conflict(
-                    f"conflict: unable to delete {image.id[:12]} (cannot be forced) - image is being used by "
-                    f"container {users[0]}"
+                    f"conflict: unable to delete {image.id[:12]} (cannot be forced) - image is being used by {users[0]}"
                 )
             return await self._delete(image)
         reference = Reference.parse(ref).tagged()
@@ -432,8 +433,8 @@ class Images:
         digests = tuple(digest for digest in image.digests if digest not in gone)
         if users and not tags and not force:
             raise Conflict(
-                f'conflict: unable to remove repository reference "{reference}" (must force) - container {users[0]} is '
-                f"using its referenced image {image.id[:12]}"
+                f'conflict: unable to remove repository reference "{reference}" (must force) - container '
+                f"{users[0].split()[-1]} is using its referenced image {image.id[:12]}"
             )
         if not tags and not digests and not users:
             return await self._delete(image)

@@ -40,8 +40,9 @@ class Batch:
         self._pending.append((message, what, tolerate, self.owner))
 
     def namespace(self, path: str) -> int:
-        """A descriptor of a namespace, for a request; it stays open until the requests are sent."""
-        self._descriptors.append(open_namespace(path))
+        """A descriptor of a namespace (empty: the host's), for a request; it stays open until the requests are sent."""
+        # This thread is at home: it enters a namespace for as long as it takes to open a socket.
+        self._descriptors.append(open_namespace(path or "/proc/thread-self/ns/net"))
         return self._descriptors[-1]
 
     def link(self, name: str) -> rtnetlink.LinkFact | None:

@@ -23,23 +23,25 @@ every process id namespace; so `fairlead.kernel.watch` can tell our changes from
 """
 
 _libc = ctypes.CDLL(None)
+_lock = threading.Lock()
+"""One for all contexts: the library keeps some of its state (the parser's, that of iptables' extensions) for itself."""
 
 
 class Nftables:
     """One libnftables context, opened at first use.
 
-    A context works in the network namespace of the thread that first uses it and is not thread-safe, hence the lock.
+    A context works in the network namespace of the thread that first uses it and is not thread-safe, hence
+    the lock.
     """
 
     def __init__(self, *, json: bool = True) -> None:
-        self._lock = threading.Lock()
         self._flags = _OUTPUT_JSON if json else _OUTPUT_HANDLE | _OUTPUT_TERSE
         self._library: Any = None
         self._context: Any = None
 
     def run(self, commands: str) -> None:
         """Apply commands as one transaction: all of them or none.  Raises `KernelError` with nft's own sentence."""
-        with self._lock:
+        with _lock:
             self._open()
             _libc.prctl(_PR_SET_NAME, THREAD_NAME)
             if self._library.nft_run_cmd_from_buffer(self._context, commands.encode()) != 0:
@@ -56,7 +58,7 @@ class Nftables:
 
     def text(self, command: str) -> str:
         """What nft prints; for a context made without JSON.  Raises `KernelError` with nft's own sentence."""
-        with self._lock:
+        with _lock:
             self._open()
             if self._library.nft_run_cmd_from_buffer(self._context, command.encode()) != 0:
                 raise KernelError(f"nftables: {self._error()}")
@@ -64,13 +66,13 @@ class Nftables:
 
     def close(self) -> None:
         """Let go of the context; the kernel takes away the tables that it owned (``flags owner``)."""
-        with self._lock:
+        with _lock:
             if self._context is not None:
                 self._library.nft_ctx_free(self._context)
                 self._context = None
 
     def _query(self, command: str) -> builtins.list[dict[str, Any]]:
-        with self._lock:
+        with _lock:
             self._open()
             if self._library.nft_run_cmd_from_buffer(self._context, command.encode()) != 0:
                 return []
@@ -87,7 +89,7 @@ class Nftables:
     def has_element(self, table: str, name: str, key: str, value: str = "") -> bool:
         """Whether a set has this element; for a map, with this value."""
         # libnftables 1.0.6 answers `get element` with text even when asked for JSON.
-        with self._lock:
+        with _lock:
             self._open()
             command = f"get element {table} {name} {{ {key} }}"
             if self._library.nft_run_cmd_from_buffer(self._context, command.encode()) != 0:

@@ -301,6 +301,14 @@ def cgroup(pid: int) -> str:
         return ""
 
 
+def has_own_users(pid: int) -> bool:
+    """Whether a process is in a user namespace other than ours: a container that an ordinary user started, say."""
+    try:
+        return os.readlink(f"/proc/{pid}/ns/user") != os.readlink("/proc/self/ns/user")
+    except OSError:
+        return False
+
+
 def command_line(pid: int) -> list[str]:
     """The words that a process was started with; none when it has ended."""
     try:

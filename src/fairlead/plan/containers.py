@@ -10,6 +10,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 
 _PATIENCE = 30.0
 """Seconds that a killed monitor gets to end."""
+
+
+_MOMENT = 0.5
+"""Seconds that the first process gets to become its program, on a busy machine."""
 
 
 class StartRefused(KernelError):
@@ -286,11 +291,17 @@ class StartProcess(Step):
     place: Place
 
     def apply(self, kernel: Kernel) -> None:
+        pid = read_pid(self.place.pid_file)
+        before = _program(pid)
         done = subprocess.run(
             self._argv(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, close_fds=False
         )
         if done.returncode:
             raise StartRefused(done.stderr.decode(errors="replace"))
+        # crun has only let it go on; whoever is told that it runs wants to see the program, not crun's first half.
+        deadline = time.monotonic() + _MOMENT
+        while before and _program(pid) == before and time.monotonic() < deadline:
+            time.sleep(0.0002)
 
     def _argv(self) -> list[str]:
         return self.place.crun("start", self.place.id)
@@ -314,6 +325,15 @@ class StartProcess(Step):
 
     def unshell(self) -> tuple[str, ...]:
         return (shlex.join(self.place.crun("kill", self.place.id, "KILL")),)
+
+
+def _program(pid: int) -> tuple[int, int] | None:
+    """What a process runs, as the numbers of a file (proc_pid_exe(5)); None when it is gone."""
+    try:
+        status = os.stat(f"/proc/{pid}/exe")
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _await_end(pid: int) -> None:

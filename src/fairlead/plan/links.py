@@ -120,10 +120,12 @@ class AddVeth(NetlinkStep):
         def end(name: str, mac: str) -> str:
             return name + (f" address {mac}" if mac else "") + more
 
-        netns = f" netns {netns_word(self.peer_namespace)}" if self.peer_namespace != self.namespace else ""
-        one, other = end(self.name, self.mac), end(self.peer, self.peer_mac)
+        near, far = (self.namespace, end(self.name, self.mac)), (self.peer_namespace, end(self.peer, self.peer_mac))
+        if self.peer_namespace == HOST:
+            near, far = far, near  # There is no word for the host's namespace, so the line is typed there.
+        netns = f" netns {netns_word(far[0])}" if self.peer_namespace != self.namespace else ""
         return (
-            ip(self.namespace, f"link add {one} type veth peer name {other}{netns}"),
+            ip(near[0], f"link add {near[1]} type veth peer name {far[1]}{netns}"),
             ip(self.namespace, f"link set {self.name} alias {self.alias}"),
         )
 

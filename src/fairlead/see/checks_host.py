@@ -157,7 +157,7 @@ def other_firewalls(patient: Patient) -> Iterator[Finding]:
     for network in patient.all(Network):
         bridges.add(network.ifname)
         lost = [step for step, state in patient.check(network, (AcceptIn,)) if state is not State.HOLDS]
-        for step in lost:
+        for step in lost if patient.stays(network) else ():
             assert isinstance(step, AcceptIn)
             yield Finding(
                 check="firewalls",

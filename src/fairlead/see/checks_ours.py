@@ -6,7 +6,7 @@ import os
 import re
 import socket
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import ip_address
 from typing import Any
 
@@ -16,7 +16,7 @@ from fairlead.dns import ADDRESS
 from fairlead.dns.names import member
 from fairlead.firewall import TABLE
 from fairlead.kernel import sockets, survey
-from fairlead.model import Address, Endpoint, Network, Phase, Sandbox
+from fairlead.model import Address, Endpoint, Network, Phase, Record, Sandbox
 from fairlead.plan import State, Step
 from fairlead.plan.firewall import FAMILY_TABLE, AcceptIn, AddElement
 from fairlead.plan.names import RedirectNames
@@ -30,6 +30,8 @@ _ELSEWHERE = (AcceptIn, AddElement, HoldPort, RedirectNames)
 """Steps that have a check of their own."""
 
 _ANSWER_SECONDS = 1.0
+_SILENT = 3
+"""Sandboxes without an answer after which no other is asked: it is the resolver, then, and each takes a second."""
 _EVERYWHERE = ip_address("::")
 
 
@@ -45,14 +47,14 @@ def objects(patient: Patient) -> Iterator[Finding]:
         states = patient.check(record, _ELSEWHERE, but=True)
         count += len(states)
         wrong = [(step, state) for step, state in states if state is not State.HOLDS]
-        if wrong:
-            word = "missing" if all(state is State.MISSING for _, state in wrong) else "not as recorded"
+        if wrong and patient.stays(record):
+            lines = remedy(lines_of(wrong))
             yield Finding(
                 check="objects",
                 result="failed",
-                sentence=f"{patient.title(record)}: {len(wrong)} of {len(states)} steps do not hold;"
-                f" {word}: {_what(wrong)}",
-                remedy=remedy(lines_of(wrong)),
+                sentence=f"{patient.title(record)}: {len(wrong)} of {len(states)} steps do not hold"
+                + (f": {_what(wrong)}" if FIX in lines else ""),
+                remedy=lines,
                 ours=True,
             )
     if not patient.daemon:
@@ -100,7 +102,7 @@ def _half_done(patient: Patient) -> Iterator[Finding]:
 
 def table(patient: Patient) -> Iterator[Finding]:
     """Our nftables table: its chains and rules, and the elements that records want."""
-    wanted = _wanted_elements(patient)
+    wanted = _wanted_elements(patient, patient.records)
     if not patient.table:
         if wanted:
             yield _table_finding(f"the table {FAMILY_TABLE} is gone, and with it every rule of ours")
@@ -116,7 +118,11 @@ def table(patient: Patient) -> Iterator[Finding]:
                 " another program changed it"
             )
     found = _elements(patient.table)
-    lost = [step for key, step in wanted.items() if key not in found or _flat(step.value) not in found[key]]
+    lost = [
+        step
+        for key, (record, step) in wanted.items()
+        if (key not in found or _flat(step.value) not in found[key]) and patient.stays(record)
+    ]
     if lost:
         lines = [line for step in lost for line in step.shell()[:1]]
         more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
@@ -148,9 +154,15 @@ def expected_rules(body: str) -> dict[str, int]:
     return found
 
 
-def _wanted_elements(patient: Patient) -> dict[tuple[str, str], AddElement]:
-    plans = (patient.ground.planner.plan_of(record) for record in patient.records)
-    return {(step.set, _flat(step.key)): step for plan in plans for step in plan if isinstance(step, AddElement)}
+def _wanted_elements(patient: Patient, records: Iterable[Record]) -> dict[tuple[str, str], tuple[Record, AddElement]]:
+    """The elements that records want, by set and key."""
+    plans = ((record, patient.ground.planner.plan_of(record)) for record in records)
+    return {
+        (step.set, _flat(step.key)): (record, step)
+        for record, plan in plans
+        for step in plan
+        if isinstance(step, AddElement)
+    }
 
 
 def _elements(listing: list[dict[str, Any]]) -> dict[tuple[str, str], str]:
@@ -184,76 +196,50 @@ def _flat(words: str) -> str:
 
 def leaks(patient: Patient) -> Iterator[Finding]:
     """What carries our mark and belongs to no record."""
-    ground = patient.ground
-    records = ground.records()
-    known = {record.id for record in records}
-    known |= {network.parent for network in records if isinstance(network, Network) and network.parent}
-    for namespace in patient.snapshot.namespaces:
-        for one in namespace.interfaces:
-            if one.alias.startswith("fairlead:") and one.alias.removeprefix("fairlead:") not in known:
-                yield _leak(
-                    f"the interface {one.name} in {namespace.owner.name or namespace.place}",
-                    _unlink(namespace.place, one.name),
-                    patient,
-                    namespace.place,
-                )
-    paths = {sandbox.path for sandbox in records if isinstance(sandbox, Sandbox)}
-    for path in sorted(ground.paths.namespaces.glob("*")) if ground.paths.namespaces.exists() else ():
+    # Of the kernel first: what it has of a record that is new by then has come with that record.
+    marked = [
+        (namespace, one)
+        for namespace in patient.snapshot.namespaces
+        for one in namespace.interfaces
+        if one.alias.startswith("fairlead:")
+    ]
+    held = _elements(patient.table)
+    place = patient.ground.paths.namespaces
+    kept = sorted(place.glob("*")) if place.exists() else []
+    accepted = patient.ground.kernel.firewalls.bridges()
+    records = patient.known
+    networks = [record for record in records if isinstance(record, Network)]
+    paths = {record.path for record in records if isinstance(record, Sandbox)}
+    known = {record.id for record in records} | {network.parent for network in networks if network.parent}
+
+    for namespace, one in marked:
+        # Elsewhere the mark may be that of another instance, whose host that namespace is.
+        here = not namespace.place or not paths.isdisjoint(namespace.paths)
+        if here and one.alias.removeprefix("fairlead:") not in known:
+            where = namespace.owner.name or namespace.place
+            yield _leak(
+                f"the interface {one.name} in {where} carries Fairlead's mark, but no record knows it",
+                (ip(namespace.place, f"link del {one.name}"),),
+            )
+    for path in kept:
         if str(path) not in paths:
-            yield Finding(
-                check="leaks",
-                result="failed",
-                sentence=f"the network namespace {path} is of no container",
-                remedy=(f"umount {path}; rm {path}",),
-                ours=True,
-            )
-    bridges = {network.ifname for network in records if isinstance(network, Network)}
-    for bridge in sorted(ground.kernel.firewalls.bridges() - bridges):
-        for chain in ground.kernel.firewalls.marked(bridge):
-            yield Finding(
-                check="leaks",
-                result="failed",
-                sentence=f"the chain {chain} has accept rules for {bridge}, a bridge of no network",
-                remedy=(FIX,),
-                ours=True,
-            )
-    wanted = _wanted_of_all(patient)
-    extra = [(set_, key) for set_, key in _elements(patient.table) if (set_, key) not in wanted]
-    if extra:
-        lines = [f"nft delete element {FAMILY_TABLE} {set_} '{{ {_quoted(set_, key)} }}'" for set_, key in extra]
-        more = f" and {len(extra) - 1} more" if len(extra) > 1 else ""
-        yield Finding(
-            check="leaks",
-            result="failed",
-            sentence=f"the table {FAMILY_TABLE} has {extra[0][1]} in {extra[0][0]}, which is of no record{more}",
-            remedy=remedy(lines),
-            ours=True,
-        )
+            yield _leak(f"the network namespace {path} is of no container", (f"umount {path}; rm {path}",))
+    for bridge in sorted(accepted - {network.ifname for network in networks}):
+        for chain in patient.ground.kernel.firewalls.marked(bridge):
+            yield _leak(f"the chain {chain} has accept rules for {bridge}, a bridge of no network", (FIX,))
+    wanted = _wanted_elements(patient, records)
+    if extra := [key for key in held if key not in wanted]:
+        lines = [f"nft delete element {FAMILY_TABLE} {set_} '{{ {_quoted(key)} }}'" for set_, key in extra]
+        more = f", and {len(extra) - 1} more" if len(extra) > 1 else ""
+        sentence = f"the table {FAMILY_TABLE} has {extra[0][1]} in {extra[0][0]}, which is of no record{more}"
+        yield _leak(sentence, remedy(lines))
 
 
-def _leak(what: str, line: str, patient: Patient, place: str) -> Finding:
-    # The engine looks for links in the host and in its own namespaces; into others it does not go.
-    ours = not place or any(place == sandbox.path for sandbox in patient.all(Sandbox))
-    return Finding(
-        check="leaks",
-        result="failed",
-        sentence=f"{what} carries Fairlead's mark, but no record knows it",
-        remedy=(line,),
-        ours=ours,
-    )
+def _leak(sentence: str, lines: tuple[str, ...]) -> Finding:
+    return Finding(check="leaks", result="failed", sentence=sentence, remedy=lines, ours=True)
 
 
-def _unlink(place: str, name: str) -> str:
-    return ip(place, f"link del {name}")
-
-
-def _wanted_of_all(patient: Patient) -> set[tuple[str, str]]:
-    """Also of records that are just being made or removed: their elements may be there."""
-    plans = (patient.ground.planner.plan_of(record) for record in patient.ground.records())
-    return {(step.set, _flat(step.key)) for plan in plans for step in plan if isinstance(step, AddElement)}
-
-
-def _quoted(set_: str, key: str) -> str:
+def _quoted(key: str) -> str:
     """A key as nft takes it: names of interfaces in quotation marks."""
     words = key.split(" . ")
     named = {word for word in words if not re.fullmatch(r"[0-9a-f.:]+|tcp|udp|sctp|ipv4|ipv6", word)}
@@ -274,7 +260,7 @@ def ports(patient: Patient) -> Iterator[Finding]:
         protocol, address, number = key
         # One socket for all addresses of both families shows as one of IPv6.
         inodes = bound.get((protocol, address or _EVERYWHERE, number), set())
-        if inodes & ours:
+        if inodes & ours or not patient.stays(endpoint):
             continue
         where = f"{number}/{protocol}" if address is None else f"{address}:{number}/{protocol}"
         pid, name = sockets.holder(inodes) if inodes else (0, "")
@@ -313,7 +299,7 @@ def names(patient: Patient) -> Iterator[Finding]:
         if not sandbox.names or not patient.ground.kernel.namespaces.exists(sandbox.path):
             continue
         wrong = [(step, state) for step, state in patient.check(sandbox, (RedirectNames,)) if state is not State.HOLDS]
-        if wrong:
+        if wrong and patient.stays(sandbox):
             yield Finding(
                 check="resolver",
                 result="failed",
@@ -322,8 +308,11 @@ def names(patient: Patient) -> Iterator[Finding]:
                 ours=True,
             )
             continue
-        name = _a_name_in(patient, sandbox, networks)
-        if name and silent < 3 and (reason := _asked(patient, sandbox, name)):
+        endpoint, name = _a_name_in(patient, sandbox, networks)
+        if endpoint is None or silent == _SILENT:
+            continue
+        reason = _asked(patient, sandbox, name)
+        if reason and patient.stays(sandbox) and patient.stays(endpoint):
             silent += 1
             yield Finding(
                 check="resolver",
@@ -334,21 +323,22 @@ def names(patient: Patient) -> Iterator[Finding]:
             )
 
 
-def _a_name_in(patient: Patient, sandbox: Sandbox, networks: dict[str, Network]) -> str:
+def _a_name_in(patient: Patient, sandbox: Sandbox, networks: dict[str, Network]) -> tuple[Endpoint | None, str]:
+    """A name that the sandbox's own endpoint gives to an IPv4 address."""
     container = patient.ground.store.get(Container, sandbox.container) if sandbox.container else None
     for endpoint in patient.all(Endpoint):
         network = networks.get(endpoint.network)
         if endpoint.sandbox == sandbox.id and network:
             entry = member(endpoint, network, sandbox, container)
             if entry and any(ip_address(address).version == 4 for address in entry["addresses"]):
-                return str(entry["names"][0])
-    return ""
+                return endpoint, str(entry["names"][0])
+    return None, ""
 
 
 def _asked(patient: Patient, sandbox: Sandbox, name: str) -> str:
     """What is wrong with the answer to a question for the name's IPv4 address; empty: nothing."""
     labels = b"".join(bytes([len(label)]) + label for label in name.encode().split(b"."))
-    query = struct.pack(">HHHHHH", 0x5EED, 0x0100, 1, 0, 0, 0) + labels + b"\0" + struct.pack(">HH", 1, 1)
+    query = struct.pack(">HHHHHH", 0x5EED, 0, 1, 0, 0, 0) + labels + b"\0" + struct.pack(">HH", 1, 1)
     try:
         with patient.ground.kernel.namespaces.entered(sandbox.path):
             asking = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)

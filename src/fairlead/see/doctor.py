@@ -56,10 +56,24 @@ class Patient:
         """Our nftables table, as nft lists it; empty if there is none."""
         return self.ground.kernel.nft.list("table inet fairlead")
 
+    def __post_init__(self) -> None:
+        # Before any of the kernel is read: what goes while we look was there, and is no stranger.
+        self.__dict__["_first"] = self.ground.records()
+
+    @property
+    def known(self) -> list[Record]:
+        """Every record that there was since we began to look, in whatever phase."""
+        found = {record.id: record for record in self.__dict__["_first"]}
+        return list({**found, **{record.id: record for record in self.ground.records()}}.values())
+
     @cached_property
     def records(self) -> list[Record]:
         """The records that the kernel should have, and that nobody is changing."""
         return [record for record in self.ground.records() if phase(record) is Phase.READY]
+
+    def stays(self, record: Record) -> bool:
+        """Whether it still is as it was: what somebody changes while we look is not wrong."""
+        return self.ground.store.get(type(record), record.id) == record
 
     def all(self, kind: type[msgspec.Struct]) -> list[Any]:
         """Those of a kind."""

@@ -18,7 +18,7 @@ from fairlead.kernel.namespaces import Namespaces
 from fairlead.kernel.netlink import Socket
 from fairlead.kernel.survey import Counters, NeighbourRow
 from fairlead.model import Address, Interface, IPNetwork
-from fairlead.see.owners import Owner, owner_of
+from fairlead.see.owners import Owner, is_users_container, owner_of
 
 __all__ = ["Counters", "End", "InterfaceFact", "NamespaceFact", "NeighbourFact", "RouteFact", "Snapshot", "read"]
 
@@ -115,8 +115,8 @@ class NamespaceFact:
 class Snapshot:
     """All namespaces, the host's first.
 
-    Left out, and counted, are those that nobody keeps by a path and that no link joins to the rest: services and
-    programs that locked themselves in, or another machine's that shares this one's processes.
+    Left out, and counted, are those that nobody keeps by a path, that are no container of an ordinary user's, and that
+    no link joins to the rest: services and programs that locked themselves in.
     """
 
     namespaces: tuple[NamespaceFact, ...]
@@ -147,8 +147,8 @@ def read(namespaces: Namespaces, ours: Path, *, everything: bool = False) -> Sna
     with contextlib.ExitStack() as stack:
         found = _Reading(namespaces, stack)
         found.dump_all()
-        kept = found.inodes() if everything else found.connected()
         here = survey.cgroup(os.getpid())
+        kept = found.inodes() if everything else found.connected(here)
         facts = tuple(found.fact(inode, ours, here) for inode in found.inodes() if inode in kept)
     return Snapshot(facts, left_out=len(found.inodes()) - len(kept))
 
@@ -245,10 +245,12 @@ class _Reading:
         back = link.index if link.kind == "veth" else 0
         return (other for other in self._with.get((link.lower, back), ()) if other != inode)
 
-    def connected(self) -> set[int]:
-        """The host, what is kept by a path, and what links lead to from these."""
+    def connected(self, here: str) -> set[int]:
+        """The host, what is kept by a path, users' containers, and what links lead to from these."""
         kept: set[int] = set()
         ahead = [self._host, *(inode for inode in self._dumps if inode in self._paths)]
+        # Those of root are kept by a path, but a user's path is in a mount namespace of the user.
+        ahead += [inode for inode in self._dumps if is_users_container(self._pids.get(inode, ()), here)]
         leads: dict[int, set[int]] = {}
         for inode, dump in self._dumps.items():
             for other in dump.nsids.values():

@@ -109,9 +109,10 @@ def dot(topology: Topology) -> str:
     graph = _Graph(topology)
     most = max((len(ports) for room in topology.rooms for _, ports in graph.bars(room)), default=0)
     tall = most > TALL
+    layout = "rankdir=LR; ranksep=2; splines=line;" if tall else "rankdir=TB; ranksep=0.7; splines=true;"
     lines = [
         "graph topology {",
-        f"  rankdir={'LR' if tall else 'TB'}; nodesep=0.4; ranksep=0.7; splines={'line' if tall else 'true'};",
+        f"  {layout} nodesep=0.4;",
         '  bgcolor="white"; fontname="Helvetica"; fontsize=12;',
         '  node [shape=plain, fontname="Helvetica", fontsize=11];',
         f'  edge [color="{_COLOURS[""]}", penwidth=1.4];',

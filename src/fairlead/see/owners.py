@@ -65,6 +65,14 @@ def owner_of(paths: Sequence[str], pids: Sequence[int], namespaces: Path, here: 
     return Owner("process", str(pids[0]) if pids else "", name)
 
 
+def is_users_container(pids: Sequence[int], here: str) -> bool:
+    """Whether these are the processes of a container that an ordinary user started, with podman without root, say."""
+    return any(
+        survey.has_own_users(pid) and (owner := _by_cgroup(pid, here)) and owner.manager in CONTAINERS
+        for pid in pids[:1]
+    )
+
+
 def _by_cgroup(pid: int, here: str) -> Owner | None:
     path = survey.cgroup(pid)
     for manager, pattern in _CGROUPS:

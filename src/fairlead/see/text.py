@@ -158,13 +158,12 @@ class _Drawing:
         return [*lines, self._edge("└", "┘", width)]
 
     def _inside(self, room: Room, port: Port) -> str:
-        """The end inside and the published ports, in one line."""
-        parts = [self._one_line(room, port)]
-        parts += [self._paint(f"{_sign(mark)}{text}", mark or "port") for text, mark in self._published(room)]
-        return "  ".join(parts)
-
-    def _published(self, room: Room) -> list[tuple[str, str]]:
-        return words.ports_of(self._topology, room)[:4]
+        """The end inside and the published ports, in one line; what may be cut off comes last."""
+        first, *rest = self._facts(room, port) or [""]
+        ports = words.ports_of(self._topology, room)[:4]
+        parts = [self._marked(port, port.name), first]
+        parts += [self._paint(f"{_sign(mark)}{text}", mark or "port") for text, mark in ports]
+        return "  ".join(filter(None, [*parts, *rest]))
 
     # What is joined by no frame
 
@@ -243,7 +242,7 @@ class _Drawing:
         rest = self._facts(room, port)
         lines = [head]
         for text in rest:
-            if self._size(lines[-1]) + 2 + self._size(text) > inner and len(lines[-1]) > len(port.name) + 1:
+            if self._size(lines[-1]) + 2 + self._size(text) > inner and lines[-1].strip() and lines[-1] != head:
                 lines.append(" " * len(port.name))
             lines[-1] += f"  {text}"
         return [self._cut(line, inner) for line in lines]

@@ -262,7 +262,7 @@ class _Builder:
         addresses = [text_of(address) for address in one.addresses]
         missing, unowned, faults = self._disagreement(fact, one, path, wanted, ours=ours)
         mark: Mark = "differs" if faults or missing or unowned else ""
-        if self._is_stranger(one, path, wanted, ours=ours):
+        if self._is_stranger(fact, one, path, wanted, ours=ours):
             mark, faults = "unowned", ["no record of Fairlead's knows it"]
         if one.duplicates:
             faults.append(f"another host has {', '.join(map(text_of, one.duplicates))} too")
@@ -306,10 +306,13 @@ class _Builder:
             return network.name if network else ""
         return record.name if isinstance(record, Network) else ""
 
-    def _is_stranger(self, one: InterfaceFact, path: str, wanted: Wanted | None, *, ours: bool) -> bool:
+    def _is_stranger(
+        self, fact: NamespaceFact, one: InterfaceFact, path: str, wanted: Wanted | None, *, ours: bool
+    ) -> bool:
         if wanted or one.loopback or (path, one.name) in self._intent.passing or one.alias in self._intent.known:
             return False
-        return one.alias.startswith("fairlead:") or ours
+        # Elsewhere a mark may be that of another instance, whose host that namespace is.
+        return ours or (fact is self._snapshot.host and one.alias.startswith("fairlead:"))
 
     def _disagreement(
         self, fact: NamespaceFact, one: InterfaceFact, path: str, wanted: Wanted | None, *, ours: bool

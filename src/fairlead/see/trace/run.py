@@ -120,6 +120,8 @@ class Tracer:
             missing = error
         if target and (target.kind == "host" or "/" in word):
             return Goal(self._address_of(source, target), target)
+        if target and source.kind != "container" and not self._intent.resolver_of(source):
+            return Goal(self._address_of(source, target), target)  # Nothing there knows such names.
         found = self._look_up(source, word)
         if found.addresses:
             return Goal(ip_address(found.addresses[0]), target, found)
@@ -174,7 +176,7 @@ class Tracer:
             rules: dict[int, RuleWatch] = {}
             rulesets: dict[int, Ruleset] = {}
             counted: dict[int, tuple[Place, dict[tuple[legacy.LegacyRule, int], int]]] = {}
-            for place in self._watched(source, goal, asked):
+            for place in self._watched(survey, source, goal, asked):
                 with self._noted("rules"), self._kernel.namespaces.entered(place.path):
                     if counters := legacy.read_counters():
                         counted[place.inode] = place, counters
@@ -212,10 +214,9 @@ class Tracer:
             log.warning("%s could not be watched: %s", what, error)
             self._notes.append(f"{what} were not watched: {error}")
 
-    def _watched(self, source: Place, goal: Goal, asked: Asked) -> list[Place]:
+    def _watched(self, survey: Survey, source: Place, goal: Goal, asked: Asked) -> list[Place]:
         """The namespaces whose rules may matter: the ends, the host, and those on the way there."""
         assert goal.address is not None
-        survey = Survey(self._kernel, self._places, goal.address.version)
         for _ in survey.walk("request", source.inode, None, goal.address, rewritten={}, thorough=False, ask=False):
             pass
         found = {place.inode: place for place in (self._places.host, source, goal.target) if place} | survey.used
@@ -262,14 +263,18 @@ class Tracer:
         ends |= {end for leg in legs for end in (*leg.holders, *leg.elsewhere, leg.bridge, leg.barrier_at) if end}
         ends |= {(hop.namespace, hop.interface) for hop in hops if hop.interface}
         for place in (source, goal.target):
-            if place:
+            if place and place.kind != "host":
                 shot = survey.snapshot(place.inode)
                 ends |= {(place.inode, link.name) for link in shot.links.values() if link.name != "lo"}
         macs = {mac for leg in legs for mac in leg.own_macs}
         macs |= {mac for leg in legs if leg.macs and len(leg.macs) > 1 for mac in leg.macs}
         ends |= {end for mac in macs if (end := survey.with_mac(mac))}
         ports = [port for end in sorted(ends) if (port := survey.port(end))]
-        ports += [far for port in ports if port.peer and port.peer not in ends and (far := survey.port(port.peer))]
+        # With the other ends of their wires, and the bridges that those are ports of.
+        for step in (lambda port: port.peer, lambda port: (port.namespace, port.master) if port.master else None):
+            had = {(port.namespace, port.name) for port in ports}
+            more = {end for port in ports if (end := step(port)) and end not in had}
+            ports += [port for end in sorted(more) if (port := survey.port(end))]
         for port in ports:
             if known := self._places.known(port.namespace):
                 places.setdefault(port.namespace, known)

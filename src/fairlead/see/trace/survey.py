@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, ip_address
 
@@ -34,7 +34,9 @@ class Snapshot:
     links: dict[int, LinkDetail] = field(default_factory=dict)
     addresses: dict[int, list[Interface]] = field(default_factory=dict)
     numbers: dict[int, int] | None = None
-    """Inodes of other namespaces by the number that this one knows them by."""
+    """Inodes of other namespaces by the number that this one knows them by…"""
+    asked: bool = False
+    """…all of them."""
 
     def named(self, name: str) -> LinkDetail | None:
         """A link by name."""
@@ -354,7 +356,13 @@ class Survey:
         """The namespace of a link's other end."""
         if port.lower_namespace < 0:
             return shot.place.inode
-        return self._numbers(shot).get(port.lower_namespace)
+        number = port.lower_namespace
+        if shot.numbers is None:
+            # From a sandbox a wire mostly leads to the host, which saves asking for hundreds of others.
+            shot.numbers = self._numbers(shot, [self._places.host])
+        if number not in shot.numbers and not shot.asked:
+            shot.numbers, shot.asked = self._numbers(shot, self._places.all().values()), True
+        return shot.numbers.get(number)
 
     def peer(self, end: End) -> End | None:
         """The other end of a veth pair, or the link that one stands on."""
@@ -367,16 +375,15 @@ class Survey:
             return None
         return inode, self.name(inode, link.lower)
 
-    def _numbers(self, shot: Snapshot) -> dict[int, int]:
-        if shot.numbers is None:
-            shot.numbers = {}
-            with contextlib.suppress(FairleadError, OSError), self._kernel.socket(shot.place.path) as sock:
-                for inode, place in self._places.all().items():
-                    path = place.path or f"/proc/{os.getpid()}/task/{os.getpid()}/ns/net"
-                    number = lookup.namespace_number(sock, path)
-                    if number >= 0:
-                        shot.numbers[number] = inode
-        return shot.numbers
+    def _numbers(self, shot: Snapshot, places: Iterable[Place]) -> dict[int, int]:
+        """Inodes of these namespaces by the number that a namespace knows them by."""
+        found: dict[int, int] = {}
+        with contextlib.suppress(FairleadError, OSError), self._kernel.socket(shot.place.path) as sock:
+            for place in places:
+                number = lookup.namespace_number(sock, place.path or f"/proc/{os.getpid()}/task/{os.getpid()}/ns/net")
+                if number >= 0:
+                    found[number] = place.inode
+        return found
 
     def _is_bridge(self, inode: int, index: int) -> bool:
         link = self.snapshot(inode).links.get(index)
@@ -388,7 +395,7 @@ class Survey:
         return bool(link) and any(one.ip == address for one in shot.addresses.get(link.index if link else 0, ()))
 
     def _known(self) -> list[Snapshot]:
-        """The namespaces that have to do with us: those with a name, and those joined to one of them by a veth pair.
+        """The namespaces that have to do with us: those with a name, and those joined to the host or to one on the way.
 
         Others (of a virtual machine's test, say) may have the same addresses, but no wire leads there.
         """
@@ -396,7 +403,7 @@ class Survey:
         named |= {inode for inode, place in self._places.all().items() if place.owner == "fairlead"} | set(self.used)
         joined = {
             behind
-            for inode in named
+            for inode in {self._places.host.inode, *self.used}
             for link in self.snapshot(inode).links.values()
             if link.lower and (behind := self._behind(self.snapshot(inode), link)) is not None
         }

@@ -106,6 +106,8 @@ def parse(headers: bytes, mark: Mark) -> Header | None:
         return None
     body = headers[length:]
     if protocol in (socket.IPPROTO_TCP, socket.IPPROTO_UDP) and len(body) >= 8:
+        if not _is_marked(protocol, body, mark):
+            return None
         from_port, to_port, sequence = struct.unpack_from("!HHI", body)
         first = sequence == mark.cookie if protocol == socket.IPPROTO_TCP else to_port != mark.udp_port
         direction: Direction = "request" if first else "reply"
@@ -116,8 +118,23 @@ def parse(headers: bytes, mark: Mark) -> Header | None:
         direction = "reply" if kind == _ECHO_REPLY[version] else "request"
         if kind in _ICMP_ERRORS[version]:
             direction = "error"
+        elif not _is_marked(protocol, body, mark):
+            return None
         return Header(version, direction, str(source), str(destination), f"{kind}/{code}")
     return None
+
+
+def _is_marked(protocol: int, body: bytes, mark: Mark) -> bool:
+    """Whether a packet carries the mark: reports of rules come for everybody's traced packets.
+
+    Of what an ICMP error quotes, those have too little to tell.
+    """
+    cookie = struct.pack("!I", mark.cookie)
+    if protocol == socket.IPPROTO_TCP:
+        return body[4:8] == cookie or body[8:12] == struct.pack("!I", (mark.cookie + 1) & 0xFFFFFFFF)
+    if protocol == socket.IPPROTO_UDP and body[2:4] == struct.pack("!H", mark.udp_port):
+        return True
+    return body[8:12] == cookie
 
 
 def _first_attempt(sights: list[tuple[Sight, Header]]) -> list[tuple[Sight, Header]]:

@@ -156,7 +156,7 @@ def test_strangers_are_marked_where_all_is_ours_or_has_our_mark(world: World) ->
     extra = InterfaceFact(9, "tun0", kind="tun", up=True, carrier=True)
     leaked = InterfaceFact(8, "veth8", kind="veth", alias="fairlead:dead", up=True, carrier=True)
     by_hand = InterfaceFact(7, "mine", kind="bridge", up=True, carrier=True)
-    foreign = NamespaceFact(300, Owner("docker", "d" * 64, "web"), ("/x",), interfaces=(extra,))
+    foreign = NamespaceFact(300, Owner("docker", "d" * 64, "web"), ("/x",), interfaces=(extra, leaked))
     snapshot = Snapshot(
         (
             NamespaceFact(HOST, host.owner, interfaces=(*host.interfaces, leaked, by_hand)),
