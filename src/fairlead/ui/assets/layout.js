@@ -127,14 +127,15 @@ export class Layout {
 
 /** dagre sets what has one rank on one middle line; here it hangs from one upper line, so that bars are side by side. */
 function hung(blocks, centres) {
-  const tops = new Map();
+  const heights = new Map();
   for (const block of blocks) {
     const { y } = centres.get(block.id);
-    tops.set(y, Math.min(tops.get(y) ?? Infinity, y - block.height / 2));
+    heights.set(y, Math.max(heights.get(y) ?? 0, block.height));
   }
   return new Map(blocks.map((block) => {
     const { x, y } = centres.get(block.id);
-    return [block.id, { x, y: tops.get(y) + block.height / 2 }];
+    const half = heights.get(y) / 2;
+    return [block.id, { x, y: y - half + block.height / 2, clear: y + half }];
   }));
 }
 
@@ -223,8 +224,8 @@ function spread(block, centre, picture) {
     const peer = box && cell.port.Peer && picture.ports.get(portKey(cell.port.Peer.Namespace, cell.port.Peer.Interface));
     const x = box ? (peer?.x ?? box.x + box.width / 2) - width / 2 : free;
     if (!box) free += width + 6;
-    // A cable to elsewhere goes straight down beside what hangs on the bar, and only then turns.
-    const clear = box ? 0 : top + block.height;
+    // A cable to elsewhere goes straight down beside what hangs on the bar and its neighbours, and only then turns.
+    const clear = box ? 0 : centre.clear;
     picture.ports.set(cell.key, { x: x + width / 2, top, bottom: top + bar.height, left, right: left + bar.width, node: bar.id, clear });
     return { ...cell, x: x - left, width, text: clipped(cell.text, width - 6) };
   });

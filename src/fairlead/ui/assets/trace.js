@@ -131,7 +131,8 @@ export class Trace {
     $("callouts").replaceChildren();
     this.extent = null;
     if (!spot) return;
-    if (!ok) this.drawing.fault(spot.id);
+    // A small box has no interfaces of its own to be marked.
+    if (!ok) this.drawing.fault(this.drawing.picture.boxes.get(spot.node)?.form === "small" ? spot.node : spot.id);
     const lines = wrapped(`${ok ? "✔" : "✘"} ${sentence}`, 52);
     const more = ok || !remedy ? [] : wrapped(remedy, 56);
     const height = 16 * (lines.length + more.length) + 16;
@@ -162,7 +163,7 @@ export class Trace {
     const { picture } = this.drawing;
     if (id.startsWith("port:")) {
       const port = picture.ports.get(id.slice(5));
-      return port && !port.shared ? { x: port.x, top: port.top, bottom: port.bottom, left: port.left, right: port.right } : {};
+      return port && !port.shared ? { x: port.x, top: port.top, bottom: port.bottom, left: port.left, right: port.right, node: port.node } : {};
     }
     const node = picture.boxes.get(id) ?? picture.bars.get(id);
     return node ? { x: node.x + Math.min(40, node.width / 2), top: node.y, bottom: node.y + node.height, left: node.x, right: node.x + node.width } : {};
