@@ -15,6 +15,8 @@ TEST_PACKAGES := python3 python3-venv curl iputils-ping docker-registry util-lin
 TEST_PACKAGES += $(if $(shell command -v dockerd),,docker.io)
 # For the project of examples/compose.
 TEST_PACKAGES += $(if $(shell command -v docker-compose),,docker-compose)
+# The page of `fairlead ui` is tested in a real browser.
+TEST_PACKAGES += chromium
 # What the virtual machine of `make test-vm` needs besides: 200 MB that nobody else does.
 VM_PACKAGES := qemu-system-x86 busybox-static
 

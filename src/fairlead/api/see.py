@@ -1,4 +1,4 @@
-"""``/fairlead/topology``, ``…/doctor``, ``…/explain``: the network as it is, what is wrong with it, what makes it."""
+"""``/fairlead/topology``, ``…/rules``, ``…/doctor``, ``…/explain``: the network as it is, what ails or makes it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from aiohttp import web
 
 from fairlead import __version__
 from fairlead.api.app import Daemon, Explained, answer, flag
-from fairlead.see import doctor, mend, rebuild
+from fairlead.errors import NotFound
+from fairlead.see import doctor, mend, rebuild, rules
 from fairlead.see.checks import CHECKS
 from fairlead.see.doctor import Finding, Patient
 from fairlead.see.ground import Ground
@@ -20,6 +21,12 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
     async def topology(request: web.Request) -> web.Response:
         found = await asyncio.to_thread(ground(daemon).topology, everything=flag(request, "all"))
         return answer(found)
+
+    async def firewall(request: web.Request) -> web.Response:
+        path, namespaces = request.query.get("namespace", ""), daemon.engine.kernel.namespaces
+        if path and not namespaces.exists(path):
+            raise NotFound(f"there is no network namespace at {path}")
+        return answer(await asyncio.to_thread(rules.read, namespaces, path))
 
     async def examine(_: web.Request) -> web.Response:
         return answer(await asyncio.to_thread(findings))
@@ -48,6 +55,7 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
 
     return [
         web.get("/fairlead/topology", topology),
+        web.get("/fairlead/rules", firewall),
         web.get("/fairlead/doctor", examine),
         web.post("/fairlead/doctor", cure),
         web.get("/fairlead/explain/{ref}", explain),

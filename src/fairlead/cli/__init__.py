@@ -72,6 +72,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("doctor:DOCTOR", "Look for what is wrong, and say what mends it"),
     "explain": ("explain:EXPLAIN", "Print the shell lines that would rebuild what exists now"),
     "trace": ("trace:TRACE", "Show the way from one place to another, or why there is none"),
+    "ui": ("ui:UI", "Serve a page that shows the network, live"),
     "container prune": ("usage:CONTAINER_PRUNE", "Remove all stopped containers"),
     "system df": ("usage:DF", "Show what images, containers and volumes take on the disk"),
     "system info": ("usage:INFO", "Show what the daemon runs on"),
