@@ -105,7 +105,7 @@ def normal(text: str) -> str:
 
 def _name(value: dict[str, Any]) -> str:
     # A mount's destination is known beforehand, a volume's name not always.
-    for key in ("Destination", "Name", "Names"):
+    for key in ("Destination", "Path", "Name", "Names"):
         if found := value.get(key):
             return str(found)
     return str(sorted(value.get("RepoTags") or ()))
