@@ -320,7 +320,22 @@ def test_a_daemon_that_went_is_told_of_and_seen_again() -> None:
     asyncio.run(scene())
 
 
-def test_rules_and_logs_are_asked_by_id_alone() -> None:
+@pytest.mark.usefixtures("fast")
+def test_a_page_that_is_closed_is_noticed() -> None:
+    async def scene() -> None:
+        async with page() as (client, daemon):
+            async with client.get(f"/{TOKEN}/live") as answer:
+                assert await answer.content.readline() == b"event: topology\n"
+                assert daemon.looks
+            await asyncio.sleep(0.3)
+            before = daemon.looks
+            await asyncio.sleep(0.3)
+            assert daemon.looks == before
+
+    asyncio.run(scene())
+
+
+def test_rules_are_asked_by_id_alone() -> None:
     """A path never comes from the page: it is that of a namespace in the topology."""
 
     async def scene() -> None:

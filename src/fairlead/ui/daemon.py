@@ -12,6 +12,9 @@ import msgspec
 from fairlead.errors import FairleadError
 
 _BASE = "http://fairlead"
+_PATIENCE = aiohttp.ClientTimeout(total=60)
+"""Seconds for an answer that has an end; events and logs are followed as long as somebody looks."""
+_FOREVER = aiohttp.ClientTimeout(total=None, sock_connect=5)
 
 
 class Unreachable(FairleadError):
@@ -33,9 +36,7 @@ class Api:
 
     def __init__(self, socket: str) -> None:
         self._socket = socket
-        # No time limit for the whole: events and logs are followed as long as somebody looks.
-        limits = aiohttp.ClientTimeout(total=None, sock_connect=5)
-        self._session = aiohttp.ClientSession(connector=aiohttp.UnixConnector(socket, limit=0), timeout=limits)
+        self._session = aiohttp.ClientSession(connector=aiohttp.UnixConnector(socket, limit=0))
 
     async def close(self) -> None:
         """Close all connections."""
@@ -43,26 +44,31 @@ class Api:
 
     async def get(self, path: str, **query: str) -> Any:
         """The JSON answer of a GET; raises `Refused`, `Unreachable`."""
-        async with self.stream("GET", path, query) as answer:
+        async with self.stream("GET", path, query, timeout=_PATIENCE) as answer:
             return msgspec.json.decode(await answer.read())
 
     async def post(self, path: str, body: Any) -> Any:
         """The JSON answer of a POST; raises `Refused`, `Unreachable`."""
-        async with self.stream("POST", path, {}, body) as answer:
+        async with self.stream("POST", path, {}, body, timeout=_PATIENCE) as answer:
             return msgspec.json.decode(await answer.read())
 
     @asynccontextmanager
     async def stream(
-        self, method: str, path: str, query: dict[str, str], body: Any = None
+        self,
+        method: str,
+        path: str,
+        query: dict[str, str],
+        body: Any = None,
+        timeout: aiohttp.ClientTimeout = _FOREVER,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """An answer whose body is still to be read; raises `Refused`, and `Unreachable` also while it is read."""
         try:
-            async with self._session.request(method, _BASE + path, params=query, json=body) as answer:
+            async with self._session.request(method, _BASE + path, params=query, json=body, timeout=timeout) as answer:
                 if answer.status >= 400:
                     raise Refused(_message(await answer.read(), answer.status), answer.status)
                 yield answer
-        except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError) as error:
-            raise Unreachable(f"the daemon at {self._socket} does not answer: {error}") from None
+        except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError):
+            raise Unreachable(f"the daemon at {self._socket} does not answer") from None
 
 
 def _message(data: bytes, status: int) -> str:

@@ -32,7 +32,7 @@ function changed() {
     const rooms = [...model.rooms.values()];
     const containers = rooms.filter((room) => room.Kind === "container").length;
     const others = rooms.length - 1 - containers;
-    $("count").textContent = `${containers} container${containers === 1 ? "" : "s"}, ${others} other namespace${others === 1 ? "" : "s"}`;
+    say("count", `${containers} container${containers === 1 ? "" : "s"}, ${others} other namespace${others === 1 ? "" : "s"}`);
     document.body.dataset.layouts = layout.runs;
     document.body.dataset.ready = "1";
   });
@@ -42,9 +42,14 @@ follow(model, {
   changed,
   trouble(text) {
     $("trouble").hidden = !text;
-    $("trouble").textContent = text;
+    say("trouble", text);
   },
 });
+
+/** Only when it is another text: who hears the page would hear it again each second. */
+function say(id, text) {
+  if ($(id).textContent !== text) $(id).textContent = text;
+}
 
 // Nodes
 
