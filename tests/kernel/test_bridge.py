@@ -266,6 +266,7 @@ def test_a_bridge_without_the_gateways_address(engine: Engine) -> None:
     assert "default via 10.0.1.1 dev eth0" in sh("ip -n one route")
     assert not ping(OUTSIDE[4], "one")
     sh("ip addr add 10.0.1.1/24 dev br0")
+    sh("ip -n one neigh flush dev eth0")  # It has just asked in vain, and asks again once a second only.
     assert ping(OUTSIDE[4], "one"), "the user gives the address"
     assert ping(OUTSIDE[6], "one")
     assert address_of(one, 4) == "10.0.1.2"
