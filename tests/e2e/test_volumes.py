@@ -81,7 +81,8 @@ def test_what_inspect_shows(machine: Machine, tmp_path: Path) -> None:  # noqa: 
     assert (len(mounts["/alone"]["Name"]), mounts["/alone"]["Mode"]) == (64, "")
     assert mounts["/tmpfs"]["Type"] == "tmpfs"
     assert "/run" not in mounts
-    assert shown["HostConfig"]["Binds"] == [f"{tmp_path}:/bound:ro", "named:/named"]
+    # The docker command keeps them in a map, so in any order.
+    assert sorted(shown["HostConfig"]["Binds"]) == [f"{tmp_path}:/bound:ro", "named:/named"]
     assert shown["HostConfig"]["Tmpfs"] == {"/run": "size=1m"}
     assert [mount["Target"] for mount in shown["HostConfig"]["Mounts"]] == ["/tmpfs", "/other"]
     assert shown["Config"]["Volumes"] == {"/alone": {}}
