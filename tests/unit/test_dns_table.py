@@ -44,10 +44,10 @@ def test_names_belong_to_networks() -> None:
     assert table.addresses("nobody", "a") is None
 
 
-def test_the_first_network_that_knows_a_name_answers() -> None:
+def test_in_each_family_the_first_network_that_has_such_addresses_answers() -> None:
     table = filled()
-    assert table.addresses("b", "b") == packed("10.2.0.2")  # of higher priority
-    assert table.addresses("b", "pool") == packed("10.2.0.3")
+    assert table.addresses("b", "b") == packed("10.2.0.2", "fd00:1::2")  # n2 has the higher priority, n1 has IPv6
+    assert table.addresses("b", "pool") == packed("10.2.0.3", "fd00:1::2")
     assert table.addresses("b", "a") == packed("10.1.0.1")
 
 

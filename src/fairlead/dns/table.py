@@ -101,13 +101,16 @@ class Table:
         return found
 
     def _in_networks(self, places: list[Member], name: str, network_name: str) -> list[bytes] | None:
+        found: list[bytes] | None = None
         for place in places:
             if network_name and network_name != place.network_name:
                 continue
             named = self._networks[place.network].names.get(place.links.get(name, name))
             if named:
-                return [address for member in named for address in member.addresses]
-        return None
+                have = {len(address) for address in found or ()}
+                more = [address for member in named for address in member.addresses if len(address) not in have]
+                found = (found or []) + more
+        return found
 
     def pointer(self, sandbox: str, name: str) -> str | None:
         """``NAME.NETWORK`` of who has the address in ``4.3.2.1.in-addr.arpa``, if the sandbox shares its network."""
