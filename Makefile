@@ -4,12 +4,14 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 IMAGES := build/images
 
-# Programs that Fairlead runs, then what its images and tests are made of and tested with.
+# Programs that Fairlead runs, what its images are made of, and what the demo and the scripts use besides.
 PACKAGES := crun conmon skopeo nftables libnftables1 iproute2 iptables procps
 PACKAGES += busybox-static nginx-light
+PACKAGES += python3 python3-venv curl iputils-ping util-linux
 # Lays out the pictures of `fairlead topology --format svg`.
 PACKAGES += graphviz
-TEST_PACKAGES := python3 python3-venv curl iputils-ping docker-registry util-linux conntrack bind9-dnsutils dnsperf
+# What it is tested with.
+TEST_PACKAGES := docker-registry conntrack bind9-dnsutils dnsperf
 # The containment test runs beside a Docker of its own.  Where there is one already it stays: docker.io would replace
 # Docker's own packages.  scripts/install-packages sees to it that no daemon is started.
 TEST_PACKAGES += $(if $(shell command -v dockerd),,docker.io)
@@ -20,7 +22,7 @@ TEST_PACKAGES += chromium
 # What the virtual machine of `make test-vm` needs besides: 200 MB that nobody else does.
 VM_PACKAGES := qemu-system-x86 busybox-static
 
-.PHONY: help setup packages images lint test test-vm vm-packages bench demo demo-clean clean
+.PHONY: help setup packages test-packages images lint test test-vm vm-packages bench demo demo-clean clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -28,6 +30,9 @@ help:
 setup: packages $(VENV)/made  ## install the system packages that are missing, and make .venv with .venv/bin/fairlead
 
 packages:
+	@scripts/install-packages $(PACKAGES)
+
+test-packages:
 	@scripts/install-packages $(PACKAGES) $(TEST_PACKAGES)
 
 $(VENV)/made: requirements.lock pyproject.toml scripts/make-venv | packages
@@ -42,19 +47,19 @@ lint: setup  ## ruff and mypy
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy src bench
 
-test: lint  ## setup, linters, type checker and all tests (needs root; touches nothing of the machine's network)
+test: test-packages lint  ## setup, linters, type checker and all tests (needs root; touches nothing of the machine's network)
 	@status=0; $(PYTHON) -m pytest tests -n 2 --dist worksteal || status=$$?; \
 	echo; echo "== Debian's stock kernel, in a virtual machine =="; \
 	if command -v qemu-system-x86_64 >/dev/null; then scripts/test-vm || status=1; \
 	else echo "left out, as qemu is not installed; \`make test-vm\` installs it"; fi; exit $$status
 
-test-vm: setup vm-packages  ## the tests marked vm on Debian's stock kernel in qemu; VM_TIME_LIMIT=900 seconds
+test-vm: setup test-packages vm-packages  ## the tests marked vm on Debian's stock kernel in qemu; VM_TIME_LIMIT=900 seconds
 	scripts/test-vm $(ARGS)
 
 vm-packages:
 	@scripts/install-packages $(VM_PACKAGES)
 
-bench: setup  ## compare with Docker, Podman and CNI, side by side; ARGS="--quick" for a short look
+bench: setup test-packages  ## compare with Docker, Podman and CNI, side by side; ARGS="--quick" for a short look
 	$(PYTHON) -m bench $(ARGS)
 
 demo: images  ## run the container walk-through for real; `make demo-clean` takes it all away
