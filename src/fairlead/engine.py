@@ -320,8 +320,11 @@ class Engine:
         known |= {network.parent for network in self._all(Network)}  # What networks share has its own name for a mark.
         for namespace in (HOST, *filter(kernel.namespaces.exists, paths)):
             with kernel.batch(namespace) as batch:
-                for link in rtnetlink.links(batch.socket):
-                    if link.alias.startswith("fairlead:") and link.alias.removeprefix("fairlead:") not in known:
+                marked = [link for link in rtnetlink.links(batch.socket) if link.alias.startswith("fairlead:")]
+                if namespace != HOST and any(link.kind == "bridge" for link in marked):
+                    continue  # No network of ours has its bridge there: another Fairlead runs in this sandbox.
+                for link in marked:
+                    if link.alias.removeprefix("fairlead:") not in known:
                         log.warning("removing the orphaned interface %s %s", link.name, namespace)
                         batch.add(rtnetlink.delete_link(link.name), f"cannot delete {link.name}", (19,))
         for path in self._namespaces.glob("*"):

@@ -209,7 +209,7 @@ CASES = {
     ),
     "leaked link inside": Case(
         "leaks",
-        "ip -n ns1 link add lost type bridge; ip -n ns1 link set lost alias fairlead:0123",
+        "ip -n ns1 link add lost type veth peer name lost2; ip -n ns1 link set lost alias fairlead:0123",
         "the interface lost in ns1 carries Fairlead's mark",
     ),
     "leaked namespace": Case(
@@ -369,6 +369,9 @@ def test_another_instances_marks_are_none_of_ours(host: Host) -> None:
     host.sh("ip -n internet link add theirs type bridge; ip -n internet link set theirs alias fairlead:0123")
     assert bad(doctor(host)[1]) == []
     assert "?" not in host.fairlead("topology").stdout
+    host.fairlead("netns", "add", "inner")  # and one that runs in a sandbox of ours
+    host.sh("ip -n inner link add theirs type bridge; ip -n inner link set theirs alias fairlead:4567")
+    assert bad(doctor(host)[1]) == []
 
 
 def test_a_state_that_cannot_be_read_is_a_finding(host: Host) -> None:

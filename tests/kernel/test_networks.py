@@ -311,6 +311,17 @@ def test_what_others_take_away_comes_back(engine: Engine, serve: object) -> None
     sh("iptables -P FORWARD ACCEPT")
 
 
+def test_recovery_leaves_alone_a_fairlead_that_runs_in_a_sandbox(engine: Engine, tmp_path: Path) -> None:
+    engine.perform(engine.planner.open_sandbox, "one")
+    engine.close()
+    sh("ip -n one link add br-in type bridge; ip -n one link set br-in alias fairlead:0123456789")
+    sh("ip -n one link add v0 type veth peer name v1; ip -n one link set v0 alias fairlead:9876543210")
+    again = open_here(tmp_path)
+    assert {"br-in", "v0", "v1"} <= set(links("one"))
+    sh("ip -n one link del br-in; ip -n one link del v0")
+    engine.__dict__.update(again.__dict__)
+
+
 def test_recovery_mends_what_was_broken_by_hand_and_clears_orphans(engine: Engine, tmp_path: Path) -> None:
     make_network(engine, "a", "10.0.1.0/24")
     join(engine, "one", "a", PortSpec(port=80, host_port=8081))

@@ -212,9 +212,11 @@ def leaks(patient: Patient) -> Iterator[Finding]:
     paths = {record.path for record in records if isinstance(record, Sandbox)}
     known = {record.id for record in records} | {network.parent for network in networks if network.parent}
 
+    hosts = {namespace.inode for namespace, one in marked if namespace.place and one.kind == "bridge"}
     for namespace, one in marked:
-        # Elsewhere the mark may be that of another instance, whose host that namespace is.
-        here = not namespace.place or not paths.isdisjoint(namespace.paths)
+        # Elsewhere the mark may be that of another instance, whose host that namespace is: it has a bridge there.
+        ours = not paths.isdisjoint(namespace.paths) and namespace.inode not in hosts
+        here = not namespace.place or ours
         if here and one.alias.removeprefix("fairlead:") not in known:
             where = namespace.owner.name or namespace.place
             yield _leak(
