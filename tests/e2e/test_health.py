@@ -108,8 +108,8 @@ def test_no_zombies_and_no_processes_pile_up(shared: Machine) -> None:
     shared.docker("stop", "-t", "0", "tidy")
     assert health(shared, "tidy")["Status"] == "unhealthy"
     assert probes(shared) == []
-    daemon = (shared.host.run_dir / "daemon.pid").read_text()
-    assert shared.host.sh(f"ps --ppid {daemon} -o stat=,args= | grep -c '^Z' || true").strip() == "0"
+    daemon = (shared.host.run_dir / "daemon.pid").read_text().strip()
+    assert shared.host.sh(f"ps --ppid {daemon} -o stat= -o args= | grep -c '^Z' || true").strip() == "0"
     shared.docker("rm", "tidy")
 
 

@@ -272,7 +272,7 @@ def test_no_log_at_all(shared: Machine) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--log-driver", "syslog"], "the log driver 'syslog' is not supported: json-file, local and none are"),
+        (["--log-driver", "syslog"], "looking up logging plugin syslog"),
         (["--log-opt", "colour=red"], "unknown log opt 'colour' for json-file log driver"),
         (["--log-opt", "max-size=tiny"], "invalid log option max-size 'tiny'"),
         (["--log-opt", "max-file=0"], "max-file cannot be less than 1"),

@@ -108,6 +108,8 @@ def _name(value: dict[str, Any]) -> str:
     for key in ("Destination", "Path", "Name", "Names"):
         if found := value.get(key):
             return str(found)
+    if "PrivatePort" in value:
+        return f"{value['PrivatePort']}/{value.get('Type')} {value.get('IP')}"
     return str(sorted(value.get("RepoTags") or ()))
 
 
@@ -121,7 +123,7 @@ def _flat(value: Any, path: str) -> Iterator[tuple[str, Any]]:
             key = normal(name)
             yield from _flat(inner, f"{path}.{key}{'/' + str(inner.get('Name')) if key == '<id>' else ''}")
     elif isinstance(value, list):
-        if key == "RepoTags" or key == "Tags":
+        if key in ("RepoTags", "Tags", "VolumesDeleted"):
             value = sorted(value)
         if all(isinstance(inner, dict) for inner in value):
             value = sorted(value, key=_name)
