@@ -811,7 +811,7 @@ COMMANDS: dict[str, list[Step]] = {
         cli("inspect nope"),
     ],
     "logs and attach": [
-        cli("run --name cc alpine sh -c echo·one;·echo·two·>&2;·echo·three"),
+        cli("run --name cc alpine sh -c echo·one;·sleep·0.2;·echo·two·>&2;·sleep·0.2;·echo·three"),
         cli("logs cc"),
         cli("logs --tail 1 cc"),
         cli("logs --since 2099-01-01T00:00:00 cc"),
