@@ -111,11 +111,14 @@ class AddressRow:
 
 @dataclass(frozen=True, slots=True)
 class RouteRow:
-    """A route of the main table; of several next hops the first."""
+    """A route of the main table; of several next hops the first.
+
+    Prefix length 0 is a default route.  `interface` is a link's number, 0: none.
+    """
 
     destination: IPNetwork
     gateway: Address | None = None
-    index: int = 0
+    interface: int = 0
     source: Address | None = None
     metric: int = 0
     type: str = "unicast"
@@ -230,7 +233,7 @@ def routes(sock: Socket) -> list[RouteRow]:
             RouteRow(
                 destination=_network(destination, length),
                 gateway=_address(gateway) if gateway else None,
-                index=_number(values.get(_RTA_OIF)),
+                interface=_number(values.get(_RTA_OIF)),
                 source=_address(source) if source else None,
                 metric=_number(values.get(_RTA_PRIORITY)),
                 type=_ROUTE_TYPES[kind],

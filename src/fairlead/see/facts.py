@@ -16,13 +16,14 @@ from pathlib import Path
 from fairlead.kernel import survey
 from fairlead.kernel.namespaces import Namespaces
 from fairlead.kernel.netlink import Socket
-from fairlead.kernel.survey import Counters, NeighbourRow
-from fairlead.model import Address, Interface, IPNetwork
+from fairlead.kernel.survey import Counters, NeighbourRow, RouteRow
+from fairlead.model import Interface
 from fairlead.see.owners import Owner, is_users_container, owner_of
 
 __all__ = ["Counters", "End", "InterfaceFact", "NamespaceFact", "NeighbourFact", "RouteFact", "Snapshot", "read"]
 
 NeighbourFact = NeighbourRow
+RouteFact = RouteRow
 _NONE = Counters()
 
 
@@ -69,18 +70,6 @@ class InterfaceFact:
         """Whether it is up, and something that works is at the other end."""
         # The operational state says the same, but a moment later (net/core/link_watch.c).
         return self.up and self.carrier
-
-
-@dataclass(frozen=True, slots=True)
-class RouteFact:
-    """A route of the main table; prefix length 0 is a default route.  `interface` is a link's number, 0: none."""
-
-    destination: IPNetwork
-    gateway: Address | None = None
-    interface: int = 0
-    source: Address | None = None
-    metric: int = 0
-    type: str = "unicast"
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +150,8 @@ class _Dump:
     socket: Socket
     links: list[survey.LinkRow]
     addresses: list[survey.AddressRow]
-    routes: list[survey.RouteRow]
-    neighbours: list[survey.NeighbourRow]
+    routes: list[RouteFact]
+    neighbours: list[NeighbourFact]
     by_index: dict[int, survey.LinkRow]
     nsids: dict[int, int] = field(default_factory=dict)
     """By which number it knows others: number → inode."""
@@ -277,10 +266,7 @@ class _Reading:
             paths=tuple(paths),
             pids=() if host else tuple(pids),
             interfaces=tuple(self._interface(inode, link, addresses.get(link.index, ())) for link in dump.links),
-            routes=tuple(
-                RouteFact(row.destination, row.gateway, row.index, row.source, row.metric, row.type)
-                for row in dump.routes
-            ),
+            routes=tuple(dump.routes),
             neighbours=tuple(dump.neighbours),
         )
 
