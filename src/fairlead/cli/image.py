@@ -181,23 +181,17 @@ def _removed(answer: list[dict[str, str]]) -> str:
 
 
 def _prune(options: Options, _: list[str]) -> None:
-    from fairlead.cli.network import confirm
+    from fairlead.cli.prune import print_freed, print_removed, prune
 
-    everything, explain = options.flag("all"), options.flag("explain")
-    if not explain and not options.flag("force"):
-        confirm(f"This will remove all {'images no container uses' if everything else 'dangling images'}.")
+    def show_names(answer: dict[str, Any]) -> None:
+        removed = answer.get("ImagesDeleted")
+        print_removed("Deleted Images:", [_removed(removed)] if removed else None)
+        print_freed(answer)
+
+    everything = options.flag("all")
+    warning = f"This will remove all {'images no container uses' if everything else 'dangling images'}."
     wanted = [*options.many("filter"), f"dangling={'false' if everything else 'true'}"]
-    answer = Client().post("/images/prune", filters=filters(wanted), explain=explain)
-    if explain:
-        print_lines(answer)
-        return
-    if options.text("format") == "json":
-        print_json(answer)
-        return
-    if answer.get("ImagesDeleted"):
-        print("Deleted Images:")
-        print(_removed(answer["ImagesDeleted"]) + "\n")
-    print(f"Total reclaimed space: {size(answer.get('SpaceReclaimed') or 0)}")
+    prune(options, "/images/prune", warning, wanted, show_names)
 
 
 def _save(options: Options, words: list[str]) -> None:

@@ -7,7 +7,7 @@ import sys
 from fairlead.cli import parse
 from fairlead.cli.client import Client, segment
 from fairlead.cli.flags import EXPLAIN, FILTER, FORMAT, NO_TRUNC, QUIET, Command, Failure, Flag, Options
-from fairlead.cli.output import each, filters, pairs, print_json, print_lines, short, show
+from fairlead.cli.output import each, filters, pairs, print_lines, short, show
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -166,31 +166,14 @@ def _disconnect(options: Options, words: list[str]) -> None:
 
 
 def _prune(options: Options, _: list[str]) -> None:
-    explain = options.flag("explain")
-    if not explain and not options.flag("force"):
-        confirm("This will remove all networks not used by at least one container or namespace.")
-    answer = Client().post("/networks/prune", filters=filters(options.many("filter")), explain=explain)
-    if explain:
-        print_lines(answer)
-    elif options.text("format") == "json":
-        print_json(answer)
-    elif answer["NetworksDeleted"]:
-        print("Deleted Networks:")
-        for name in answer["NetworksDeleted"]:
-            print(name)
+    from fairlead.cli.prune import prune
 
+    def show_names(answer: dict[str, Any]) -> None:
+        if answer["NetworksDeleted"]:
+            print("\n".join(("Deleted Networks:", *answer["NetworksDeleted"])))
 
-def confirm(warning: str) -> None:
-    """Ask on a terminal; without one, ``--force`` is needed."""
-    if not sys.stdin.isatty():
-        raise Failure(f"{warning} There is no terminal to ask on: give --force")
-    print(f"WARNING! {warning}")
-    try:
-        said = input("Are you sure you want to continue? [y/N] ")
-    except EOFError:
-        said = ""
-    if said.strip().lower() not in ("y", "yes"):
-        raise Failure("nothing was done")
+    warning = "This will remove all networks not used by at least one container or namespace."
+    prune(options, "/networks/prune", warning, options.many("filter"), show_names)
 
 
 CREATE = Command(

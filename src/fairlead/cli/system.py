@@ -33,7 +33,7 @@ def _version(options: Options, _: list[str]) -> None:
 
 
 def _reset(options: Options, _: list[str]) -> None:
-    from fairlead.cli.network import confirm
+    from fairlead.cli.prune import confirm
 
     explain = options.flag("explain")
     if not explain and not options.flag("force"):

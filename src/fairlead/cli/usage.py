@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fairlead.cli.client import Client
 from fairlead.cli.flags import EXPLAIN, FORMAT, Command, Flag, Options
-from fairlead.cli.network import confirm
 from fairlead.cli.output import filters, print_json, print_lines, size, table
+from fairlead.cli.prune import confirm, print_freed, print_removed, prune
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -100,17 +100,12 @@ def _info(options: Options, _: list[str]) -> None:
 
 
 def _container_prune(options: Options, _: list[str]) -> None:
-    explain = options.flag("explain")
-    if not explain and not options.flag("force"):
-        confirm("This will remove all stopped containers.")
-    answer = Client().post("/containers/prune", filters=filters(options.many("filter")), explain=explain)
-    if explain:
-        print_lines(answer)
-    elif options.text("format") == "json":
-        print_json(answer)
-    else:
-        _said("Deleted Containers:", answer["ContainersDeleted"])
-        print(f"Total reclaimed space: {size(answer['SpaceReclaimed'])}")
+    def show_names(answer: dict[str, Any]) -> None:
+        print_removed("Deleted Containers:", answer["ContainersDeleted"])
+        print_freed(answer)
+
+    warning = "This will remove all stopped containers."
+    prune(options, "/containers/prune", warning, options.many("filter"), show_names)
 
 
 def _prune(options: Options, _: list[str]) -> None:
@@ -137,7 +132,7 @@ def _prune(options: Options, _: list[str]) -> None:
             print_lines(answer)
             continue
         names = answer.get(key) or []
-        _said(title, [_image(name) if isinstance(name, dict) else name for name in names])
+        print_removed(title, [_image(name) if isinstance(name, dict) else name for name in names])
         freed += answer.get("SpaceReclaimed") or 0
     if not explain:
         print(f"Total reclaimed space: {size(freed)}")
@@ -145,11 +140,6 @@ def _prune(options: Options, _: list[str]) -> None:
 
 def _image(entry: dict[str, str]) -> str:
     return next(f"{word.lower()}: {name}" for word, name in entry.items())
-
-
-def _said(title: str, names: list[str] | None) -> None:
-    if names:
-        print("\n".join((title, *names)) + "\n")
 
 
 _FORCE = Flag("-f --force", "Do not ask")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fairlead.cli.client import Client, segment
 from fairlead.cli.flags import EXPLAIN, FILTER, FORMAT, QUIET, Command, Flag, Options
-from fairlead.cli.output import each, filters, pairs, print_json, print_lines, show, size
+from fairlead.cli.output import each, filters, pairs, print_lines, show
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,24 +56,18 @@ def _rm(options: Options, words: list[str]) -> int:
 
 
 def _prune(options: Options, _: list[str]) -> None:
-    from fairlead.cli.network import confirm
+    from fairlead.cli.prune import print_freed, print_removed, prune
 
-    everything, explain = options.flag("all"), options.flag("explain")
-    if not explain and not options.flag("force"):
-        kind = "" if everything else "anonymous "
-        confirm(f"This will remove all {kind}local volumes not used by at least one container.")
+    def show_names(answer: dict[str, Any]) -> None:
+        print_removed("Deleted Volumes:", answer.get("VolumesDeleted"))
+        print_freed(answer)
+
+    everything = options.flag("all")
+    warning = (
+        f"This will remove all {'' if everything else 'anonymous '}local volumes not used by at least one container."
+    )
     wanted = [*options.many("filter"), *(["all=true"] if everything else [])]
-    answer = Client().post("/volumes/prune", filters=filters(wanted), explain=explain)
-    if explain:
-        print_lines(answer)
-        return
-    if options.text("format") == "json":
-        print_json(answer)
-        return
-    if answer.get("VolumesDeleted"):
-        print("Deleted Volumes:")
-        print("\n".join(answer["VolumesDeleted"]) + "\n")
-    print(f"Total reclaimed space: {size(answer.get('SpaceReclaimed') or 0)}")
+    prune(options, "/volumes/prune", warning, wanted, show_names)
 
 
 CREATE = Command(
