@@ -35,7 +35,7 @@ def _trace(daemon: Daemon, asked: Asked) -> Trace:
 
     engine = daemon.engine
     names = {container.id: container.name for container in engine.store.all(Container)}
-    return Tracer(engine.kernel, engine.catalog, daemon.paths.socket, names).trace(asked)
+    return Tracer(engine.kernel, engine.catalog, daemon.paths, names).trace(asked)
 
 
 def _bridge(seen: Observation, hop: Hop) -> str:

@@ -28,7 +28,8 @@ _NEIGH = struct.Struct("=BxxxiHBB")
 _FAMILY = b"\0\0\0\0"
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER, _IFLA_OPERSTATE = 1, 3, 4, 5, 10, 16
-_IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_STATS64, _IFLA_CARRIER, _IFLA_LINK_NETNSID = 18, 20, 23, 33, 37
+_IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_STATS64, _IFLA_EXT_MASK, _IFLA_CARRIER, _IFLA_LINK_NETNSID = 18, 20, 23, 29, 33, 37
+_RTEXT_FILTER_SKIP_STATS = 8
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_INFO_SLAVE_DATA = 1, 2, 5
 _IFLA_BRPORT_MODE, _IFLA_BRPORT_ISOLATED = 4, 33
 _IFLA_VXLAN_LINK = 3
@@ -134,9 +135,11 @@ class NeighbourRow:
     state: str = ""
 
 
-def links(sock: Socket) -> list[LinkRow]:
-    """All links, with their counters."""
-    return [_link(body) for body in sock.dump(Message(_GETLINK, 0, _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0)))]
+def links(sock: Socket, *, counters: bool = True) -> list[LinkRow]:
+    """All links, with their counters if these are wanted."""
+    body = _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
+    body += b"" if counters else u32(_IFLA_EXT_MASK, _RTEXT_FILTER_SKIP_STATS)
+    return [_link(answer) for answer in sock.dump(Message(_GETLINK, 0, body))]
 
 
 def _link(body: bytes) -> LinkRow:

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from fairlead.kernel import survey
 from fairlead.kernel.namespaces import Namespaces
-from fairlead.kernel.netlink import Socket
 from fairlead.kernel.survey import Counters, NeighbourRow, RouteRow
 from fairlead.model import Interface
 from fairlead.see.owners import Owner, is_users_container, owner_of
+from fairlead.see.reader import Reader, Reading
 
 __all__ = ["Counters", "End", "InterfaceFact", "NamespaceFact", "NeighbourFact", "RouteFact", "Snapshot", "read"]
 
@@ -133,176 +132,96 @@ def read(namespaces: Namespaces, ours: Path, *, everything: bool = False) -> Sna
     `ours` is the directory in which Fairlead keeps its containers' namespaces.  With `everything` nothing is left out.
     Namespaces that go while we read are not in it.
     """
-    with contextlib.ExitStack() as stack:
-        found = _Reading(namespaces, stack)
-        found.dump_all()
+    with Reader(namespaces) as reader:
+        dumps = {inode: dump for inode in reader.inodes if (dump := _dump(reader, inode))}
         here = survey.cgroup(os.getpid())
-        kept = found.inodes() if everything else found.connected(here)
-        facts = tuple(found.fact(inode, ours, here) for inode in found.inodes() if inode in kept)
-    return Snapshot(facts, left_out=len(found.inodes()) - len(kept))
+        kept = set(dumps) if everything else _connected(reader, dumps, here)
+        facts = tuple(_fact(reader, dump, ours, here) for inode, dump in dumps.items() if inode in kept)
+    return Snapshot(facts, left_out=len(dumps) - len(kept))
 
 
 @dataclass(slots=True)
 class _Dump:
-    """What one namespace answered, and descriptors to ask it further."""
+    """What one namespace answered at one moment."""
 
-    fd: int
-    socket: Socket
-    links: list[survey.LinkRow]
-    addresses: list[survey.AddressRow]
+    reading: Reading
     routes: list[RouteFact]
     neighbours: list[NeighbourFact]
-    by_index: dict[int, survey.LinkRow]
-    nsids: dict[int, int] = field(default_factory=dict)
-    """By which number it knows others: number → inode."""
 
 
-class _Reading:
-    def __init__(self, namespaces: Namespaces, stack: contextlib.ExitStack) -> None:
-        self._namespaces = namespaces
-        self._stack = stack
-        self._paths = survey.mounted()
-        self._pids = survey.inhabited()
-        self._host = namespaces.inode()
-        self._dumps: dict[int, _Dump] = {}
-        self._with: dict[tuple[int, int], list[int]] = {}
-        """Which namespaces have a veth of a number with a peer of a number, and (0) any link of a number."""
+def _dump(reader: Reader, inode: int) -> _Dump | None:
+    reading = reader.read(inode)
+    # One that goes now is not seen.
+    with contextlib.suppress(OSError):
+        return _Dump(reading, survey.routes(reading.socket), survey.neighbours(reading.socket)) if reading else None
+    return None
 
-    def inodes(self) -> list[int]:
-        """The namespaces that could be read, the host first."""
-        return list(self._dumps)
 
-    def dump_all(self) -> None:
-        """Read every namespace, then find out where links lead to."""
-        wanted = [self._host, *sorted({*self._paths, *self._pids} - {self._host})]
-        _allow_files(2 * len(wanted) + 100)
-        for inode in wanted:
-            # Gone meanwhile, or of a kind that we may not enter: then it is not seen.
-            with contextlib.suppress(OSError):
-                self._dump(inode)
-        for inode, dump in self._dumps.items():
-            for link in dump.links:
-                self._with.setdefault((link.index, 0), []).append(inode)
-                if link.kind == "veth":
-                    self._with.setdefault((link.index, link.lower), []).append(inode)
-        for inode, dump in self._dumps.items():
-            for link in dump.links:
-                if link.nsid >= 0 and link.nsid not in dump.nsids:
-                    self._resolve(inode, dump, link)
-
-    def _dump(self, inode: int) -> None:
-        fd = self._open(inode)
-        self._stack.callback(os.close, fd)
-        with self._namespaces.entered_by(fd):
-            socket = Socket()
-        self._stack.callback(socket.close)
-        links = survey.links(socket)
-        self._dumps[inode] = _Dump(
-            fd=fd,
-            socket=socket,
-            links=links,
-            addresses=survey.addresses(socket),
-            routes=survey.routes(socket),
-            neighbours=survey.neighbours(socket),
-            by_index={link.index: link for link in links},
-        )
-
-    def _open(self, inode: int) -> int:
-        pids = (f"/proc/{pid}/ns/net" for pid in self._pids.get(inode, ()))
-        places = ["/proc/thread-self/ns/net"] if inode == self._host else [*self._paths.get(inode, ()), *pids]
-        for place in places:
-            with contextlib.suppress(OSError):
-                fd = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
-                if os.fstat(fd).st_ino == inode:
-                    return fd
-                os.close(fd)  # A process of that number is another one by now, or something is mounted on top.
-        raise FileNotFoundError(f"no way into the network namespace {inode}")
-
-    def _resolve(self, inode: int, dump: _Dump, link: survey.LinkRow) -> None:
-        """Which namespace is meant by a link's number of it: asked of the likely ones, until one is."""
-        for candidate in self._candidates(inode, link):
-            if candidate in dump.nsids.values():
-                continue
-            number = survey.nsid_of(dump.socket, self._dumps[candidate].fd)
-            if number >= 0:
-                dump.nsids[number] = candidate
-            if number == link.nsid:
-                return
-
-    def _candidates(self, inode: int, link: survey.LinkRow) -> Iterator[int]:
-        """The namespaces with a link of the number that this one leads to; of a veth, only with one that leads back."""
-        back = link.index if link.kind == "veth" else 0
-        return (other for other in self._with.get((link.lower, back), ()) if other != inode)
-
-    def connected(self, here: str) -> set[int]:
-        """The host, what is kept by a path, users' containers, and what links lead to from these."""
-        kept: set[int] = set()
-        ahead = [self._host, *(inode for inode in self._dumps if inode in self._paths)]
-        # Those of root are kept by a path, but a user's path is in a mount namespace of the user.
-        ahead += [inode for inode in self._dumps if is_users_container(self._pids.get(inode, ()), here)]
-        leads: dict[int, set[int]] = {}
-        for inode, dump in self._dumps.items():
-            for other in dump.nsids.values():
+def _connected(reader: Reader, dumps: Mapping[int, _Dump], here: str) -> set[int]:
+    """The host, what is kept by a path, users' containers, and what links lead to from these."""
+    kept: set[int] = set()
+    ahead = [inode for inode in dumps if inode == reader.host or inode in reader.paths]
+    # Those of root are kept by a path, but a user's path is in a mount namespace of the user.
+    ahead += [inode for inode in dumps if is_users_container(reader.pids.get(inode, ()), here)]
+    leads: dict[int, set[int]] = {}
+    for inode, dump in dumps.items():
+        for link in dump.reading.links.values():
+            if (other := reader.behind(inode, link)) and other != inode:
                 leads.setdefault(inode, set()).add(other)
                 leads.setdefault(other, set()).add(inode)
-        while ahead:
-            inode = ahead.pop()
-            if inode not in kept:
-                kept.add(inode)
-                ahead += leads.get(inode, ())
-        return kept
-
-    def fact(self, inode: int, ours: Path, here: str) -> NamespaceFact:
-        """What was read of one namespace."""
-        dump = self._dumps[inode]
-        host = inode == self._host
-        paths, pids = self._paths.get(inode, []), self._pids.get(inode, [])
-        addresses: dict[int, list[survey.AddressRow]] = {}
-        for address in dump.addresses:
-            addresses.setdefault(address.index, []).append(address)
-        return NamespaceFact(
-            inode=inode,
-            owner=Owner("host", name="host") if host else owner_of(paths, pids, ours, here),
-            paths=tuple(paths),
-            pids=() if host else tuple(pids),
-            interfaces=tuple(self._interface(inode, link, addresses.get(link.index, ())) for link in dump.links),
-            routes=tuple(dump.routes),
-            neighbours=tuple(dump.neighbours),
-        )
-
-    def _interface(self, inode: int, link: survey.LinkRow, addresses: Sequence[survey.AddressRow]) -> InterfaceFact:
-        there = inode if link.nsid < 0 else self._dumps[inode].nsids.get(link.nsid, 0)
-        itself = there == inode and link.lower == link.index
-        other = End(there, link.lower) if there and link.lower and not itself else None
-        if other and other.index not in self._dumps[there].by_index:
-            other = None  # Made or gone between the two readings.
-        return InterfaceFact(
-            index=link.index,
-            name=link.name,
-            kind=link.kind,
-            loopback=link.loopback,
-            up=link.up,
-            carrier=link.carrier,
-            state=link.state,
-            mac=link.mac,
-            mtu=link.mtu,
-            master=link.master,
-            peer=other if link.kind == "veth" else None,
-            parent=other if link.kind != "veth" else None,
-            hidden=link.nsid >= 0 and not there,
-            alias=link.alias,
-            isolated=link.isolated,
-            hairpin=link.hairpin,
-            data=link.data,
-            counters=link.counters,
-            addresses=tuple(row.interface for row in addresses),
-            duplicates=tuple(row.interface for row in addresses if row.broken),
-        )
+    while ahead:
+        inode = ahead.pop()
+        if inode in dumps and inode not in kept:
+            kept.add(inode)
+            ahead += leads.get(inode, ())
+    return kept
 
 
-def _allow_files(count: int) -> None:
-    """Let this process have so many open files, as far as it may."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < count <= hard or soft < hard < count:
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (min(count, hard), hard))
+def _fact(reader: Reader, dump: _Dump, ours: Path, here: str) -> NamespaceFact:
+    """What was read of one namespace."""
+    inode = dump.reading.inode
+    host = inode == reader.host
+    paths, pids = reader.paths.get(inode, []), reader.pids.get(inode, [])
+    addresses: dict[int, list[survey.AddressRow]] = {}
+    for address in dump.reading.addresses:
+        addresses.setdefault(address.index, []).append(address)
+    return NamespaceFact(
+        inode=inode,
+        owner=Owner("host", name="host") if host else owner_of(paths, pids, ours, here),
+        paths=tuple(paths),
+        pids=() if host else tuple(pids),
+        interfaces=tuple(
+            _interface(reader, inode, link, addresses.get(link.index, ())) for link in dump.reading.links.values()
+        ),
+        routes=tuple(dump.routes),
+        neighbours=tuple(dump.neighbours),
+    )
+
+
+def _interface(
+    reader: Reader, inode: int, link: survey.LinkRow, addresses: Sequence[survey.AddressRow]
+) -> InterfaceFact:
+    found = reader.other_end(inode, link)
+    other = End(*found) if found else None
+    return InterfaceFact(
+        index=link.index,
+        name=link.name,
+        kind=link.kind,
+        loopback=link.loopback,
+        up=link.up,
+        carrier=link.carrier,
+        state=link.state,
+        mac=link.mac,
+        mtu=link.mtu,
+        master=link.master,
+        peer=other if link.kind == "veth" else None,
+        parent=other if link.kind != "veth" else None,
+        hidden=not reader.behind(inode, link),
+        alias=link.alias,
+        isolated=link.isolated,
+        hairpin=link.hairpin,
+        data=link.data,
+        counters=link.counters,
+        addresses=tuple(row.interface for row in addresses),
+        duplicates=tuple(row.interface for row in addresses if row.broken),
+    )

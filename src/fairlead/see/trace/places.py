@@ -14,32 +14,31 @@ import msgspec
 
 from fairlead.catalog import Catalog
 from fairlead.errors import Conflict, FairleadError, Invalid, NotFound
-from fairlead.kernel import Kernel
+from fairlead.kernel import Kernel, survey
 from fairlead.kernel.namespaces import NAMED
 from fairlead.model import Sandbox
+from fairlead.paths import Paths
+from fairlead.see.owners import CONTAINERS, owner_of
+from fairlead.see.reader import Reader
 from fairlead.see.trace.model import Place
 
 HOST_WORDS = ("host", "")
 
-_DIRECTORIES = (NAMED, Path("/run/docker/netns"))
 _ENGINES = (("docker", "/var/run/docker.sock"), ("podman", "/run/podman/podman.sock"))
 """Other engines that answer the Docker API, and where."""
-_CONTAINER = re.compile(r"(docker|libpod|crio|cri-containerd)[-/]([0-9a-f]{64})")
 
 
 class Places:
     """Finds namespaces by the words that users have for them; made anew for each trace."""
 
-    def __init__(self, kernel: Kernel, catalog: Catalog, own_socket: Path, names: dict[str, str]) -> None:
+    def __init__(self, kernel: Kernel, reader: Reader, catalog: Catalog, paths: Paths, names: dict[str, str]) -> None:
         """`names`: our containers' names by their id."""
-        self._kernel, self._catalog, self._own, self._names = kernel, catalog, own_socket, names
-        with kernel.namespaces.entered(""):
-            inode = os.stat("/proc/thread-self/ns/net").st_ino
-        self.host = Place(inode=inode, name="host", kind="host")
+        self._kernel, self._reader, self._catalog, self._paths = kernel, reader, catalog, paths
+        self._names = names
+        self.host = Place(inode=reader.host, name="host", kind="host")
         self._all: dict[int, Place] | None = None
         self._found: dict[int, Place] = {}
         """Those that were asked for, by the name that they were asked by."""
-        self._foreign_names: dict[str, str] | None = None
 
     def find(self, word: str) -> Place:
         """``host``, a container, a namespace's name or path, a process id, or another engine's container."""
@@ -95,31 +94,20 @@ class Places:
         for sandbox in self._catalog.sandboxes():
             with contextlib.suppress(FairleadError):
                 yield self._ours(sandbox)
-        for directory in _DIRECTORIES:
-            for path in sorted(directory.glob("*")) if directory.is_dir() else ():
-                with contextlib.suppress(FairleadError):
-                    yield self._at(str(path), path.name, "namespace")
-        for entry in os.scandir("/proc"):
-            if entry.name.isdigit():
-                with contextlib.suppress(FairleadError, OSError):
-                    yield self._process(entry.name)
-
-    def _process(self, pid: str) -> Place:
-        path = f"/proc/{pid}/ns/net"
-        found = _CONTAINER.search(Path("/proc", pid, "cgroup").read_text())
-        if found:
-            owner = {"docker": "docker", "libpod": "podman"}.get(found[1], found[1])
-            return self._at(path, self._foreign_name(found[2]), "container", owner)
-        return self._at(path, f"{Path('/proc', pid, 'comm').read_text().strip()} (process {pid})", "process")
-
-    def _foreign_name(self, id_: str) -> str:
-        """What another engine calls its container."""
-        if self._foreign_names is None:
-            lists = [self._ask(path, "/containers/json") or [] for _, path in _ENGINES]
-            self._foreign_names = {
-                one["Id"]: one["Names"][0].lstrip("/") for several in lists for one in several if one.get("Names")
-            }
-        return self._foreign_names.get(id_, id_[:12])
+        here = survey.cgroup(os.getpid())
+        for inode in self._reader.inodes:
+            paths, pids = self._reader.paths.get(inode, []), self._reader.pids.get(inode, [])
+            owner = owner_of(paths, pids, self._paths.namespaces, here)
+            path = paths[0] if paths else f"/proc/{pids[0]}/ns/net"
+            name = owner.name or owner.id[:12]
+            if owner.manager in CONTAINERS:
+                # One of another Fairlead's is none that our commands know.
+                whose = owner.manager if owner.manager != "fairlead" else ""
+                yield _place(inode, path, name, "container", whose)
+            elif paths:
+                yield _place(inode, path, name, "namespace")
+            else:
+                yield _place(inode, path, f"{name} (process {pids[0]})", "process")
 
     def _ours(self, sandbox: Sandbox) -> Place:
         if sandbox.container:
@@ -141,8 +129,7 @@ class Places:
             return self.host
         with self._kernel.namespaces.entered(path):  # Refuses what is no network namespace.
             pass
-        shell = f"ip netns exec {name}" if path == str(NAMED / name) else f"nsenter --net={path}"
-        return Place(inode=inode, name=name, kind=kind, path=path, owner=owner, shell=shell)  # type: ignore[arg-type]
+        return _place(inode, path, name, kind, owner)
 
     def _foreign(self, owner: str, path: str, word: str) -> Place | None:
         """Another engine's container by name or id; None if there is no such engine or container."""
@@ -161,7 +148,7 @@ class Places:
 
     def _ask(self, path: str, what: str) -> Any:
         """The JSON answer of an engine; None if there is none."""
-        if not os.path.exists(path) or os.path.realpath(path) == os.path.realpath(self._own):
+        if not os.path.exists(path) or os.path.realpath(path) == os.path.realpath(self._paths.socket):
             return None
         try:
             with socket.socket(socket.AF_UNIX) as sock:
@@ -177,6 +164,11 @@ class Places:
             return msgspec.json.decode(body)
         except (OSError, ValueError, msgspec.DecodeError):
             return None
+
+
+def _place(inode: int, path: str, name: str, kind: str, owner: str = "") -> Place:
+    shell = f"ip netns exec {name}" if path == str(NAMED / name) else f"nsenter --net={path}"
+    return Place(inode=inode, name=name, kind=kind, path=path, owner=owner, shell=shell)  # type: ignore[arg-type]
 
 
 def _unchunked(body: bytes) -> bytes:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address
-from pathlib import Path
 
 import msgspec
 
@@ -20,6 +18,8 @@ from fairlead.kernel.netlink import NETLINK_NETFILTER
 from fairlead.kernel.nftrace import Ruleset, RuleWatch, read_ruleset
 from fairlead.kernel.packets import PacketWatch, Sight
 from fairlead.model import Address
+from fairlead.paths import Paths
+from fairlead.see.reader import Reader
 from fairlead.see.trace import names
 from fairlead.see.trace.intent import Intent
 from fairlead.see.trace.model import (
@@ -68,15 +68,20 @@ class Goal:
 class Tracer:
     """One trace.  `names` are our containers' names by id."""
 
-    def __init__(self, kernel: Kernel, catalog: Catalog, own_socket: Path, names: dict[str, str]) -> None:
-        self._kernel, self._catalog = kernel, catalog
-        self._places = Places(kernel, catalog, own_socket, names)
+    def __init__(self, kernel: Kernel, catalog: Catalog, paths: Paths, names: dict[str, str]) -> None:
+        self._kernel = kernel
+        self._reader = Reader(kernel.namespaces, counters=False)
+        self._places = Places(kernel, self._reader, catalog, paths, names)
         self._intent = Intent(catalog, names)
         self._notes: list[str] = []
 
     def trace(self, asked: Asked) -> Trace:
         """Answer a question.  Raises `FairleadError` where the question is wrong."""
         check(asked)
+        with self._reader:
+            return self._trace(asked)
+
+    def _trace(self, asked: Asked) -> Trace:
         source = self._places.find(asked.source)
         goal = self._goal(source, asked)
         if goal.address is None:
@@ -91,7 +96,7 @@ class Tracer:
                     memberships=self._intent.memberships([source, goal.target]),
                 )
             )
-        survey = Survey(self._kernel, self._places, goal.address.version)
+        survey = Survey(self._kernel, self._reader, self._places, goal.address.version)
         flows = self._flows(survey, goal.address, asked)
         outcome, hops = self._probe(survey, source, goal, asked)
         if outcome.milliseconds < NEIGHBOUR_MS and any(hop.reason == "NEIGH_FAILED" for hop in hops):
@@ -134,7 +139,7 @@ class Tracer:
         return Goal(self._address_of(source, target), target, wanted)
 
     def _look_up(self, source: Place, word: str) -> Name:
-        processes = _processes_in(source.inode) if source.kind != "host" else []
+        processes = self._reader.pids.get(source.inode, []) if source.kind != "host" else []
         sandbox = self._intent.resolver_of(source)
         resolv, hosts = names.files_of(source, processes)
         text = {path: path.read_text(errors="replace") if path.exists() else "" for path in (resolv, hosts)}
@@ -145,7 +150,7 @@ class Tracer:
     def _address_of(self, source: Place, target: Place) -> Address:
         """The target's address that the source should use: one on a wire with it, or in a network of both."""
         for version in (4, 6):
-            survey = Survey(self._kernel, self._places, version)
+            survey = Survey(self._kernel, self._reader, self._places, version)
             theirs = survey.snapshot(target.inode)
             ours = survey.snapshot(source.inode)
             found = [
@@ -420,16 +425,6 @@ def check(asked: Asked) -> None:
         raise Invalid(f"invalid patience {asked.patience}: 0.1 to 30 seconds are allowed")
     if not asked.source or not asked.destination:
         raise Invalid("a trace needs a source and a destination")
-
-
-def _processes_in(inode: int) -> list[int]:
-    found = []
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            with contextlib.suppress(OSError):
-                if os.stat(f"/proc/{entry}/ns/net").st_ino == inode:
-                    found.append(int(entry))
-    return sorted(found)
 
 
 def _host(text: str) -> str:

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, ip_address
 
-from fairlead.errors import FairleadError
-from fairlead.kernel import Kernel, arp, lookup, rtnetlink, sysctl
-from fairlead.kernel.lookup import LinkDetail
+from fairlead.errors import FairleadError, NotFound
+from fairlead.kernel import Kernel, arp, lookup, sysctl
+from fairlead.kernel.netlink import Socket
+from fairlead.kernel.survey import LinkRow
 from fairlead.model import Address, Interface
+from fairlead.see.reader import Reader
 from fairlead.see.trace.model import Direction, Leg, Place, Port, Route
 from fairlead.see.trace.places import Places
 
@@ -28,17 +29,13 @@ End = tuple[int, str]
 
 @dataclass
 class Snapshot:
-    """A namespace's links and addresses."""
+    """A namespace's links and its addresses of one family, by the link's index."""
 
     place: Place
-    links: dict[int, LinkDetail] = field(default_factory=dict)
+    links: dict[int, LinkRow] = field(default_factory=dict)
     addresses: dict[int, list[Interface]] = field(default_factory=dict)
-    numbers: dict[int, int] | None = None
-    """Inodes of other namespaces by the number that this one knows them by…"""
-    asked: bool = False
-    """…all of them."""
 
-    def named(self, name: str) -> LinkDetail | None:
+    def named(self, name: str) -> LinkRow | None:
         """A link by name."""
         return next((link for link in self.links.values() if link.name == name), None)
 
@@ -57,8 +54,8 @@ class Wire:
 class Survey:
     """For one address family; remembers what it has read."""
 
-    def __init__(self, kernel: Kernel, places: Places, version: int) -> None:
-        self._kernel, self._places, self._version = kernel, places, version
+    def __init__(self, kernel: Kernel, reader: Reader, places: Places, version: int) -> None:
+        self._kernel, self._reader, self._places, self._version = kernel, reader, places, version
         self._snapshots: dict[int, Snapshot] = {}
         self.used: dict[int, Place] = {}
         """The namespaces that the walks came through."""
@@ -67,13 +64,12 @@ class Survey:
         """A namespace's links; empty if it is gone."""
         if inode not in self._snapshots:
             place = self._places.known(inode) or Place(inode=inode, name=f"net:[{inode}]", path="/nonexistent")
-            found = Snapshot(place)
-            with contextlib.suppress(FairleadError, OSError), self._kernel.socket(place.path) as sock:
-                found.links = {link.index: link for link in lookup.link_details(sock)}
-                for fact in rtnetlink.addresses(sock):
-                    if fact.interface.version == self._version:
-                        found.addresses.setdefault(fact.index, []).append(fact.interface)
-            self._snapshots[inode] = found
+            found = self._snapshots[inode] = Snapshot(place)
+            if reading := self._reader.read(inode):
+                found.links = reading.links
+                for row in reading.addresses:
+                    if row.interface.version == self._version:
+                        found.addresses.setdefault(row.index, []).append(row.interface)
         return self._snapshots[inode]
 
     def name(self, inode: int, index: int) -> str:
@@ -157,8 +153,7 @@ class Survey:
     ) -> tuple[Leg, End | None]:
         shot = self.snapshot(inode)
         self.used[inode] = shot.place
-        with self._kernel.socket(shot.place.path) as sock:
-            answer = lookup.route(sock, to, source=source if came_in else None, index_in=came_in)
+        answer = lookup.route(self._socket(inode), to, source=source if came_in else None, index_in=came_in)
         route = self._said(inode, answer)
         leg = Leg(
             direction=direction,
@@ -210,8 +205,13 @@ class Survey:
 
     def route(self, inode: int, to: Address) -> Route:
         """How a namespace itself sends to an address."""
-        with self._kernel.socket(self.snapshot(inode).place.path) as sock:
-            return self._said(inode, lookup.route(sock, to))
+        return self._said(inode, lookup.route(self._socket(inode), to))
+
+    def _socket(self, inode: int) -> Socket:
+        reading = self._reader.read(inode)
+        if reading is None:
+            raise NotFound(f"the network namespace of {self.snapshot(inode).place.name} is gone")
+        return reading.socket
 
     def _said(self, inode: int, answer: lookup.RouteAnswer) -> Route:
         return Route(
@@ -270,7 +270,7 @@ class Survey:
             wire.barrier, wire.barrier_at = "no-carrier", end
         return wire
 
-    def _veth(self, end: End, link: LinkDetail, thorough: bool, wanted: Address | None) -> Wire:
+    def _veth(self, end: End, link: LinkRow, thorough: bool, wanted: Address | None) -> Wire:
         peer = self.peer(end)
         if peer is None:
             return Wire(barrier="" if link.carrier else "no-carrier", barrier_at=end, outside=link.carrier)
@@ -292,7 +292,7 @@ class Survey:
             wire.barrier, wire.barrier_at = "no-master", peer
         return wire
 
-    def _stacked(self, end: End, link: LinkDetail) -> Wire:
+    def _stacked(self, end: End, link: LinkRow) -> Wire:
         parent = self.peer(end)
         wire = Wire(outside=True)
         if parent:
@@ -326,7 +326,7 @@ class Survey:
         ports = [port for port in shot.links.values() if port.master == master.index]
         wire.outside |= any(port.kind != "veth" for port in ports)
         # Those that are known already first: on a wire of hundreds they may be all that is needed.
-        ports.sort(key=lambda port: self._behind(shot, port) not in self._snapshots)
+        ports.sort(key=lambda port: self._reader.behind(bridge[0], port) not in self._snapshots)
         for port in ports:
             if port.kind == "veth" and (peer := self.peer((bridge[0], port.name))):
                 wire.stations.append(peer)
@@ -352,38 +352,14 @@ class Survey:
             return "isolated", theirs
         return "", None
 
-    def _behind(self, shot: Snapshot, port: LinkDetail) -> int | None:
-        """The namespace of a link's other end."""
-        if port.lower_namespace < 0:
-            return shot.place.inode
-        number = port.lower_namespace
-        if shot.numbers is None:
-            # From a sandbox a wire mostly leads to the host, which saves asking for hundreds of others.
-            shot.numbers = self._numbers(shot, [self._places.host])
-        if number not in shot.numbers and not shot.asked:
-            shot.numbers, shot.asked = self._numbers(shot, self._places.all().values()), True
-        return shot.numbers.get(number)
-
     def peer(self, end: End) -> End | None:
         """The other end of a veth pair, or the link that one stands on."""
         shot = self.snapshot(end[0])
         link = shot.named(end[1])
         if not link or not link.lower or link.kind not in ("veth", "macvlan", "ipvlan", "vlan"):
             return None
-        inode = self._behind(shot, link)
-        if inode is None or link.lower not in self.snapshot(inode).links:
-            return None
-        return inode, self.name(inode, link.lower)
-
-    def _numbers(self, shot: Snapshot, places: Iterable[Place]) -> dict[int, int]:
-        """Inodes of these namespaces by the number that a namespace knows them by."""
-        found: dict[int, int] = {}
-        with contextlib.suppress(FairleadError, OSError), self._kernel.socket(shot.place.path) as sock:
-            for place in places:
-                number = lookup.namespace_number(sock, place.path or f"/proc/{os.getpid()}/task/{os.getpid()}/ns/net")
-                if number >= 0:
-                    found[number] = place.inode
-        return found
+        far = self._reader.other_end(end[0], link)
+        return (far[0], self.name(*far)) if far else None
 
     def _is_bridge(self, inode: int, index: int) -> bool:
         link = self.snapshot(inode).links.get(index)
@@ -405,7 +381,7 @@ class Survey:
             behind
             for inode in {self._places.host.inode, *self.used}
             for link in self.snapshot(inode).links.values()
-            if link.lower and (behind := self._behind(self.snapshot(inode), link)) is not None
+            if link.lower and (behind := self._reader.behind(inode, link))
         }
         return [self.snapshot(inode) for inode in sorted(named | joined)]
 
