@@ -47,6 +47,7 @@ from fairlead.api import usage as api_usage
 from fairlead.api import volumes as api_volumes
 from fairlead.api import websocket as api_websocket
 from fairlead.api.app import IN_FLIGHT, Daemon, make_app
+from fairlead.api.server import Connection
 from fairlead.containers import Containers
 from fairlead.containers.record import Container
 from fairlead.containers.volumes import Volume, volume_event
@@ -159,10 +160,10 @@ async def serve(paths: Paths, fault: Fault, ready: Ready) -> int:
         await recover(daemon)
         mender = Mender(daemon)
         app = make_app(routes(daemon))
-        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1)
+        runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=1)
         await runner.setup()
-        site = web.SockSite(runner, sock, backlog=512)
-        await site.start()
+        assert runner.server is not None
+        server = await loop.create_server(partial(Connection, runner.server, loop), sock=sock, backlog=512)
         gc.collect()
         gc.freeze()  # what start-up made lives as long as we do: no later collection need look at it
         fault.arm()
@@ -171,7 +172,7 @@ async def serve(paths: Paths, fault: Fault, ready: Ready) -> int:
         await stopping.wait()
         ready.stopping()
         log.info("stopping")
-        await site.stop()
+        server.close()
         await app[IN_FLIGHT].drain(STOP_SECONDS)
         await runner.cleanup()
         await mender.close()

@@ -13,6 +13,8 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
+from fairlead.api.server import Connection
+
 _LOOK = 1.0
 """Seconds between two looks at the connection."""
 
@@ -28,7 +30,7 @@ async def connected(request: web.Request, until: float = 0.0) -> AsyncIterator[N
 
             def look() -> None:
                 nonlocal timer
-                if request.transport is None or request.transport.is_closing():
+                if _has_gone(request):
                     limit.reschedule(loop.time())
                 else:
                     timer = loop.call_later(_LOOK, look)
@@ -38,3 +40,10 @@ async def connected(request: web.Request, until: float = 0.0) -> AsyncIterator[N
                 yield
             finally:
                 timer.cancel()
+
+
+def _has_gone(request: web.Request) -> bool:
+    """Whether the client is no longer there; for a long answer the end of its half is the end, as for Docker."""
+    if request.transport is None or request.transport.is_closing():
+        return True
+    return isinstance(request.protocol, Connection) and request.protocol.half_closed

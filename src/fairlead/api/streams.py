@@ -22,6 +22,7 @@ from aiohttp.abc import AbstractStreamWriter
 
 from fairlead import __version__
 from fairlead.api.app import API_VERSION
+from fairlead.api.server import Connection
 from fairlead.containers.streams import Attachment, Frame
 from fairlead.errors import Invalid
 
@@ -80,10 +81,10 @@ def _take_over(request: web.Request, *, tty: bool) -> tuple[asyncio.StreamReader
     protocol = _Protocol(reader, former)
     transport.set_protocol(protocol)
     protocol.connection_made(transport)
-    # What the client sent right behind its request is with aiohttp already.
-    if early := getattr(former, "_message_tail", b""):
-        former._message_tail = b""
-        reader.feed_data(early)
+    if isinstance(former, Connection):  # of the daemon; a test's server may have aiohttp's own
+        reader.feed_data(former.take_early())
+        if former.half_closed:
+            reader.feed_eof()
     kind = content_type(request, tty=tty)
     if "upgrade" in request.headers.get("Connection", "").lower():
         head = f"HTTP/1.1 101 UPGRADED\r\nContent-Type: {kind}\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"
