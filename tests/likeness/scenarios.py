@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import quote
 
 from likeness.client import Call, Pause, Step, cli
+from likeness.commands import COMMANDS
 
 
 def get(path: str, **more: Any) -> Call:
@@ -496,6 +497,52 @@ BAD_REQUESTS: dict[str, list[Step]] = {
 }
 
 CONTAINERS: dict[str, list[Step]] = {
+    "names of members": [
+        post(
+            "/networks/create",
+            {"name": "lower", "IPAM": {"config": [{"SUBNET": "10.61.0.0/24"}]}, "labels": {"aB": "C"}},
+        ),
+        get("/networks/lower"),
+        post(
+            "/networks/create", b'{"Name": "first", "name": "last", "ipam": {"Config": [{"subnet": "10.62.0.0/24"}]}}'
+        ),
+        get("/networks/last"),
+        post("/volumes/create", {"NAME": "vv", "driveropts": {"Type": "x"}}),
+        post("/volumes/create", {"NAME": "vv", "labels": {"aB": "C"}}),
+        get("/volumes/vv"),
+        post(
+            "/containers/create?name=cc",
+            {
+                "image": "alpine",
+                "CMD": ["sleep", "600"],
+                "env": ["a=B"],
+                "exposedports": {"80/tcp": {}},
+                "labels": {"Image": "data"},
+                "hostconfig": {
+                    "networkmode": "lower",
+                    "memory": 64 << 20,
+                    "portbindings": {"80/tcp": [{"hostport": "8080"}]},
+                    "sysctls": {"net.ipv4.ip_forward": "1"},
+                    "mounts": [{"type": "volume", "source": "vv", "target": "/vv", "readonly": True}],
+                    "restartpolicy": {"name": "on-failure", "maximumretrycount": 3},
+                },
+                "networkingconfig": {"endpointsconfig": {"lower": {"aliases": ["x"]}}},
+            },
+        ),
+        get("/containers/cc/json"),
+        post("/containers/create", {"image": 5}),
+        post("/containers/cc/update", {"memory": 32 << 20, "memoryswap": 64 << 20}),
+        get("/containers/cc/json"),
+        post("/containers/cc/start"),
+        post("/containers/cc/exec", {"cmd": ["true"], "workingdir": "/tmp", "attachstdout": True}, keep={"x": "Id"}),
+        get("/exec/{x}/json"),
+        post("/exec/{x}/start", {"detach": True}),
+        post("/networks/bridge/connect", {"container": "cc", "endpointconfig": {"driveropts": {"my.own": "b"}}}),
+        post("/networks/bridge/disconnect", {"container": "cc"}),
+        post("/commit?container=cc&repo=made", {"labels": {"x": "y"}, "workingdir": "/tmp"}, keep={"made": "Id"}),
+        cli("image inspect made --format {{json·.Config.Labels}}{{.Config.WorkingDir}}"),
+        delete("/images/{made}"),
+    ],
     "container life": [
         container("cc", "sleep", "600", Env=["A=1"], Labels={"a": "b"}, Hostname="here"),
         get("/containers/cc/json"),
@@ -747,102 +794,6 @@ SYSTEM: dict[str, list[Step]] = {
         post("/plugins/pull?remote=x"),
         post("/session"),
         get("/containers/cc/checkpoints"),
-    ],
-}
-
-COMMANDS: dict[str, list[Step]] = {
-    "run": [
-        cli("run --rm alpine echo hi"),
-        cli("run --rm -i alpine cat", input="through\n"),
-        cli("run --rm alpine sh -c exit·7"),
-        cli("run --rm alpine nope", output=False),
-        cli("run --rm alpine /etc", output=False),
-        cli("run --rm --network nope alpine true", output=False),
-        cli("run --rm --pull never nope", output=False),
-        cli(
-            "run --rm --env A=1 --workdir /tmp --user nobody --hostname h alpine sh -c "
-            "echo·$A·$(pwd)·$(id·-un)·$(hostname)"
-        ),
-        cli("run --rm --read-only alpine touch /x"),
-        cli("run --rm --tmpfs /t:size=1m alpine df /t", output=False),
-        cli("run --rm --memory 32m --cpus 0.5 --pids-limit 20 alpine true"),
-        cli("run --rm --cap-drop all alpine chown 1 /tmp"),
-        cli("run --rm --add-host a:10.0.0.1 --dns 10.9.9.9 alpine cat /etc/resolv.conf"),
-        cli("run --rm --network none alpine ip -o link"),
-        cli("run --rm -v data:/d alpine sh -c echo·kept·>/d/f"),
-        cli("run --rm -v data:/d:ro alpine cat /d/f"),
-        cli("run --rm --mount type=volume,source=data,target=/d alpine cat /d/f"),
-        cli("run --rm --ulimit nofile=77 alpine sh -c ulimit·-n"),
-        cli(
-            "run --rm --sysctl net.ipv4.ip_unprivileged_port_start=0 alpine cat "
-            "/proc/sys/net/ipv4/ip_unprivileged_port_start"
-        ),
-        cli("run -d --name web -p 127.0.0.1:18080:80 --label a=b nginx"),
-        cli("ps --format {{.Names}}·{{.Image}}·{{.Command}}·{{.Ports}}·{{.Labels}}·{{.Networks}}"),
-        cli("port web"),
-        cli("port web 80"),
-        cli("port web 81"),
-        cli("inspect web --format {{.State.Status}}·{{.Config.Image}}·{{.HostConfig.NetworkMode}}"),
-        cli("exec web sh -c echo·hi;·exit·5"),
-        cli("exec -i web cat", input="x\n"),
-        cli("exec -e A=2 -w /tmp -u nobody web sh -c echo·$A·$(pwd)"),
-        cli("exec web nope"),
-        cli("exec nope true"),
-        cli("top web -eo args"),
-        cli("rename web site"),
-        cli("pause site"),
-        cli("unpause site"),
-        cli("stats --no-stream --format {{.Name}} site"),
-        cli("update --memory 64m --memory-swap -1 site"),
-        cli("diff site", output=False),
-        cli("kill -s HUP site"),
-        cli("stop -t 1 site"),
-        cli("wait site"),
-        cli("start site"),
-        cli("restart -t 0 site"),
-        cli("rm site"),
-        cli("rm -f site"),
-        cli("rm -f site"),
-        cli("rm site"),
-        cli("volume ls -q"),
-        cli("volume inspect nope"),
-        cli("volume rm data"),
-        cli("logs nope"),
-        cli("inspect nope"),
-    ],
-    "logs and attach": [
-        cli("run --name cc alpine sh -c echo·one;·sleep·0.2;·echo·two·>&2;·sleep·0.2;·echo·three"),
-        cli("logs cc"),
-        cli("logs --tail 1 cc"),
-        cli("logs --since 2099-01-01T00:00:00 cc"),
-        cli("start -a cc"),
-        cli("run -d -i --name dd alpine cat"),
-        cli("attach --no-stdin --sig-proxy=false nope"),
-        cli("rm -f dd"),
-    ],
-    "copy": [
-        cli("create --name cc alpine true"),
-        cli("cp /etc/hostname cc:/tmp/x"),
-        cli("cp cc:/etc/passwd -", output=False),
-        cli("cp cc:/nope -"),
-        cli("cp cc:/tmp/x /tmp/"),
-        cli("cp nope:/x -"),
-        cli("export cc -o /dev/null"),
-    ],
-    "image commands": [
-        cli("image ls --format {{.Repository}}:{{.Tag}} kept/alpine"),
-        cli("tag alpine mine:1"),
-        cli("image inspect mine:1 --format {{.Os}}·{{json·.Config.Cmd}}"),
-        cli("history alpine --format {{.CreatedBy}}"),
-        cli("rmi mine:1"),
-        cli("rmi nope"),
-        cli("image prune -f"),
-        cli("save alpine -o /dev/null"),
-        cli("pull 127.0.0.1:1/x", output=False),
-        cli("info --format {{.Containers}}·{{.Driver}}·{{.OSType}}·{{.Architecture}}"),
-        cli("version --format {{.Server.Os}}/{{.Server.Arch}}"),
-        cli("system df --format {{.Type}}"),
-        cli("system prune -f"),
     ],
 }
 

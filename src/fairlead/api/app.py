@@ -10,12 +10,13 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 import msgspec
 from aiohttp import web
 
 from fairlead import __version__
+from fairlead.api.members import named
 from fairlead.dns.feed import Feed
 from fairlead.engine import Change, Engine
 from fairlead.errors import FairleadError, Invalid
@@ -100,8 +101,29 @@ def number(request: web.Request, name: str, default: int = 0) -> int:
         raise Invalid(f"invalid value for {name}: {value[:40]}: a whole number is needed") from None
 
 
-async def body(request: web.Request) -> dict[str, Any]:
-    """The request's JSON object, an empty one where there is no body; raises `Invalid`."""
+async def body(request: web.Request, kind: type[msgspec.Struct]) -> dict[str, Any]:
+    """The request's JSON object, an empty one where there is no body, its members named as in `kind`.
+
+    Raises `Invalid`, which names the field that has the wrong type.
+    """
+    value = await _object(request, kind)
+    _converted(value, kind)
+    return value
+
+
+async def body_as(request: web.Request, kind: type[S]) -> S:
+    """The request's JSON object as a typed struct; raises `Invalid` as `body` does."""
+    return _converted(await _object(request, kind), kind)
+
+
+def _converted(value: dict[str, Any], kind: type[S]) -> S:
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise Invalid(f"the request body is invalid: {error}") from None
+
+
+async def _object(request: web.Request, kind: type[msgspec.Struct]) -> dict[str, Any]:
     raw = await request.read()
     if raw and request.content_type != "application/json":
         raise Invalid(f"Content-Type specified ({request.content_type}) must be 'application/json'")
@@ -113,15 +135,7 @@ async def body(request: web.Request) -> dict[str, Any]:
         return {}
     if not isinstance(value, dict):
         raise Invalid("the request body must be a JSON object")
-    return value
-
-
-async def body_as(request: web.Request, kind: type[S]) -> S:
-    """The request's JSON object as a typed struct; raises `Invalid` naming the field that has the wrong type."""
-    try:
-        return msgspec.convert(await body(request), kind)
-    except msgspec.ValidationError as error:
-        raise Invalid(f"the request body is invalid: {error}") from None
+    return cast(dict[str, Any], named(value, kind))
 
 
 def filters(request: web.Request, allowed: Iterable[str]) -> dict[str, list[str]]:

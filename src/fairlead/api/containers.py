@@ -96,7 +96,7 @@ class Door:
         return answer(entries)
 
     async def create(self, request: web.Request) -> web.StreamResponse:
-        document = await body(request)
+        document = await body(request, create_body.CreateBody)
         create_body.check(document)
         if runtime := document.get("Runtime"):  # docker-py's create_container has it here
             document["HostConfig"] = {"Runtime": runtime, **(document.get("HostConfig") or {})}

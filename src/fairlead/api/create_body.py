@@ -1,7 +1,7 @@
 """The types of all fields of ``POST /containers/create`` (Engine API v1.51, ContainerCreateRequest).
 
-`check` looks at a whole body once, so that a wrong type is refused wherever it is, also in fields that nothing reads;
-fields that Docker does not know are ignored, as there.
+A whole body is held against them once, so that a wrong type is refused wherever it is, also in fields that nothing
+reads; fields that Docker does not know are ignored, as there.
 """
 
 from __future__ import annotations
@@ -142,7 +142,45 @@ class Healthcheck(_Pascal):
     start_interval: Int = None
 
 
-class HostConfig(_Pascal):
+class Resources(_Pascal):
+    """Limits, and devices."""
+
+    cpu_shares: Int = None
+    memory: Int = None
+    nano_cpus: Int = None
+    cgroup_parent: Text = None
+    blkio_weight: Int = None
+    blkio_weight_device: list[Throttle] | None = None
+    blkio_device_read_bps: list[Throttle] | None = None
+    blkio_device_write_bps: list[Throttle] | None = None
+    blkio_device_read_iops: list[Throttle] | None = msgspec.field(default=None, name="BlkioDeviceReadIOps")
+    blkio_device_write_iops: list[Throttle] | None = msgspec.field(default=None, name="BlkioDeviceWriteIOps")
+    cpu_period: Int = None
+    cpu_quota: Int = None
+    cpu_realtime_period: Int = None
+    cpu_realtime_runtime: Int = None
+    cpuset_cpus: Text = None
+    cpuset_mems: Text = None
+    devices: list[Device] | None = None
+    device_cgroup_rules: Texts = None
+    device_requests: list[DeviceRequest] | None = None
+    kernel_memory: Int = None
+    kernel_memory_tcp: Int = msgspec.field(default=None, name="KernelMemoryTCP")
+    memory_reservation: Int = None
+    memory_swap: Int = None
+    memory_swappiness: Int = None
+    oom_kill_disable: Flag = None
+    pids_limit: Int = None
+    ulimits: list[Ulimit] | None = None
+
+
+class UpdateBody(Resources):
+    """The body of ``POST /containers/{id}/update``."""
+
+    restart_policy: RestartPolicy | None = None
+
+
+class HostConfig(Resources):
     """What the container takes of the host."""
 
     binds: Texts = None
@@ -181,31 +219,6 @@ class HostConfig(_Pascal):
     sysctls: Map = None
     runtime: Text = None
     isolation: Text = None
-    cpu_shares: Int = None
-    memory: Int = None
-    nano_cpus: Int = None
-    cgroup_parent: Text = None
-    blkio_weight: Int = None
-    blkio_weight_device: list[Throttle] | None = None
-    blkio_device_read_bps: list[Throttle] | None = None
-    blkio_device_write_bps: list[Throttle] | None = None
-    blkio_device_read_iops: list[Throttle] | None = msgspec.field(default=None, name="BlkioDeviceReadIOps")
-    blkio_device_write_iops: list[Throttle] | None = msgspec.field(default=None, name="BlkioDeviceWriteIOps")
-    cpu_period: Int = None
-    cpu_quota: Int = None
-    cpu_realtime_period: Int = None
-    cpu_realtime_runtime: Int = None
-    cpuset_cpus: Text = None
-    cpuset_mems: Text = None
-    devices: list[Device] | None = None
-    device_cgroup_rules: Texts = None
-    device_requests: list[DeviceRequest] | None = None
-    memory_reservation: Int = None
-    memory_swap: Int = None
-    memory_swappiness: Int = None
-    oom_kill_disable: Flag = None
-    pids_limit: Int = None
-    ulimits: list[Ulimit] | None = None
     mounts: list[Mount] | None = None
     masked_paths: Texts = None
     readonly_paths: Texts = None
@@ -251,13 +264,10 @@ class CreateBody(_Pascal):
 
 
 def check(body: dict[str, Any]) -> None:
-    """Raise `Invalid`, naming the first field of a wrong type, or of a value that cannot be."""
-    try:
-        wanted = msgspec.convert(body, CreateBody)
-    except msgspec.ValidationError as error:
-        raise Invalid(f"the request body is invalid: {error}") from None
-    host = wanted.host_config or HostConfig()
-    if (host.shm_size or 0) < 0:
+    """Raise `Invalid` for a value that cannot be, in a body whose types are right."""
+    host = body.get("HostConfig") or {}
+    if (host.get("ShmSize") or 0) < 0:
         raise Invalid("SHM size can not be less than 0")
-    if abs(host.oom_score_adj or 0) > 1000:
-        raise Invalid(f"Invalid value {host.oom_score_adj}, range for oom score adj is [-1000, 1000]")
+    score = host.get("OomScoreAdj") or 0
+    if abs(score) > 1000:
+        raise Invalid(f"Invalid value {score}, range for oom score adj is [-1000, 1000]")

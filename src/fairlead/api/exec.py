@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import msgspec
 from aiohttp import web
 
 from fairlead.api import streams
-from fairlead.api.app import answer, body, flag
+from fairlead.api.app import answer, body_as, flag
 from fairlead.api.containers import parse_size
+from fairlead.api.create_body import Flag, Text, Texts, Words
 from fairlead.containers.execs import ExecSpec
 from fairlead.containers.explain import Explainer
 from fairlead.containers.streams import STDOUT, Attachment, Frame
@@ -30,6 +32,32 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
     ]
 
 
+class ExecBody(msgspec.Struct, rename="pascal"):
+    """The body of ``POST /containers/{id}/exec`` (ExecConfig)."""
+
+    attach_stdin: Flag = None
+    attach_stdout: Flag = None
+    attach_stderr: Flag = None
+    cmd: Words = None
+    console_size: tuple[int, int] | None = None
+    """Rows and columns."""
+    detach_keys: Text = None
+    env: Texts = None
+    privileged: Flag = None
+    tty: Flag = None
+    user: Text = None
+    working_dir: Text = None
+
+
+class StartBody(msgspec.Struct, rename="pascal"):
+    """The body of ``POST /exec/{id}/start`` (ExecStartConfig)."""
+
+    console_size: tuple[int, int] | None = None
+    """Rows and columns."""
+    detach: Flag = None
+    tty: Flag = None
+
+
 class Door:
     """The handlers."""
 
@@ -39,33 +67,30 @@ class Door:
         self._explainer = Explainer(daemon.containers)
 
     async def create(self, request: web.Request) -> web.StreamResponse:
-        spec = _spec(await body(request))
+        spec = _spec(await body_as(request, ExecBody))
         ref = request.match_info["ref"]
         if flag(request, "explain"):
             return answer({"Lines": [self._explainer.exec(ref, spec)]})
         return answer({"Id": self._execs.create(ref, spec).id}, 201)
 
     async def start(self, request: web.Request) -> web.StreamResponse:
-        document = await body(request)
+        wanted = await body_as(request, StartBody)
         execution = self._execs.get(request.match_info["id"])
         if flag(request, "explain"):
             return answer({"Lines": [self._explainer.exec(execution.container, execution.spec)]})
-        size = document.get("ConsoleSize")
-        if size is not None and not (isinstance(size, list) and [type(n) for n in size] == [int, int]):
-            raise Invalid("ConsoleSize must be a list of two numbers: rows and columns")
-        wanted = (size[0], size[1]) if size and any(size) else None
-        if document.get("Detach"):
-            await self._execs.start(execution.id, detach=True, size=wanted)
+        size = wanted.console_size if wanted.console_size and any(wanted.console_size) else None
+        if wanted.detach:
+            await self._execs.start(execution.id, detach=True, size=size)
             return answer()
         self._execs.check_startable(execution.id)
         spec = execution.spec
         # Whether output comes in frames is for the start to say, whatever terminal the process has (as Docker).
-        tty = bool(document.get("Tty"))
+        tty = bool(wanted.tty)
         keys = streams.parse_keys(spec.detach_keys) if spec.tty and spec.attach_stdin else b""
 
         async def begin() -> Attachment:
             try:
-                return await self._execs.start(execution.id, size=wanted)
+                return await self._execs.start(execution.id, size=size)
             except FairleadError as error:
                 # The client has asked for a stream and gets one; the exit code tells the rest (as Docker does).
                 attachment = Attachment(stdout=True, stderr=True)
@@ -105,36 +130,27 @@ class Door:
         )
 
 
-def _spec(document: dict[str, Any]) -> ExecSpec:
-    command = document.get("Cmd")
-    if isinstance(command, str):
-        command = [command]
-    if not isinstance(command, list) or not command or not all(isinstance(word, str) for word in command):
+def _spec(wanted: ExecBody) -> ExecSpec:
+    command = [wanted.cmd] if isinstance(wanted.cmd, str) else wanted.cmd
+    if not command:
         raise Invalid("No exec command specified")
-    env = document.get("Env") or []
-    if not isinstance(env, list) or not all(isinstance(word, str) and "=" in word for word in env):
+    env = wanted.env or []
+    if not all("=" in word for word in env):
         raise Invalid("Env must be a list of NAME=VALUE strings")
-    workdir = document.get("WorkingDir") or ""
+    workdir = wanted.working_dir or ""
     if workdir and not os.path.isabs(workdir):
         raise Invalid(f"the working directory '{workdir}' is invalid, it needs to be an absolute path")
+    keys = wanted.detach_keys or ""
+    streams.parse_keys(keys)
     return ExecSpec(
         command=tuple(command),
         env=tuple(env),
-        user=str(document.get("User") or ""),
+        user=wanted.user or "",
         workdir=workdir,
-        tty=bool(document.get("Tty")),
-        privileged=bool(document.get("Privileged")),
-        attach_stdin=bool(document.get("AttachStdin")),
-        attach_stdout=bool(document.get("AttachStdout")),
-        attach_stderr=bool(document.get("AttachStderr")),
-        detach_keys=_detach_keys(
-            document.get("DetachKeys", document.get("detachKeys"))
-        ),  # docker-py writes the latter,
+        tty=bool(wanted.tty),
+        privileged=bool(wanted.privileged),
+        attach_stdin=bool(wanted.attach_stdin),
+        attach_stdout=bool(wanted.attach_stdout),
+        attach_stderr=bool(wanted.attach_stderr),
+        detach_keys=keys,
     )
-
-
-def _detach_keys(keys: object) -> str:
-    if not isinstance(keys, str | None):
-        raise Invalid("DetachKeys must be a string")
-    streams.parse_keys(keys or "")
-    return keys or ""

@@ -14,6 +14,9 @@ from aiohttp import web
 
 from fairlead.api.app import Daemon, answer, body, flag
 from fairlead.api.archive import send
+from fairlead.api.create_body import CreateBody
+from fairlead.api.login import AuthConfig
+from fairlead.api.members import named
 from fairlead.api.networks import parse_until
 from fairlead.api.versions import with_old_fields
 from fairlead.containers.commit import commit
@@ -171,7 +174,7 @@ class _Handlers:
             comment=query.get("comment", ""),
             author=query.get("author", ""),
             changes=query.getall("changes", []),
-            body=await body(request),
+            body=await body(request, CreateBody),
             pause=flag(request, "pause", default=True),
         )
         self._tell("commit", image)
@@ -290,6 +293,7 @@ def _credentials(header: str) -> Credentials | None:
         raise Invalid("the header X-Registry-Auth must be base64 of a JSON object") from None
     if not isinstance(value, dict):
         raise Invalid("the header X-Registry-Auth must be base64 of a JSON object")
+    value = named(value, AuthConfig)
     if not value.get("username"):
         return None
     return Credentials(str(value["username"]), str(value.get("password", "")))

@@ -8,9 +8,8 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from fairlead.api.app import Daemon, answer, body
+from fairlead.api.app import Daemon, answer, body_as
 from fairlead.containers.record import Container
-from fairlead.errors import Invalid
 from fairlead.see.trace.model import Asked, Hop, Observation, Trace
 
 
@@ -19,10 +18,7 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
     one_at_a_time = asyncio.Semaphore(4)
 
     async def trace(request: web.Request) -> web.Response:
-        try:
-            asked = msgspec.convert(await body(request), Asked)
-        except msgspec.ValidationError as error:
-            raise Invalid(f"the request body is invalid: {error}") from None
+        asked = await body_as(request, Asked)
         async with one_at_a_time:
             found = await asyncio.to_thread(_trace, daemon, asked)
         return answer(shape(found))

@@ -6,6 +6,7 @@ from aiohttp import web
 
 from fairlead.api.app import Daemon, answer, body, flag
 from fairlead.api.container_spec import UNSET_LIMITS, restart_policy
+from fairlead.api.create_body import UpdateBody
 from fairlead.api.limits import limits
 from fairlead.containers.limits import changed
 from fairlead.containers.limits import update as change
@@ -16,7 +17,7 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
 
     async def update(request: web.Request) -> web.StreamResponse:
         container = daemon.containers.get(request.match_info["ref"])
-        wanted = await body(request)
+        wanted = await body(request, UpdateBody)
         new = limits(wanted, container.spec.limits)
         restart = container.spec.restart
         if (wanted.get("RestartPolicy") or {}).get("Name"):

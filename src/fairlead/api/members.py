@@ -1,0 +1,65 @@
+"""Names of JSON members as Docker takes them: whatever the case of their letters.
+
+Docker decodes with Go's encoding/json, where a member is for the field whose name is equal, or equal but for case.
+Keys of maps (labels, options, sysctls) are data and stay as they are.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+from collections.abc import Callable
+from typing import Annotated, Any, Union, get_args, get_origin
+
+import msgspec
+
+_Rename = Callable[[Any], Any]
+
+
+def named(value: Any, kind: Any) -> Any:
+    """A decoded JSON value, its members named as in `kind`, a type as msgspec takes it.
+
+    Of several members for one field the last counts, as for Go.  What does not fit the type is left as it is, for the
+    conversion to complain of.
+    """
+    rename = _renamer(kind)
+    return rename(value) if rename else value
+
+
+@functools.cache
+def _renamer(kind: Any) -> _Rename | None:
+    """None where nothing in the type has names."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return _renamer(arguments[0])
+    if origin in (Union, types.UnionType):
+        return next(filter(None, map(_renamer, arguments)), None)
+    if origin is list and (inner := _renamer(arguments[0])):
+        return functools.partial(_rename_items, inner)
+    if origin is dict and (inner := _renamer(arguments[1])):
+        return functools.partial(_rename_values, inner)
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        members = {
+            field.encode_name.casefold(): (field.encode_name, _renamer(field.type))
+            for field in msgspec.structs.fields(kind)
+        }
+        return functools.partial(_rename_members, members)
+    return None
+
+
+def _rename_items(inner: _Rename, value: Any) -> Any:
+    return [inner(item) for item in value] if isinstance(value, list) else value
+
+
+def _rename_values(inner: _Rename, value: Any) -> Any:
+    return {key: inner(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+
+def _rename_members(members: dict[str, tuple[str, _Rename | None]], value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    renamed = {}
+    for name, item in value.items():
+        known, inner = members.get(name.casefold(), (name, None))
+        renamed[known] = inner(item) if inner else item
+    return renamed
