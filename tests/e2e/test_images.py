@@ -693,13 +693,20 @@ def test_remove_by_id_takes_all_tags_along_when_forced(place: Place) -> None:
     place.check()
 
 
+class Users:
+    """Containers of an image."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = list(names)
+
+    def __call__(self, image_id: str) -> list[str]:
+        return self.names
+
+
 def test_an_image_in_use_stays(place: Place) -> None:
     (image,) = place.load(docker_archive((["a:1"], [BASE])))
-
-    def used(image_id: str) -> list[str]:
-        return ["stopped container web1"] if image_id == image.id else []
-
-    with pytest.raises(Conflict, match=r"unable to remove repository reference .*web1"):
+    used = Users("running container web1")
+    with pytest.raises(Conflict, match=r'unable to remove repository reference "a:1" \(must force\).*web1'):
         place.remove("a:1", in_use=used)
     for force in (False, True):
         with pytest.raises(Conflict, match=r"cannot be forced.*web1"):
@@ -710,6 +717,39 @@ def test_an_image_in_use_stays(place: Place) -> None:
     assert place.images.get(image.id).tags == ()
     assert place.images.lower_directories(image)
     place.check()
+
+
+def test_an_image_of_stopped_containers_is_removed_by_force_and_stays_for_them(place: Place) -> None:
+    (image,) = place.load(docker_archive((["a:1"], [BASE])))
+    used = Users("stopped container web1")
+    with pytest.raises(Conflict, match=r"must be forced.*web1"):
+        place.remove(image.id, in_use=used)
+    gone = place.remove("a:1", force=True, in_use=used)
+    assert gone == [{"Untagged": "a:1"}, {"Deleted": f"sha256:{image.id}"}]
+    for ref in ("a:1", image.id, image.id[:8]):
+        with pytest.raises(NotFound):
+            place.images.get(ref)
+    assert place.images.list() == []
+    assert place.images.lower_directories(place.images.of(image.id))
+    assert place.images.shown_as("a:1", image.id) == f"sha256:{image.id}"
+    asyncio.run(place.images.let_go(used))
+    assert place.images.of(image.id)
+    assert place.layers()
+    used.names.clear()
+    asyncio.run(place.images.let_go(used))
+    with pytest.raises(NotFound):
+        place.images.of(image.id)
+    place.check()
+
+
+def test_an_image_that_was_removed_by_force_comes_back(place: Place) -> None:
+    archive = docker_archive((["a:1"], [BASE]))
+    (image,) = place.load(archive)
+    place.remove(image.id, force=True, in_use=Users("stopped container web1"))
+    assert place.load(archive) == [image]
+    assert place.images.get("a:1") == image
+    asyncio.run(place.images.let_go(Users()))
+    assert place.images.get("a:1") == image
 
 
 def test_prune(place: Place) -> None:

@@ -40,6 +40,8 @@ class Cli:
     words: tuple[str, ...]
     input: str | None = None
     output: bool = True
+    keep: str = ""
+    """Name under which what it prints is kept."""
 
     def __str__(self) -> str:
         return "docker " + " ".join(self.words)
@@ -59,9 +61,9 @@ class Pause:
 Step = Call | Cli | Pause
 
 
-def cli(line: str, *, input: str | None = None, output: bool = True) -> Cli:
+def cli(line: str, *, input: str | None = None, output: bool = True, keep: str = "") -> Cli:
     """A command, its words split at white space; ``·`` stands for a space within a word."""
-    return Cli(tuple(word.replace("·", " ") for word in line.split()), input=input, output=output)
+    return Cli(tuple(word.replace("·", " ") for word in line.split()), input=input, output=output, keep=keep)
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,8 @@ class Engine:
         words = [self._fill(word) for word in step.words]
         self.host.environment["DOCKER_HOST"] = f"unix://{self.path}"
         done = self.host.run(self._cli, *words, check=False, input=step.input, timeout=60)
+        if step.keep:
+            self.kept[step.keep] = done.stdout.strip()
         return Answer(done.returncode, f"{done.stdout}{done.stderr}" if step.output else "")
 
     def _wait(self, step: Pause) -> None:
@@ -159,7 +163,8 @@ class Engine:
             if network["Name"] not in ("bridge", "host", "none"):
                 self.call(Call("DELETE", f"/networks/{network['Id']}"))
         for name in IMAGES:
-            self.call(Call("POST", f"/images/kept/{name}/tag?repo={name}&tag=latest"))
+            if self.call(Call("POST", f"/images/kept/{name}/tag?repo={name}&tag=latest")).status == 404:
+                load(self.host, self._cli, self.path, (name,))
         volumes = self.call(Call("GET", "/volumes"))
         for volume in (volumes.value.get("Volumes") or []) if volumes.status == 200 else []:
             self.call(Call("DELETE", f"/volumes/{volume['Name']}?force=1"))
@@ -168,9 +173,9 @@ class Engine:
 IMAGES = ("alpine", "nginx")
 
 
-def load(host: Host, program: str, socket: Path) -> None:
+def load(host: Host, program: str, socket: Path, names: tuple[str, ...] = IMAGES) -> None:
     """``docker load``, and a second name for each image, under which it stays."""
     environment = {**host.environment, "DOCKER_HOST": f"unix://{socket}"}
-    for name in IMAGES:
+    for name in names:
         for words in (("load", "-i", str(images() / f"{name}.tar")), ("tag", name, f"kept/{name}")):
             subprocess.run(host.enter(program, *words), env=environment, check=True, capture_output=True)

@@ -286,7 +286,7 @@ def test_inspect() -> None:
 
 def test_summary() -> None:
     one, endpoints, networks = running()
-    shown = summary(one, endpoints=endpoints, networks=networks)
+    shown = summary(one, image=one.spec.image, endpoints=endpoints, networks=networks)
     assert shown["Ports"] == [
         {"IP": "0.0.0.0", "PrivatePort": 80, "Type": "tcp", "PublicPort": 8081},
         {"IP": "::", "PrivatePort": 80, "Type": "tcp", "PublicPort": 8081},
@@ -295,7 +295,7 @@ def test_summary() -> None:
     assert status_text(one, 105.0) == "Up 5 seconds"
     ended = one.becomes(Status.EXITED, exit_code=3, finished=100.0)
     assert status_text(ended, 220.0) == "Exited (3) 2 minutes ago"
-    assert summary(ended, endpoints=[], networks=networks)["Ports"] == []
+    assert summary(ended, image="web", endpoints=[], networks=networks)["Ports"] == []
     again = one.becomes(Status.RESTARTING, exit_code=1, finished=100.0)
     assert status_text(again, 101.0) == "Restarting (1) 1 second ago"
     assert Restart().name == "no"

@@ -88,7 +88,13 @@ class Door:
         ]
         found = found[:limit] if limit > 0 else found
         health = self._containers.health.of
-        entries = [summary(c, endpoints=endpoints[c.id], networks=networks, health=health(c)) for c in found]
+        name = self._daemon.images.shown_as
+        entries = [
+            summary(
+                c, image=name(c.spec.image, c.image_id), endpoints=endpoints[c.id], networks=networks, health=health(c)
+            )
+            for c in found
+        ]
         with_short_ids(request, entries)
         if flag(request, "size"):
             for container, entry in zip(found, entries, strict=True):

@@ -347,8 +347,8 @@ def summary(image: Image, tags: list[str]) -> dict[str, Any]:
     return {
         "Id": f"sha256:{image.id}",
         "ParentId": "",
-        "RepoTags": tags,
-        "RepoDigests": image.digests,
+        "RepoTags": sorted(tags),
+        "RepoDigests": sorted(image.digests),
         "Created": int(image.created),
         "Size": image.size,
         "SharedSize": -1,
@@ -364,8 +364,8 @@ def _details(image: Image, directories: list[str]) -> dict[str, Any]:
     places = {"UpperDir": directories[0], "LowerDir": ":".join(directories[1:])} if directories else {}
     return {
         "Id": f"sha256:{image.id}",
-        "RepoTags": image.tags,
-        "RepoDigests": image.digests,
+        "RepoTags": sorted(image.tags),
+        "RepoDigests": sorted(image.digests),
         "Parent": config.get("parent", ""),
         **({"Container": config["container"]} if "container" in config else {}),
         **({"ContainerConfig": config["container_config"]} if "container_config" in config else {}),

@@ -66,6 +66,7 @@ def _containers(daemon: Daemon) -> list[dict[str, Any]]:
         {
             **summary(
                 container,
+                image=daemon.images.shown_as(container.spec.image, container.image_id),
                 endpoints=containers.endpoints(container),
                 networks=networks,
                 health=containers.health.of(container),

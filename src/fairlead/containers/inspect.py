@@ -97,14 +97,19 @@ def inspect(
 
 
 def summary(
-    container: Container, *, endpoints: list[Endpoint], networks: Mapping[str, Network], health: Health | None = None
+    container: Container,
+    *,
+    image: str,
+    endpoints: list[Endpoint],
+    networks: Mapping[str, Network],
+    health: Health | None = None,
 ) -> dict[str, Any]:
-    """One entry of ``docker ps``."""
+    """One entry of ``docker ps``; `image` is the name that its image has now."""
     spec = container.spec
     return {
         "Id": container.id,
         "Names": [f"/{container.name}"],
-        "Image": spec.image,
+        "Image": image,
         "ImageID": f"sha256:{container.image_id}",
         "Command": " ".join(f"'{word}'" if " " in word else word for word in spec.arguments),
         "Created": int(container.created),

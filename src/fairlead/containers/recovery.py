@@ -38,6 +38,7 @@ class Recovery:
             except Exception:
                 log.exception("recovering container %s failed", container.name)
         await self._clear_strangers()
+        await self._containers.images.let_go(self._containers.using_image)
 
     def _depth(self, container: Container) -> int:
         """How many others must run before it can."""

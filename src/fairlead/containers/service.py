@@ -136,7 +136,7 @@ class Containers:
 
     def image(self, container: Container) -> Image:
         """The image that a container was made from."""
-        return self.images.get(container.image_id)
+        return self.images.of(container.image_id)
 
     def place(self, container: Container) -> Place:
         """Where its run-time files are."""
@@ -254,6 +254,7 @@ class Containers:
         self.store.put(container)
         await self.erase(container.id)
         self.store.delete(container)
+        await self.images.let_go(self.using_image)
         if volumes:
             await self.volumes.remove_anonymous(container.spec.volumes)
         await asyncio.to_thread(self.sharing.removed, container.id)

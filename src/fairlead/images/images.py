@@ -78,12 +78,21 @@ class Images:
 
     def list(self) -> ImageList:
         """All images, newest first."""
-        return sorted(self._store.all(Image), key=lambda image: (-image.created, image.id))
+        return sorted(self._all(), key=lambda image: (-image.created, image.id))
+
+    def _all(self) -> ImageList:
+        return [image for image in self._store.all(Image) if not image.removed]
+
+    def of(self, image_id: str) -> Image:
+        """The image that a container was made from, also one that was removed by force meanwhile."""
+        if image := self._store.get(Image, image_id):
+            return image
+        raise NotFound(f"No such image: {image_id[:12]}")
 
     def get(self, ref: str) -> Image:
         """Raises `NotFound`: ``No such image: REF``, or `Invalid` for a prefix that fits several."""
         prefix = match[1] if (match := _PREFIX.fullmatch(ref)) else ""
-        if image := self._store.get(Image, prefix):
+        if (image := self._store.get(Image, prefix)) and not image.removed:
             return image
         shown = ref
         if not ref.startswith("sha256:"):
@@ -92,12 +101,19 @@ class Images:
                 shown = str(reference)
                 if image := self._find(reference):
                     return image
-        found = [image for image in self._store.all(Image) if prefix and image.id.startswith(prefix)]
+        found = [image for image in self._all() if prefix and image.id.startswith(prefix)]
         if len(found) > 1:
             raise Invalid(f"the image id prefix {prefix!r} fits {len(found)} images: give more digits")
         if not found:
             raise NotFound(f"No such image: {shown}")
         return found[0]
+
+    def shown_as(self, ref: str, image_id: str) -> str:
+        """How ``docker ps`` names the image that was `ref` once: by its id, where `ref` is another's name now."""
+        with contextlib.suppress(FairleadError):
+            if self.get(ref).id == image_id:
+                return ref
+        return f"sha256:{image_id}"
 
     def _find(self, reference: Reference) -> Image | None:
         if reference.digest:
@@ -146,7 +162,7 @@ class Images:
             digests = (f"{reference.name}@{registry.digest}",)
             tags = (str(reference),) if reference.tag else ()
             known = self._store.get(Image, manifest.config.digest.removeprefix("sha256:"))
-            news = known is None or not set(tags) <= set(known.tags)
+            news = known is None or known.removed or not set(tags) <= set(known.tags)
             if known is not None and self._whole(known):
                 image = self._record(msgspec.structs.replace(known, tags=tags, digests=digests))
             else:
@@ -393,7 +409,7 @@ class Images:
             if old := self._store.get(Image, image.id):
                 tags = tuple(dict.fromkeys(old.tags + image.tags))
                 digests = tuple(dict.fromkeys(old.digests + image.digests))
-                image = msgspec.structs.replace(image, tags=tags, digests=digests)
+                image = msgspec.structs.replace(image, tags=tags, digests=digests, removed=False)
             self._store.put(image)
         return image
 
@@ -408,22 +424,24 @@ class Images:
     # Removing
 
     async def remove(self, ref: str, *, force: bool = False, in_use: InUse) -> Outcome:
-        """Docker's rules: a tag is taken away, and with the last one goes the image; an id takes all its tags along."""
+        """Docker's rules: a tag is taken away, and with the last one goes the image; an id takes all its tags along.
+
+        `force` removes an image from which stopped containers were made, too; they can still be started.
+        """
         image = self.get(ref)
         by_id = image.id.startswith(ref.removeprefix("sha256:")) and not self._is_reference(ref)
         users = in_use(image.id)
+        is_running = bool(users) and users[0].startswith("running")
         names = {tag.rpartition(":")[0] for tag in image.tags} | {digest.partition("@")[0] for digest in image.digests}
         if by_id:
+            what = f"conflict: unable to delete {image.id[:12]}"
+            if is_running:
+                raise Conflict(f"{what} (cannot be forced) - image is being used by {users[0]}")
             if (len(image.tags) > 1 or len(names) > 1) and not force:
-                raise Conflict(
-                    f"conflict: unable to delete {image.id[:12]} (must be forced) - image is referenced in multiple "
-                    "repositories"
-                )
-            if users:
-                raise Conflict(
-                    f"conflict: unable to delete {image.id[:12]} (cannot be forced) - image is being used by {users[0]}"
-                )
-            return await self._delete(image)
+                raise Conflict(f"{what} (must be forced) - image is referenced in multiple repositories")
+            if users and not force:
+                raise Conflict(f"{what} (must be forced) - image is being used by {users[0]}")
+            return await self._delete(image, kept=bool(users))
         reference = Reference.parse(ref).tagged()
         gone = {f"{reference.name}@{reference.digest}" if reference.digest else str(reference)}
         tags = tuple(tag for tag in image.tags if tag not in gone)
@@ -433,11 +451,11 @@ class Images:
         digests = tuple(digest for digest in image.digests if digest not in gone)
         if users and not tags and not force:
             raise Conflict(
-                f'conflict: unable to remove repository reference "{reference}" (must force) - container '
+                f'conflict: unable to remove repository reference "{ref}" (must force) - container '
                 f"{users[0].split()[-1]} is using its referenced image {image.id[:12]}"
             )
-        if not tags and not digests and not users:
-            return await self._delete(image)
+        if not tags and not digests and not is_running:
+            return await self._delete(image, kept=bool(users))
         self._store.put(msgspec.structs.replace(image, tags=tags, digests=digests))
         self._layout.write_index(self._store.all(Image))
         return [{"Untagged": name} for name in (*image.tags, *image.digests) if name in gone]
@@ -457,8 +475,12 @@ class Images:
                 outcome += await self._delete(image)
         return outcome
 
-    async def _delete(self, image: Image) -> Outcome:
-        self._store.delete(image)
+    async def _delete(self, image: Image, *, kept: bool = False) -> Outcome:
+        """Remove an image; with `kept` it stays on the disk for its containers, until `let_go`."""
+        if kept:
+            self._store.put(msgspec.structs.replace(image, tags=(), digests=(), removed=True))
+        else:
+            self._store.delete(image)
         left = {chain for other in self._store.all(Image) for chain in other.layers}
         outcome = [{"Untagged": name} for name in (*image.tags, *image.digests)]
         outcome.append({"Deleted": f"sha256:{image.id}"})
@@ -466,6 +488,12 @@ class Images:
         self._layout.write_index(self._store.all(Image))
         await self._collect()
         return outcome
+
+    async def let_go(self, in_use: InUse) -> None:
+        """Take from the disk what was removed and stayed for containers that are now gone, too."""
+        for image in self._store.all(Image):
+            if image.removed and not in_use(image.id):
+                await self._delete(image)
 
     # Order
 

@@ -35,5 +35,8 @@ class Image(Record, frozen=True, kw_only=True):
     blobs: tuple[str, ...] = ()
     """Digests of all blobs that belong to the image: manifest, config, layers."""
 
+    removed: bool = False
+    """Removed by force, while stopped containers were made from it: it stays for them, and for nobody else."""
+
     def claims(self) -> tuple[str, ...]:
         return tuple(f"image:{tag}" for tag in self.tags)
