@@ -136,7 +136,8 @@ class Host:
         self._holder.kill()
         self._holder.wait()
         for name in self._containers():
-            for cgroup in Path("/sys/fs/cgroup").glob(f"*/fairlead-{name}"):
+            groups = Path("/sys/fs/cgroup")
+            for cgroup in [groups / "fairlead" / f"fairlead-{name}", *groups.glob(f"*/fairlead-{name}")]:
                 with contextlib.suppress(OSError):
                     cgroup.rmdir()
         shutil.rmtree(self.directory, ignore_errors=True)

@@ -20,7 +20,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from functools import partial
@@ -58,7 +58,7 @@ from fairlead.events import Events, NetworkNews
 from fairlead.fault import Fault
 from fairlead.images import Image, Images
 from fairlead.kernel import Kernel
-from fairlead.kernel.watch import FirewallWatch
+from fairlead.kernel.watch import FirewallWatch, LegacyWatch
 from fairlead.paths import Paths
 from fairlead.plan.executor import Executor
 from fairlead.store import Store
@@ -214,33 +214,46 @@ class Mender:
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
-        self._changed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        self._watch = FirewallWatch()
-        self._loop.add_reader(self._watch.fileno(), self._hear)
-        self._task = self._loop.create_task(self._mend())
+        self._watches: list[FirewallWatch | LegacyWatch] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self._follow(FirewallWatch(), daemon.engine.mend)
+        try:
+            self._follow(LegacyWatch(), daemon.engine.mend_other_firewalls)
+        except OSError as error:
+            log.warning("changes to iptables-legacy will only be seen at the next start: %s", error)
 
-    def _hear(self) -> None:
-        if self._watch.changed_by_others():
-            self._changed.set()
+    def _follow(self, watch: FirewallWatch | LegacyWatch, mend: Callable[[], None]) -> None:
+        heard = asyncio.Event()
 
-    async def _mend(self) -> None:
+        def hear() -> None:
+            if watch.changed_by_others():
+                heard.set()
+
+        self._loop.add_reader(watch.fileno(), hear)
+        self._watches.append(watch)
+        self._tasks.append(self._loop.create_task(self._mend(heard, mend)))
+
+    async def _mend(self, heard: asyncio.Event, mend: Callable[[], None]) -> None:
         while True:
-            await self._changed.wait()
+            await heard.wait()
             await asyncio.sleep(self.DELAY)
-            self._changed.clear()
+            heard.clear()
             async with self._daemon.mending:
                 try:
-                    await asyncio.to_thread(self._daemon.engine.mend)
+                    await asyncio.to_thread(mend)
                 except Exception:
                     log.exception("the firewall was changed by another program and could not be mended")
 
     async def close(self) -> None:
         """Stop listening."""
-        self._loop.remove_reader(self._watch.fileno())
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-        self._watch.close()
+        for watch in self._watches:
+            self._loop.remove_reader(watch.fileno())
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for watch in self._watches:
+            watch.close()
 
 
 # Start-up

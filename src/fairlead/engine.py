@@ -22,7 +22,7 @@ from fairlead.model import HOST, Endpoint, Link, Network, Phase, Record, Sandbox
 from fairlead.paths import Paths
 from fairlead.plan import Plan
 from fairlead.plan.executor import Executor
-from fairlead.plan.firewall import AddElement
+from fairlead.plan.firewall import AcceptIn, AddElement
 from fairlead.plan.ports import HoldPort, RedirectFlows
 from fairlead.plan.sysctl import SetSysctl
 from fairlead.planner import Change, Planner
@@ -226,6 +226,13 @@ class Engine:
             self._mend_firewall()
             for network in self._all(Network):
                 self._repair(network, self._beside_firewall(network))
+
+    def mend_other_firewalls(self) -> None:
+        """Somebody else changed iptables-legacy: put back our accept rules, or put them where it drops from now on."""
+        with self._lock:
+            self._lock.wait_for(lambda: not self._busy)
+            for network in self._all(Network):
+                self._repair(network, Plan(tuple(s for s in self.planner.plan_of(network) if isinstance(s, AcceptIn))))
 
     def mend_all(self) -> None:
         """Make everything what the records say, as after a start, and remove what is orphaned.

@@ -301,6 +301,25 @@ def test_reset_takes_everything_away(box: Host) -> None:
     assert str(box.directory) not in box.sh("cat /proc/mounts")
 
 
+def test_reset_keeps_images_and_volumes_but_with_all(box: Host) -> None:
+    box.fairlead("volume", "create", "kept")
+    box.fairlead("run", "-v", "kept:/data", "box", "sh", "-c", ": > /data/here")
+    box.fairlead("system", "reset", "--force")
+    assert box.fairlead("image", "ls", "-q").stdout != ""
+    assert (box.state / "volumes/kept/_data/here").exists()
+    before = box.sh(f"find {box.state} {box.run_dir} | sort")
+    lines = box.fairlead("system", "reset", "--all", "--explain").stdout.splitlines()
+    assert f"rm -rf {box.state}/images {box.state}/volumes" in lines
+    assert box.sh(f"find {box.state} {box.run_dir} | sort") == before
+    asked = box.fairlead("system", "reset", "-a", check=False)
+    assert "all containers, namespaces, links and networks, images and volumes" in asked.stderr
+    said = box.fairlead("system", "reset", "-a", "-f").stdout
+    assert said == "Removed 0 containers, 0 links, 0 namespaces, 0 networks, 1 images, 1 volumes; the daemon stopped.\n"
+    left = box.sh(f"find {box.state} -type f").split()
+    assert {Path(name).name.partition("-")[0] for name in left} <= {"fairlead.db", "index.json", "oci"}, left
+    assert box.fairlead("volume", "ls", "-q").stdout == box.fairlead("image", "ls", "-q").stdout == ""
+
+
 # Containers
 
 

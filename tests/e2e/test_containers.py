@@ -34,7 +34,7 @@ class Machine:
         """Start the daemon; with `fault` it will kill itself at that boundary."""
         environment = {**self.host.environment, "FAIRLEAD_FAULT": str(fault or "")}
         self.daemon = self.host.popen(FAIRLEAD, "daemon", env=environment)
-        eventually(lambda: self.api("GET", "/version"), 20)
+        eventually(lambda: self.api("GET", "/version"), 60)
         return self.daemon
 
     def stop(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 from ipaddress import ip_interface
 from typing import Any
 
@@ -11,10 +12,13 @@ from aiohttp import web
 
 from fairlead.api.app import Daemon, Explained, answer, body_as, flag, perform
 from fairlead.api.shapes import owners
+from fairlead.containers.explain import Explainer
 from fairlead.containers.inspect import rfc3339
 from fairlead.dns import ADDRESS
 from fairlead.errors import Conflict, FairleadError, Invalid, NotFound
+from fairlead.kernel.cgroups import Cgroup
 from fairlead.model import Endpoint, Interface, Link, LinkEnd, Phase, Sandbox
+from fairlead.plan.runtime import usual_parent
 
 
 class AddNamespace(msgspec.Struct, rename="pascal"):
@@ -91,11 +95,12 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
         raise Explained(await asyncio.to_thread(daemon.engine.explain_base))
 
     async def reset(request: web.Request) -> web.Response:
+        everything = flag(request, "all")
         if flag(request, "explain"):
-            raise Explained(await asyncio.to_thread(daemon.engine.explain_reset))
+            raise Explained(await explain_reset(daemon, everything))
         await daemon.mending.acquire()
         try:
-            removed = await take_away(daemon)
+            removed = await take_away(daemon, everything)
         except BaseException:
             daemon.mending.release()
             raise
@@ -147,8 +152,10 @@ def _interface(text: str) -> Interface:
     raise Invalid(f"invalid address {text!r}: an address and a prefix length are needed, such as 10.0.0.1/24")
 
 
-async def take_away(daemon: Daemon) -> dict[str, int]:
+async def take_away(daemon: Daemon, everything: bool) -> dict[str, int]:
     """Remove every container, then all that the engine has in the kernel and the store; tells how many there were.
+
+    With `everything` also the images and the volumes with a name, which would else stay for the next daemon.
 
     One container that cannot be removed does not keep the others, but then the rest stays and nothing is said done.
     """
@@ -170,9 +177,27 @@ async def take_away(daemon: Daemon) -> dict[str, int]:
             errors.append(str(error))
     if errors:
         raise FairleadError(f"not everything could be removed: {'; '.join(errors)}")
+    if everything:
+        counts["Images"] = len(daemon.images.list())
+        await daemon.images.prune(all_unused=True, in_use=daemon.containers.using_image)
+        names, _ = await daemon.containers.volumes.prune(lambda _: True)
+        counts["Volumes"] = len(names)
     await asyncio.to_thread(engine.reset)
     await asyncio.to_thread(daemon.names.end)
+    if parent := usual_parent():
+        Cgroup(parent).remove_empty()
     return counts
+
+
+async def explain_reset(daemon: Daemon, everything: bool) -> list[str]:
+    """The lines that take away what `take_away` does."""
+    containers = daemon.containers.list()
+    explainer = Explainer(daemon.containers)
+    lines = [line for container in containers for line in explainer.end(container.id)]
+    lines += await asyncio.to_thread(daemon.engine.explain_reset)
+    away = [daemon.paths.container_state(container.id) for container in containers]
+    away += [daemon.paths.images, daemon.paths.volumes] if everything else []
+    return [*lines, *([f"rm -rf {shlex.join(map(str, away))}"] if away else [])]
 
 
 class View:

@@ -35,10 +35,12 @@ def _version(options: Options, _: list[str]) -> None:
 def _reset(options: Options, _: list[str]) -> None:
     from fairlead.cli.prune import confirm
 
-    explain = options.flag("explain")
+    explain, everything = options.flag("explain"), options.flag("all")
     if not explain and not options.flag("force"):
-        confirm("This will remove all containers, namespaces, links and networks, and stop the daemon.")
-    answer = Client().post("/fairlead/reset", explain=explain)
+        what = "containers, namespaces, links and networks"
+        what = f"{what}, images and volumes" if everything else what
+        confirm(f"This will remove all {what}, and stop the daemon.")
+    answer = Client().post("/fairlead/reset", explain=explain, all=everything)
     if explain:
         print_lines(answer)
     else:
@@ -75,5 +77,9 @@ RESET = Command(
     "[OPTIONS]",
     "Remove everything that Fairlead made, and stop the daemon",
     _reset,
-    (Flag("-f --force", "Do not ask"), EXPLAIN),
+    (
+        Flag("-a --all", "Also images and the volumes that have a name, which would stay"),
+        Flag("-f --force", "Do not ask"),
+        EXPLAIN,
+    ),
 )

@@ -6,6 +6,7 @@ hosts that have both (hybrid) the controllers are in the trees of version 1, and
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -100,6 +101,11 @@ class Cgroup:
     def unlimit_processes(self) -> None:
         """Any number of processes; crun 1.8 cannot say that of a container that runs."""
         (self._directory("pids") / "pids.max").write_text("max")
+
+    def remove_empty(self) -> None:
+        """Remove the group of version 2; it stays while others are beneath it, and one that is gone is no error."""
+        with contextlib.suppress(OSError):
+            self._directory("").rmdir()
 
     def read(self) -> Counters:
         """All of it, now."""

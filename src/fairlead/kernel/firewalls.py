@@ -157,7 +157,8 @@ class Firewalls:
                 continue
             if "filter" in tables and shutil.which(program):
                 chain = OtherChain(family, "filter", "FORWARD", legacy=True)
-                found.append((chain, _run(f"{program} -S FORWARD", check=False).splitlines()))
+                # Not -S, which takes the lock that tells `LegacyWatch` of a change.
+                found.append((chain, _run(f"{program}-save -t filter", check=False).splitlines()))
         return found
 
 
@@ -187,7 +188,7 @@ def _drops_all(thing: dict[str, Any]) -> bool:
 
 
 def _legacy_drops_all(line: str) -> bool:
-    return line in ("-P FORWARD DROP", "-A FORWARD -j DROP") or line.startswith("-A FORWARD -j REJECT")
+    return line == "-A FORWARD -j DROP" or line.startswith((":FORWARD DROP ", "-A FORWARD -j REJECT"))
 
 
 def _run(line: str, *, check: bool = True) -> str:

@@ -1,6 +1,11 @@
-"""Hears of changes to nftables by other programs: a firewall that is reloaded may take our rules away."""
+"""Hears of changes to the firewall by other programs: one that is reloaded may take our rules away."""
 
 from __future__ import annotations
+
+import ctypes
+import os
+import struct
+from pathlib import Path
 
 from fairlead.kernel.netlink import NETLINK_NETFILTER, Socket, attributes
 from fairlead.kernel.nftables import THREAD_NAME
@@ -35,3 +40,53 @@ class FirewallWatch:
     def close(self) -> None:
         """Stop listening."""
         self._socket.close()
+
+
+_XTABLES_LOCK = Path("/run/xtables.lock")
+"""Held by every iptables-legacy and iptables-legacy-restore while it works (iptables(8), ``--wait``), by the nft forms
+and iptables-legacy-save never."""
+_IN_CLOSE = 0x08 | 0x10
+_EVENT = struct.Struct("iIII")
+"""linux/inotify.h, struct inotify_event; the name follows."""
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class LegacyWatch:
+    """Readable (see `fileno`) when iptables-legacy may have been at work.
+
+    The kernel tells nobody of such changes, but the programs let go of their lock afterwards, which inotify(7) tells.
+    The directory is watched, as the file is made by the first who needs it.
+    """
+
+    def __init__(self, lock: Path = _XTABLES_LOCK) -> None:
+        self._name = lock.name.encode()
+        self._fd = _libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+        if self._fd < 0 or _libc.inotify_add_watch(self._fd, os.fsencode(lock.parent), _IN_CLOSE) < 0:
+            error = ctypes.get_errno()
+            self.close()
+            raise OSError(error, os.strerror(error), str(lock.parent))
+
+    def fileno(self) -> int:
+        """For event loops."""
+        return int(self._fd)
+
+    def changed_by_others(self) -> bool:
+        """Take in what has arrived; True if the lock was let go, also where we or a mere reader held it."""
+        found = False
+        try:
+            events = os.read(self._fd, 65536)
+        except BlockingIOError:
+            return False
+        while events:
+            *_, length = _EVENT.unpack_from(events)
+            end = _EVENT.size + length
+            found |= events[_EVENT.size : end].rstrip(b"\0") == self._name
+            events = events[end:]
+        return found
+
+    def close(self) -> None:
+        """Stop listening."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fairlead.errors import MissingProgram
+from fairlead.kernel.cgroups import Cgroup
 from fairlead.paths import Paths
 
 _HYBRID = Path("/sys/fs/cgroup/unified/cgroup.controllers")
@@ -25,6 +26,18 @@ def program(name: str) -> str:
     if path is None:
         raise MissingProgram(f"the program {name} is not installed: containers need it (apt install {name})")
     return path
+
+
+@functools.cache
+def usual_parent() -> str:
+    """The control group of all containers: of its own with version 2, the root with version 1.
+
+    systemd takes from the children of version 2's root the controllers that no unit needs, at each ``daemon-reload``,
+    and the limits go with them.  The kernel refuses that while a child passes the controllers on to its own children
+    (cgroup-v2.rst, "Top-down Constraint"), as this one does.  In version 1 there is no such thing, and without a parent
+    nothing is left in the trees.
+    """
+    return "/fairlead" if Cgroup("/").version == 2 else ""
 
 
 @functools.cache
@@ -58,7 +71,7 @@ class Place:
     run: Path
     """The instance's run directory; the container's own is beneath."""
     parent: str = ""
-    """Of its control group, such as ``/group``; empty: the root."""
+    """Of its control group, such as ``/group``; empty: what is usual here (`usual_parent`)."""
 
     @classmethod
     def of(cls, paths: Paths, container: str, parent: str = "") -> Place:
@@ -107,8 +120,8 @@ class Place:
 
     @property
     def cgroup(self) -> str:
-        """Without a parent, unless one was asked for: so nothing is left in the cgroup tree."""
-        return f"{self.parent}/fairlead-{self.id}"
+        """Its path in the tree, or in each tree of version 1."""
+        return f"{self.parent or usual_parent()}/fairlead-{self.id}"
 
     def crun(self, *arguments: str) -> list[str]:
         """A crun command line."""
