@@ -17,6 +17,9 @@ from lab import FAIRLEAD, Host, images
 
 Findings = list[dict[str, Any]]
 
+SIX = "ip -n ns1 -6 -o addr show dev eth1 scope global | awk '{print $4}'"
+"""The IPv6 address of ns1, with its length."""
+
 
 @pytest.fixture(scope="module")
 def whole() -> Iterator[Host]:
@@ -200,6 +203,19 @@ CASES = {
         "addresses",
         "ip -n ns0 addr add 10.0.0.3/24 dev eth0",
         "10.0.0.3 in network br0 is both on eth0 of ns1 and on eth0 of ns0",
+        fix=False,
+    ),
+    "duplicate of IPv6": Case(
+        "addresses",
+        f"ip addr add $({SIX}) dev six0 nodad",
+        "in network six is both on eth1 of ns1 and on six0 of the host",
+        fix=False,
+    ),
+    "duplicate that the kernel refused": Case(
+        "addresses",
+        f"ip addr add $({SIX}) dev six0; for i in $(seq 100); do"
+        " ip addr show dev six0 | grep -q dadfailed && break; sleep 0.1; done",
+        "on six0 of the host does not work: eth1 of ns1 in network six had it already",
         fix=False,
     ),
     "leaked link": Case(

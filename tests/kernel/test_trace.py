@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lab import Host, images
+from lab import Host, images, ipv6_ready
 
 PLAIN = """
 ip link add br0 type bridge
@@ -46,6 +46,38 @@ done
 sysctl -qw net.ipv4.ip_forward=1
 """
 """Two namespaces with the host as their router."""
+
+PLAIN6 = """
+ip link add br0 type bridge
+ip link set br0 up
+for n in 1 2 3; do
+    ip netns add ns$n
+    ip link add v$n type veth peer name eth0 netns ns$n
+    sysctl -qw net.ipv6.conf.v$n.accept_dad=0; ip netns exec ns$n sysctl -qw net.ipv6.conf.eth0.accept_dad=0
+    ip link set v$n master br0 up
+    ip -n ns$n link set lo up
+    ip -n ns$n addr add fd00::$n/64 dev eth0 nodad
+    ip -n ns$n link set eth0 up
+done
+sysctl -qw net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0
+""" + "".join(ipv6_ready(f"v{n}", f"ns{n}") for n in (1, 2, 3))
+"""The same as `PLAIN`, with IPv6."""
+
+ROUTED6 = """
+for n in 1 2; do
+    ip netns add r$n
+    ip link add w$n type veth peer name eth0 netns r$n
+    sysctl -qw net.ipv6.conf.w$n.accept_dad=0; ip netns exec r$n sysctl -qw net.ipv6.conf.eth0.accept_dad=0
+    ip addr add fd01:$n::1/64 dev w$n nodad
+    ip link set w$n up
+    ip -n r$n link set lo up
+    ip -n r$n addr add fd01:$n::2/64 dev eth0 nodad
+    ip -n r$n link set eth0 up
+    ip -n r$n route add default via fd01:$n::1
+done
+sysctl -qw net.ipv6.conf.all.forwarding=1
+""" + "".join(ipv6_ready(f"w{n}", f"r{n}") for n in (1, 2))
+"""The same as `ROUTED`, with IPv6."""
 
 OURS = """
 fairlead network create front
@@ -226,6 +258,137 @@ CASES = [
         "ns1 far",
         "wrong-gateway",
         ("10.0.0.3", "no router", "the router there is 10.0.0.254"),
+    ),
+    Case(
+        "six-own-interface-down",
+        PLAIN6 + "ip -n ns1 link set eth0 down",
+        "ns1 fd00::2",
+        "interface-down",
+        ("eth0 of ns1",),
+        tidy=f"ip -n ns1 addr replace fd00::1/64 dev eth0 nodad\n{ipv6_ready('v1', 'ns1')}",
+    ),
+    Case("six-no-carrier", PLAIN6 + "ip link set v2 down", "ns1 ns2", "no-carrier", ("eth0 of ns2", "v2 on the host")),
+    Case("six-port-without-master", PLAIN6 + "ip link set v2 nomaster", "ns1 ns2", "port-without-master", ("v2",)),
+    Case(
+        "six-duplicate-address",
+        PLAIN6 + "ip -n ns3 addr add fd00::2/64 dev eth0 nodad",
+        "ns1 ns2",
+        "duplicate-address",
+        ("fd00::2", "eth0 of ns2", "eth0 of ns3"),
+    ),
+    Case(
+        "six-own-address-duplicate",
+        PLAIN6 + "ip -n ns3 addr add fd00::1/64 dev eth0 nodad",
+        "ns1 ns2",
+        "duplicate-address",
+        ("fd00::1", "eth0 of ns1", "eth0 of ns3"),
+    ),
+    Case(
+        "six-duplicate-that-the-kernel-refused",
+        PLAIN6
+        + """
+        ip netns exec ns3 sysctl -qw net.ipv6.conf.eth0.accept_dad=1
+        ip -n ns3 addr del fd00::3/64 dev eth0
+        ip -n ns3 addr add fd00::2/64 dev eth0
+        for i in $(seq 100); do ip -n ns3 addr show dev eth0 | grep -q dadfailed && break; sleep 0.1; done
+        """,
+        "ns1 ns3",
+        "duplicate-address",
+        ("eth0 of ns3 has the address fd00::2/64", "eth0 of ns2 had it already"),
+    ),
+    Case(
+        "six-nobody",
+        PLAIN6,
+        "ns1 fd00::77",
+        "arp-failed",
+        ("Nobody on the bridge br0", "fd00::77"),
+        None,
+    ),
+    Case(
+        "six-deaf",
+        PLAIN6
+        + """
+        ip netns exec ns2 nft add table inet own
+        ip netns exec ns2 nft add chain inet own i '{ type filter hook input priority 0; }'
+        ip netns exec ns2 nft add rule inet own i icmpv6 type nd-neighbor-solicit drop
+        """,
+        "ns1 ns2",
+        "arp-failed",
+        ("eth0 of ns2 has the address fd00::2", "does not answer", "ICMPv6"),
+        None,
+    ),
+    Case(
+        "six-forward-policy",
+        ROUTED6 + "ip6tables -P FORWARD DROP",
+        "r1 fd01:2::2",
+        "forward-drop",
+        ("policy of the chain ip6 filter FORWARD",),
+    ),
+    Case(
+        "six-forwarding-off",
+        ROUTED6 + "sysctl -qw net.ipv6.conf.all.forwarding=0",
+        "r1 fd01:2::2",
+        "forwarding-off",
+        ("net.ipv6.conf.all.forwarding = 0",),
+    ),
+    Case(
+        "six-no-route",
+        ROUTED6 + "ip -n r1 -6 route del default",
+        "r1 fd01:2::2",
+        "no-route",
+        ("no route in r1 to fd01:2::2",),
+    ),
+    Case(
+        "six-no-route-back",
+        ROUTED6 + "ip -n r2 -6 route del default",
+        "r1 fd01:2::2",
+        "no-route",
+        ("no route in r2 to fd01:1::2 on the way back",),
+    ),
+    Case(
+        "six-blackhole",
+        ROUTED6 + "ip route add blackhole fd01:2::2/128",
+        "r1 fd01:2::2",
+        "no-route",
+        ("blackhole", "fd01:2::2"),
+    ),
+    Case(
+        "six-wrong-gateway",
+        ROUTED6 + "ip -n r1 -6 route replace default via fd01:1::77",
+        "r1 fd01:2::2",
+        "wrong-gateway",
+        ("fd01:1::77", "nobody", "the router there is fd01:1::1"),
+    ),
+    Case(
+        "six-missing-address",
+        PLAIN6 + "ip -n ns1 addr del fd00::1/64 dev eth0",
+        "ns1 fd00::2",
+        "missing-address",
+        ("eth0 of ns1",),
+        None,
+    ),
+    Case(
+        "six-nothing-listening", PLAIN6, "ns1 [fd00::2]:81", "nothing-listening", ("port 81/tcp in ns2", "reset"), None
+    ),
+    Case(
+        "six-filtered",
+        PLAIN6
+        + """
+        ip netns exec ns2 nft add table inet own
+        ip netns exec ns2 nft add chain inet own i '{ type filter hook input priority 0; policy drop; }'
+        ip netns exec ns2 nft add rule inet own i icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept
+        """,
+        "ns1 ns2",
+        "input-drop",
+        ("policy of the chain inet own i", "in ns2 drops"),
+    ),
+    Case(
+        "six-mtu",
+        ROUTED6 + "ip link set w2 mtu 1300; ip -n r2 link set eth0 mtu 1300",
+        "--size 1400 r1 fd01:2::2",
+        "mtu",
+        ("1300",),
+        None,
     ),
     Case("networks-isolated", OURS, "a c", "networks-isolated", ("front", "back", "kept apart")),
     Case(

@@ -21,7 +21,7 @@ from fairlead.cli.trace import lines, parse_destination
 from fairlead.errors import Invalid
 from fairlead.kernel.nftrace import Event, Rule, Ruleset
 from fairlead.kernel.packets import DROP, RECEIVE, SEND, Mark, Sight
-from fairlead.see.trace.model import Asked, Observation, Trace
+from fairlead.see.trace.model import Asked, Observation, Outcome, Trace
 from fairlead.see.trace.run import check
 from fairlead.see.trace.verdict import CAUSES, judge
 from fairlead.see.trace.way import Seen, owner_of, parse, way_of
@@ -53,6 +53,17 @@ def test_every_cause_of_the_issue_is_recorded() -> None:
         "other-protocol", "output-drop", "overlap", "port-without-master", "rp-filter", "stale-conntrack",
         "wrong-address", "wrong-gateway",
     }  # fmt: skip
+
+
+def test_an_answer_that_came_when_nobody_waited_any_more() -> None:
+    seen = observed("published")
+    silent = msgspec.structs.replace(seen, outcome=Outcome(kind="silence", milliseconds=0.001))
+    verdict = judge(silent)
+    assert (verdict.cause, verdict.ok) == ("late-answer", False)
+    assert "longer than the trace waited (2 s)" in verdict.sentence
+    assert verdict.remedies == ("fairlead trace --wait 2 internet 198.51.100.2:8080",)
+    in_time = msgspec.structs.replace(seen, outcome=Outcome(kind="silence", milliseconds=2000))
+    assert judge(in_time).cause == "reply-lost"
 
 
 @pytest.mark.parametrize("cause", CAUSES, ids=lambda cause: cause.__name__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import socket
@@ -16,7 +17,7 @@ from fairlead.dns import ADDRESS
 from fairlead.dns.names import member
 from fairlead.firewall import TABLE
 from fairlead.kernel import sockets, survey
-from fairlead.model import Address, Endpoint, Network, Phase, Record, Sandbox
+from fairlead.model import Address, Endpoint, Interface, Network, Phase, Record, Sandbox
 from fairlead.plan import State, Step
 from fairlead.plan.firewall import FAMILY_TABLE, AcceptIn, AddElement
 from fairlead.plan.names import RedirectNames
@@ -24,7 +25,7 @@ from fairlead.plan.netlink import ip
 from fairlead.plan.ports import HoldPort
 from fairlead.plan.runtime import is_monitor
 from fairlead.see.doctor import FIX, Finding, Patient, lines_of, phase, remedy
-from fairlead.see.facts import InterfaceFact
+from fairlead.see.facts import InterfaceFact, NamespaceFact
 
 _ELSEWHERE = (AcceptIn, AddElement, HoldPort, RedirectNames)
 """Steps that have a check of their own."""
@@ -372,49 +373,64 @@ def containers(patient: Patient) -> Iterator[Finding]:
 
 
 def addresses(patient: Patient) -> Iterator[Finding]:
-    """Whether an address is on two interfaces of one network; the one that no record knows is the one too many."""
+    """Whether an address is on two interfaces of one network; the one that no record knows is the one too many.
+
+    One that the kernel itself refused to use (IPv6) is not always seen twice: the other may be on another machine.
+    """
     recorded = {
-        (endpoint.network, interface.ip, endpoint.ifname)
+        (endpoint.network, interface.ip, endpoint.sandbox)
         for endpoint in patient.all(Endpoint)
         for interface in endpoint.addresses
     }
+    by_path = {sandbox.path: sandbox for sandbox in patient.all(Sandbox)}
+
+    def sandbox_of(fact: NamespaceFact) -> Sandbox | None:
+        return next((by_path[path] for path in fact.paths if path in by_path), None)
+
+    def called(fact: NamespaceFact) -> str:
+        if sandbox := sandbox_of(fact):
+            return patient.name(sandbox.id)
+        return fact.owner.name or fact.owner.id[:12] if fact.place else "the host"
+
+    def suspicion(network: Network, entry: tuple[Interface, InterfaceFact, NamespaceFact]) -> tuple[bool, bool]:
+        interface, one, fact = entry
+        sandbox = sandbox_of(fact)
+        ours = (network.id, interface.ip, sandbox.id) in recorded if sandbox else False
+        gateway = not fact.place and interface.ip in {pool.gateway for pool in network.pools}
+        return interface in one.duplicates, not (ours or gateway)
+
     for network in patient.all(Network):
         seen: dict[Address, str] = {}
         found = [
-            (interface, one, name, place)
-            for name, one, place in _on_bridge(patient, network)
+            (interface, one, fact)
+            for fact, one in _on_bridge(patient, network)
             for interface in one.addresses
             if not interface.is_link_local
         ]
-        found.sort(key=lambda entry: bool(entry[3]) and (network.id, entry[0].ip, entry[1].name) not in recorded)
-        for interface, one, name, place in found:
-            if other := seen.get(interface.ip):
-                yield Finding(
-                    check="addresses",
-                    result="failed",
-                    sentence=f"{interface.ip} in network {network.name} is both on {other} and on {one.name} of {name}:"
-                    " answers come now from one, now from the other",
-                    remedy=(ip(place, f"addr del {interface} dev {one.name}"),),
-                )
-            seen.setdefault(interface.ip, f"{one.name} of {name}")
+        for interface, one, fact in sorted(found, key=functools.partial(suspicion, network)):
+            here, other = f"{one.name} of {called(fact)}", seen.get(interface.ip)
+            sentence = ""
+            if interface in one.duplicates:
+                who = f"{other} in network {network.name}" if other else f"another host in network {network.name}"
+                sentence = f"{interface.ip} on {here} does not work: {who} had it already"
+            elif other:
+                sentence = f"{interface.ip} in network {network.name} is both on {other} and on {here}: answers come"
+                sentence += " now from one, now from the other"
+            if sentence:
+                remedy = (ip(fact.place, f"addr del {interface} dev {one.name}"),)
+                yield Finding(check="addresses", result="failed", sentence=sentence, remedy=remedy)
+            seen.setdefault(interface.ip, here)
 
 
-def _on_bridge(patient: Patient, network: Network) -> Iterator[tuple[str, InterfaceFact, str]]:
-    """The network's bridge, and what is at the other ends of its ports: whose, the interface, the way there."""
+def _on_bridge(patient: Patient, network: Network) -> Iterator[tuple[NamespaceFact, InterfaceFact]]:
+    """The network's bridge, and what is at the other ends of its ports: where, and which interface."""
     host = patient.snapshot.host
     bridge = host.named(network.ifname) if network.ifname else None
     if bridge is None:
         return
-    yield "the host", bridge, ""
+    yield host, bridge
     for port in host.interfaces:
         there = patient.snapshot.namespace(port.peer.namespace) if port.peer else None
         inner = there.interface(port.peer.index) if there and port.peer else None
         if port.master == bridge.index and there and inner:
-            yield _called(patient, there.paths, there.owner.name), inner, there.place
-
-
-def _called(patient: Patient, paths: tuple[str, ...], otherwise: str) -> str:
-    for sandbox in patient.all(Sandbox):
-        if sandbox.path in paths:
-            return patient.name(sandbox.id)
-    return otherwise
+            yield there, inner

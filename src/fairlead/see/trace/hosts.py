@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from ipaddress import ip_address
 
-from fairlead.see.trace.model import Hop, Observation, Outcome, Port, Published, Verdict
+from fairlead.see.trace.model import Asked, Hop, Observation, Outcome, Port, Published, Verdict
 from fairlead.see.trace.words import asked_for, at, endpoint, ip, run, there
 
 
@@ -304,6 +305,15 @@ def delivered(seen: Observation) -> Verdict | None:
     asked, place = seen.asked, seen.place(seen.reached)
     answer = next((hop for hop in seen.hops if hop.direction == "reply"), None)
     if answer:
+        if late := next((hop for hop in seen.hops if _came_late(seen, hop)), None):
+            took = (late.time or 0) / 1000
+            return Verdict(
+                ok=False,
+                cause="late-answer",
+                sentence=f"{asked_for(seen)} answers, but only after {took:.0f} ms: longer than the trace waited "
+                f"({asked.patience:g} s).",
+                remedies=(_again(asked, math.ceil(took / 1000) + 1),),
+            )
         last = [hop for hop in seen.hops if hop.direction == "reply"][-1]
         return Verdict(
             ok=False,
@@ -326,6 +336,20 @@ def delivered(seen: Observation) -> Verdict | None:
         f"{asked.patience:g} s.",
         remedies=(run(place, "ss -lnt"), run(place, "nft list ruleset")),
     )
+
+
+def _again(asked: Asked, seconds: int) -> str:
+    """The command line of the same question, with more time."""
+    flags = {"udp": "--udp ", "icmp": "--icmp " if asked.size else "", "tcp": ""}[asked.protocol]
+    flags += f"--size {asked.size} " if asked.size else ""
+    host = f"[{asked.destination}]" if asked.port and ":" in asked.destination else asked.destination
+    return f"fairlead trace --wait {seconds} {flags}{asked.source} {host}{f':{asked.port}' if asked.port else ''}"
+
+
+def _came_late(seen: Observation, hop: Hop) -> bool:
+    """Whether this is the answer's arrival, after nobody waited for it any more."""
+    back = hop.direction == "reply" and hop.kind == "receive" and hop.namespace == seen.source.inode
+    return back and hop.time is not None and hop.time / 1000 >= seen.outcome.milliseconds
 
 
 def unexplained(seen: Observation) -> Verdict | None:

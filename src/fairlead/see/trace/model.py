@@ -64,6 +64,10 @@ class Port(_Value, frozen=True, kw_only=True):
     isolated: bool = False
     addresses: tuple[str, ...] = ()
     """With prefix lengths."""
+    duplicates: tuple[str, ...] = ()
+    """Those of them that do not work, as somebody else had them first (IPv6)."""
+    tentative: tuple[str, ...] = ()
+    """Those that do not work yet, as the kernel still asks whether somebody else has them (IPv6)."""
     forwards: bool = True
     """Passes on what came in here for others (the setting of the family in question)."""
     rp_filter: int = 0

@@ -16,6 +16,7 @@ import struct
 import time
 
 from fairlead.kernel import Kernel
+from fairlead.kernel.discovery import checksum
 from fairlead.kernel.packets import Mark
 from fairlead.model import Address
 from fairlead.see.trace.model import Asked, Outcome
@@ -128,7 +129,7 @@ class Probe:
         unsummed = struct.pack("!BBHHH", kind, 0, 0, identity, 1) + payload
         if self._address.version == 6:
             return unsummed  # The kernel computes ICMPv6's checksum (RFC 3542, 3.1).
-        return unsummed[:2] + struct.pack("!H", _checksum(unsummed)) + unsummed[4:]
+        return unsummed[:2] + struct.pack("!H", checksum(unsummed)) + unsummed[4:]
 
     def _is_answer(self, data: bytes, cookie: bytes) -> bool:
         if self._asked.protocol == "udp":
@@ -140,12 +141,3 @@ class Probe:
     def close(self) -> None:
         """Close the socket; again is fine."""
         self._socket.close()
-
-
-def _checksum(data: bytes) -> int:
-    """RFC 1071."""
-    padded = data + b"\0" * (len(data) % 2)
-    total: int = sum(struct.unpack(f"!{len(padded) // 2}H", padded))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF

@@ -154,15 +154,16 @@ class Tracer:
             theirs = survey.snapshot(target.inode)
             ours = survey.snapshot(source.inode)
             found = [
-                address
-                for index, several in theirs.addresses.items()
-                for address in several
-                if not address.ip.is_loopback and not address.ip.is_link_local and index in theirs.links
+                row.interface
+                for index, several in sorted(theirs.addresses.items(), key=lambda item: item[0] == 1)
+                for row in several  # The loopback's last.
+                if not row.interface.ip.is_loopback and not row.interface.ip.is_link_local and index in theirs.links
             ]
-            found.sort(key=lambda one: one in theirs.addresses.get(1, ()))  # The loopback's last.
             if source.inode == target.inode and found:
                 return found[0].ip
-            near = [one for several in ours.addresses.values() for one in several if not one.ip.is_loopback]
+            near = [
+                row.interface for rows in ours.addresses.values() for row in rows if not row.interface.ip.is_loopback
+            ]
             shared = [address for address in found if any(address.ip in one.network for one in near)]
             if shared or found:
                 return (shared or found)[0].ip

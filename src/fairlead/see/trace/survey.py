@@ -10,13 +10,13 @@ import contextlib
 import errno
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, ip_address
+from ipaddress import ip_address
 
 from fairlead.errors import FairleadError, NotFound
-from fairlead.kernel import Kernel, arp, lookup, sysctl
+from fairlead.kernel import Kernel, discovery, lookup, sysctl
 from fairlead.kernel.netlink import Socket
-from fairlead.kernel.survey import LinkRow
-from fairlead.model import Address, Interface
+from fairlead.kernel.survey import AddressRow, LinkRow
+from fairlead.model import Address
 from fairlead.see.reader import Reader
 from fairlead.see.trace.model import Direction, Leg, Place, Port, Route
 from fairlead.see.trace.places import Places
@@ -33,7 +33,7 @@ class Snapshot:
 
     place: Place
     links: dict[int, LinkRow] = field(default_factory=dict)
-    addresses: dict[int, list[Interface]] = field(default_factory=dict)
+    addresses: dict[int, list[AddressRow]] = field(default_factory=dict)
 
     def named(self, name: str) -> LinkRow | None:
         """A link by name."""
@@ -69,7 +69,7 @@ class Survey:
                 found.links = reading.links
                 for row in reading.addresses:
                     if row.interface.version == self._version:
-                        found.addresses.setdefault(row.index, []).append(row.interface)
+                        found.addresses.setdefault(row.index, []).append(row)
         return self._snapshots[inode]
 
     def name(self, inode: int, index: int) -> str:
@@ -85,6 +85,7 @@ class Survey:
         link = shot.named(end[1])
         if not link:
             return None
+        rows = shot.addresses.get(link.index, ())
         family = f"net/ipv{self._version}/conf"
         forwards, strict = True, 0
         with contextlib.suppress(FairleadError, OSError), self._kernel.namespaces.entered(shot.place.path):
@@ -103,7 +104,9 @@ class Survey:
             mac=link.mac,
             master=self.name(end[0], link.master),
             isolated=link.isolated,
-            addresses=tuple(map(str, shot.addresses.get(link.index, ()))),
+            addresses=tuple(str(row.interface) for row in rows),
+            duplicates=tuple(str(row.interface) for row in rows if row.broken),
+            tentative=tuple(str(row.interface) for row in rows if row.tentative and not row.broken),
             forwards=forwards,
             rp_filter=strict,
             peer=self.peer(end),
@@ -229,15 +232,24 @@ class Survey:
     ) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:
         """Who answers for the next hop, and who else for our own address; None where it cannot be asked."""
         link = self.snapshot(out[0]).named(out[1])
-        if not isinstance(following, IPv4Address) or not link or not link.up or not link.mac or link.name == "lo":
+        if not link or not link.up or not link.mac or link.name == "lo":
+            return None, ()
+        asks = source or next(iter(self._own(out)), None)
+        if following.version == 6 and asks is None:
             return None, ()
         try:
             with self._kernel.namespaces.entered(self.snapshot(out[0]).place.path):
-                macs = tuple(arp.who_has(link.name, following))
-                own = tuple(arp.who_has(link.name, source, patience=0.05)) if isinstance(source, IPv4Address) else ()
+                macs = tuple(discovery.who_has(link.name, following, asks or following))
+                own = tuple(discovery.who_has(link.name, source, source, patience=0.05)) if source else ()
         except OSError:
             return None, ()
         return macs, own
+
+    def _own(self, end: End) -> list[Address]:
+        """The addresses of a link, but for those that do not work."""
+        shot = self.snapshot(end[0])
+        link = shot.named(end[1])
+        return [row.interface.ip for row in shot.addresses.get(link.index, ()) if not row.broken] if link else []
 
     def wire(self, end: End, *, thorough: bool, wanted: Address | None = None) -> Wire:
         """What is on the other side of a link, and what keeps frames from getting there.
@@ -288,7 +300,8 @@ class Survey:
             wire.stations = [station for station in wire.stations if station != end]
             return wire
         wire = Wire(stations=[peer])
-        if not self.snapshot(peer[0]).addresses.get(far.index):
+        # That of an IPv6 link comes by itself.
+        if not any(not (one.version == 6 and one.is_link_local) for one in self._own(peer)):
             wire.barrier, wire.barrier_at = "no-master", peer
         return wire
 
@@ -366,9 +379,7 @@ class Survey:
         return bool(link and link.kind == "bridge")
 
     def _has(self, end: End, address: Address) -> bool:
-        shot = self.snapshot(end[0])
-        link = shot.named(end[1])
-        return bool(link) and any(one.ip == address for one in shot.addresses.get(link.index if link else 0, ()))
+        return address in self._own(end)
 
     def _known(self) -> list[Snapshot]:
         """The namespaces that have to do with us: those with a name, and those joined to the host or to one on the way.

@@ -5,9 +5,12 @@ from __future__ import annotations
 from ipaddress import ip_address, ip_interface
 
 from fairlead.see.trace.model import Leg, Membership, Observation, Port, Verdict
-from fairlead.see.trace.words import asked_for, at, broken, ip, is_lost, run, subject, within
+from fairlead.see.trace.words import asked_for, at, broken, ip, is_lost, run, subject, version, within
 
 OK_KINDS = ("answered", "refused")
+
+_MISLED = ("OTHERHOST", "IP_INNOROUTES")
+"""Why one drops what was not meant for it: by the frame's address, or by the packet's, which it is no router for."""
 
 
 def duplicate_address(seen: Observation) -> Verdict | None:
@@ -19,7 +22,38 @@ def duplicate_address(seen: Observation) -> Verdict | None:
         macs = _of_different(seen, list(leg.macs or ()))
         if len(macs) > 1:
             return _duplicate(seen, leg, leg.next_hop, macs)
+    for port in seen.ports:
+        for text in port.duplicates:
+            meant = seen.target is not None and port.namespace == seen.target.inode and _is(text, seen.address)
+            if meant or (port.namespace == seen.source.inode and seen.outcome.kind not in OK_KINDS):
+                return _refused(seen, port, text)
     return None
+
+
+def _refused(seen: Observation, port: Port, text: str) -> Verdict:
+    """The kernel itself found, when an IPv6 address was added, that somebody else has it (RFC 4862, 5.4.5)."""
+    first = next(
+        (
+            one
+            for one in seen.ports
+            if text in one.addresses and text not in one.duplicates and one.namespace != port.namespace
+        ),
+        None,
+    )
+    place = seen.place(port.namespace)
+    who = at(seen, (first.namespace, first.name)) if first else "somebody else on the wire"
+    remedy = ip(place, f"addr del {text} dev {port.name}")
+    if first:
+        taken = ip(seen.place(first.namespace), f"addr del {text} dev {first.name}")
+        remedy = f"{taken} && {remedy} && {ip(place, f'addr add {text} dev {port.name} nodad')}"
+        remedy += f" && {ip(seen.source, f'neigh flush to {ip_interface(text).ip}')}"
+    return Verdict(
+        ok=False,
+        cause="duplicate-address",
+        sentence=f"{at(seen, (port.namespace, port.name))} has the address {text}, but it does not work: {who} had it "
+        "already when it was added (duplicate address detection failed).",
+        remedies=(remedy,),
+    )
 
 
 def _of_different(seen: Observation, macs: list[str]) -> list[str]:
@@ -43,7 +77,9 @@ def _duplicate(seen: Observation, leg: Leg, address: str, macs: list[str]) -> Ve
     for port in holders:
         if port is not keeps and len(remedies) < len(macs) - 1:
             with_length = next(one for one in port.addresses if _is(one, address))
-            forget = ip(seen.place(leg.namespace), f"neigh flush to {address}")
+            # Who sends to it may still hold the hardware address of the one that loses it.
+            sender = leg.holders[0][0] if address == leg.route.source and leg.holders else leg.namespace
+            forget = ip(seen.place(sender), f"neigh flush to {address}")
             remedies.append(f"{ip(seen.place(port.namespace), f'addr del {with_length} dev {port.name}')} && {forget}")
     return Verdict(
         ok=False,
@@ -110,9 +146,10 @@ def _lost_routes(seen: Observation, end: tuple[int, str]) -> list[str]:
 def _would_lead(seen: Observation, port: Port, to: str) -> bool:
     if within(to, port.addresses):
         return True
-    return any(one.namespace == port.namespace and one.interface == port.name for one in seen.memberships) or (
-        port.name != "lo" and bool(port.addresses)
-    )
+    if any(one.namespace == port.namespace and one.interface == port.name for one in seen.memberships):
+        return True
+    # Its IPv6 addresses go with it (net.ipv6.conf.*.keep_addr_on_down).
+    return port.name != "lo" and (bool(port.addresses) or version(seen) == 6)
 
 
 def no_carrier(seen: Observation) -> Verdict | None:
@@ -340,7 +377,7 @@ def _deaf(seen: Observation) -> Verdict | None:
         if not leg.holders or leg.route.kind == "local":
             continue
         holder = seen.port(leg.holders[0])
-        misled = any(hop.kind == "drop" and hop.reason == "OTHERHOST" for hop in seen.hops)
+        misled = any(hop.kind == "drop" and hop.reason in _MISLED for hop in seen.hops)
         sender = seen.place(leg.namespace)
         if misled and holder and leg.macs:
             return Verdict(
@@ -351,20 +388,27 @@ def _deaf(seen: Observation) -> Verdict | None:
                 remedies=(ip(sender, f"neigh del {leg.next_hop} dev {leg.route.interface}"),),
             )
         if leg.macs == () and not _sent_on(seen, leg):
-            place = seen.place(leg.holders[0][0])
-            return Verdict(
-                ok=False,
-                cause="arp-failed",
-                sentence=f"{at(seen, leg.holders[0])} has the address {leg.next_hop}, but does not answer "
-                f"{sender.name}'s question for its hardware address{subject(leg)} (arp off, arp_ignore, or a filter "
-                "for ARP).",
-                remedies=(
-                    ip(place, f"link set {leg.holders[0][1]} arp on"),
-                    run(place, f"sysctl net.ipv4.conf.all.arp_ignore net.ipv4.conf.{leg.holders[0][1]}.arp_ignore"),
-                    run(place, "nft list ruleset"),
-                ),
-            )
+            return _unanswering(seen, leg, leg.holders[0])
     return None
+
+
+def _unanswering(seen: Observation, leg: Leg, holder: tuple[int, str]) -> Verdict:
+    place, port = seen.place(holder[0]), seen.port(holder)
+    four = ip_address(leg.next_hop).version == 4
+    why = "arp off, arp_ignore, or a filter for ARP" if four else "arp off, or a filter for ICMPv6"
+    remedies = [ip(place, f"link set {holder[1]} arp on")]
+    if four:
+        remedies.append(run(place, f"sysctl net.ipv4.conf.all.arp_ignore net.ipv4.conf.{holder[1]}.arp_ignore"))
+    if port and any(_is(text, leg.next_hop) for text in port.tentative):
+        why = "it is tentative: the kernel still asks whether somebody else has it, which takes a second or two"
+        remedies.insert(0, f"sleep 2; {ip(place, f'addr show {holder[1]}')}")
+    return Verdict(
+        ok=False,
+        cause="arp-failed",
+        sentence=f"{at(seen, holder)} has the address {leg.next_hop}, but does not answer "
+        f"{seen.place(leg.namespace).name}'s question for its hardware address{subject(leg)} ({why}).",
+        remedies=(*remedies, run(place, "nft list ruleset")),
+    )
 
 
 def _sent_on(seen: Observation, leg: Leg) -> bool:
