@@ -79,8 +79,7 @@ class Firewalls:
         """
         found = []
         for chain in self._nft_chains():
-            rules = self._rules(chain)
-            if chain_policy(rules) == "drop" or any(_drops_all(rule) for rule in rules):
+            if drops_rest(self._rules(chain)):
                 found.append(chain)
         return found + [chain for chain, lines in self._legacy() if any(map(_legacy_drops_all, lines))]
 
@@ -167,9 +166,10 @@ def _is_other(chain: dict[str, Any]) -> bool:
     return not ours and bool(chain.get("hook") == "forward" and chain["family"] in ("ip", "ip6", "inet"))
 
 
-def chain_policy(listing: list[dict[str, Any]]) -> str:
-    """The policy of the chain in a listing of it."""
-    return next((str(thing["chain"].get("policy", "")) for thing in listing if "chain" in thing), "")
+def drops_rest(listing: list[dict[str, Any]]) -> bool:
+    """Whether a chain, by its listing, drops what none of its rules let pass: by its policy, or by a rule for all."""
+    policies = [thing["chain"].get("policy") for thing in listing if "chain" in thing]
+    return "drop" in policies or any(map(_drops_all, listing))
 
 
 def _drops_all(thing: dict[str, Any]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 from fairlead.drivers import driver_of
 from fairlead.kernel import sysctl
 from fairlead.kernel.facts import KernelFacts
-from fairlead.kernel.firewalls import OtherChain, chain_policy
+from fairlead.kernel.firewalls import OtherChain, drops_rest
 from fairlead.model import HOST, Endpoint, Network, Sandbox
 from fairlead.plan import State
 from fairlead.plan.firewall import AcceptIn
@@ -220,19 +220,42 @@ def _input(patient: Patient) -> Iterator[Finding]:
         chain = thing.get("chain", {})
         if chain.get("hook") != "input" or chain.get("family") not in ("ip", "ip6", "inet"):
             continue
-        name = f"{chain['family']} {chain['table']} {chain['name']}"
-        listing = nft.list(f"chain {name}")
-        if chain["table"] == "fairlead" or chain_policy(listing) != "drop":
+        table, name = f"{chain['family']} {chain['table']}", str(chain["name"])
+        if chain["table"] == "fairlead" or not drops_rest(nft.list(f"chain {table} {name}")):
             continue
-        shut = sorted(set(reached) - _words_in(listing))
+        rules: dict[str, list[Any]] = {}
+        for one in nft.list(f"table {table}"):
+            if rule := one.get("rule"):
+                rules.setdefault(rule["chain"], []).append(rule["expr"])
+        shut = sorted(set(reached) - _words_from(rules, name))
         if shut:
             yield Finding(
                 check="firewalls",
                 result="warning",
-                sentence=f"the chain {name} drops what is for this host and no rule lets in: containers on"
+                sentence=f"the chain {table} {name} drops what is for this host and no rule lets in: containers on"
                 f" {_some(shut)} do not reach the host's own programs",
-                remedy=tuple(f"nft insert rule {name} iifname {bridge} accept" for bridge in shut),
+                remedy=tuple(_let_in(table, name, set(rules), bridge) for bridge in shut),
             )
+
+
+def _words_from(rules: Mapping[str, list[Any]], start: str) -> set[str]:
+    """The words in the rules of a chain and of all chains that it leads to: interfaces among them."""
+    found: set[str] = set()
+    ahead = [start]
+    while ahead:
+        words = _words_in(rules.get(ahead.pop(), []))
+        ahead += (words - found) & set(rules)
+        found |= words
+    return found
+
+
+def _let_in(table: str, chain: str, chains: set[str], bridge: str) -> str:
+    """The line that lets a bridge's packets come to the host, in the words of the program whose chain it is."""
+    if table.endswith(" firewalld"):
+        return f"firewall-cmd --zone=trusted --add-interface={bridge}"
+    if any(name.startswith(("ufw-", "ufw6-")) for name in chains):
+        return f"ufw allow in on {bridge}"
+    return f"nft insert rule {table} {chain} iifname {bridge} accept"
 
 
 def subnets(patient: Patient) -> Iterator[Finding]:

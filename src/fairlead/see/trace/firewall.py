@@ -143,12 +143,16 @@ def _remedies(seen: Observation, hop: Hop, bridged: bool) -> tuple[str, ...]:
             found.append(run(place, f"{base} -p {protocol} -d {destination} --dport {port} -j ACCEPT"))
         else:
             found.append(run(place, f"{base} -s {source} -d {destination} -j ACCEPT"))
+        if hop.owner == "ufw" and hop.hook == "forward" and hop.direction == "request" and not bridged:
+            # ufw lets answers pass by itself.
+            to = f"to {destination} port {port} proto {protocol}" if port else f"to {destination}"
+            return (run(place, f"ufw route allow from {source} {to}"),)
         if hop.hook == "forward" and not bridged:
             found.append(run(place, f"{program} -I {chain} -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT"))
             found[-2:] = [f"{found[-2]} && {found[-1]}"]
         return tuple(found)
     family = "ip6" if ":" in destination else "ip"
-    if hop.owner == "firewalld" and port:
+    if hop.owner == "firewalld" and hop.hook == "input" and port:
         found.append(run(place, f"firewall-cmd --add-port={port}/{protocol}"))
     if bridged:
         bridge = next(leg.bridge[1] for leg in seen.legs if leg.bridge)
