@@ -189,6 +189,37 @@ def test_the_doctor_knows_how_firewalld_lets_containers_reach_the_host(firewalld
     assert trace(firewalld, "web 198.51.100.2:8082")["Verdict"]["Cause"] == "nothing-listening"
 
 
+OWNED = """
+add table inet firewalld { flags owner; }
+add chain inet firewalld filter_FORWARD { type filter hook forward priority 10; policy drop; }
+"""
+"""As firewalld has it from 2.1 on (NftablesTableOwner=yes): nobody else can change the table."""
+
+
+def test_a_table_that_its_program_keeps_to_itself() -> None:
+    with Host() as host:
+        owner = host.popen("nft", "-i", stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        try:
+            assert owner.stdin is not None
+            owner.stdin.write(OWNED)
+            owner.stdin.flush()
+            _eventually(lambda: "filter_FORWARD" in host.run("nft", "list", "ruleset").stdout)
+            host.sh(f"{FAIRLEAD} network create -o com.docker.network.bridge.name=br0 n; {FAIRLEAD} netns add a")
+            host.fairlead("network", "connect", "n", "a")
+            found = refusals(host)
+            assert [one["Remedy"] for one in found if "br0 of network n" in one["Sentence"]] == [
+                ["firewall-cmd --zone=trusted --add-interface=br0"]
+            ]
+            assert all(one["Result"] == "failed" and "flags owner" in one["Sentence"] for one in found)
+            asked = trace(host, "a 8.8.8.8")["Verdict"]
+            assert (asked["Cause"], asked["Ok"]) == ("forward-drop", False)
+            assert "of firewalld" in asked["Sentence"]
+            assert host.json(FAIRLEAD, "topology", "--format", "json")["Namespaces"]
+        finally:
+            owner.kill()
+            owner.wait()
+
+
 def _eventually(condition: Callable[[], object], seconds: float = 10) -> None:
     deadline = time.monotonic() + seconds
     while not condition():

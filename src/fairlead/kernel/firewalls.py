@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fairlead.errors import KernelError, MissingProgram
-from fairlead.kernel.nftables import Nftables
+from fairlead.kernel.nftables import Nftables, tables
 
 _LEGACY = {"ip": "iptables-legacy", "ip6": "ip6tables-legacy"}
 _LEGACY_TABLES = {"ip": "/proc/net/ip_tables_names", "ip6": "/proc/net/ip6_tables_names"}
@@ -75,13 +75,19 @@ class Firewalls:
     def blocking(self) -> list[OtherChain]:
         """The chains that drop what nobody let pass: by policy, or by a rule of their own that drops or rejects all.
 
-        A rule that drops some packets is meant for those: it does not count.
+        A rule that drops some packets is meant for those: it does not count.  Nor do chains that we cannot change.
         """
-        found = []
-        for chain in self._nft_chains():
-            if drops_rest(self._rules(chain)):
-                found.append(chain)
+        chains = self._nft_chains()
+        locked = _owned() if chains else set()
+        found = [chain for chain in chains if (chain.family, chain.table) not in locked]
+        found = [chain for chain in found if drops_rest(self._rules(chain))]
         return found + [chain for chain, lines in self._legacy() if any(map(_legacy_drops_all, lines))]
+
+    def locked(self) -> list[OtherChain]:
+        """Chains that drop likewise, in tables that another process keeps to itself (``flags owner``)."""
+        locked = _owned()
+        found = [chain for chain in self._nft_chains() if (chain.family, chain.table) in locked]
+        return [chain for chain in found if drops_rest(self._rules(chain))]
 
     def marked(self, bridge: str) -> list[OtherChain]:
         """The chains that hold accept rules of ours for this bridge, whether they still drop or not."""
@@ -159,6 +165,10 @@ class Firewalls:
                 # Not -S, which takes the lock that tells `LegacyWatch` of a change.
                 found.append((chain, _run(f"{program}-save -t filter", check=False).splitlines()))
         return found
+
+
+def _owned() -> set[tuple[str, str]]:
+    return {(table.family, table.name) for table in tables() if table.owned}
 
 
 def _is_other(chain: dict[str, Any]) -> bool:

@@ -5,15 +5,22 @@ from __future__ import annotations
 import builtins
 import ctypes
 import threading
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from fairlead.errors import KernelError, MissingProgram
+from fairlead.kernel.netlink import NETLINK_NETFILTER, Message, Socket, attributes
 
 _OUTPUT_HANDLE, _OUTPUT_JSON, _OUTPUT_TERSE = 1 << 3, 1 << 4, 1 << 11
 """Flags of nft_ctx_output_set_flags; terse: sets without their elements."""
 _PR_SET_NAME = 15
+
+_GETTABLE, _NFGENMSG = (10 << 8) | 1, 4
+_NFTA_TABLE_NAME, _NFTA_TABLE_FLAGS, _F_OWNER = 1, 2, 2
+_FAMILIES = {1: "inet", 2: "ip", 3: "arp", 5: "netdev", 7: "bridge", 10: "ip6"}
+"""NFNL_SUBSYS_NFTABLES with NFT_MSG_GETTABLE; the families are NFPROTO_* (linux/netfilter.h, nf_tables.h)."""
 
 THREAD_NAME = b"fairlead-nft"
 """What a thread of ours is called once it changed nftables.
@@ -51,9 +58,17 @@ class Nftables:
         """The objects that ``nft -j list WHAT`` prints, empty when there is no such object."""
         return [thing for thing in self._query(f"list {what}") if "metainfo" not in thing]
 
+    def table(self, table: str) -> builtins.list[dict[str, Any]]:
+        """What ``nft -j list table TABLE`` prints; of one with flags only its chains and rules (see `tables`)."""
+        if not any(str(one) == table and one.flagged for one in tables()):
+            return self.list(f"table {table}")
+        chains = (thing["chain"] for thing in self.list("chains") if "chain" in thing)
+        names = [one["name"] for one in chains if f"{one['family']} {one['table']}" == table]
+        return [thing for name in names for thing in self.list(f"chain {table} {name}")]
+
     def version(self) -> str:
         """The library's version; empty where the kernel gives it no answer at all."""
-        found = (thing["metainfo"] for thing in self._query("list tables") if "metainfo" in thing)
+        found = (thing["metainfo"] for thing in self._query("list chains") if "metainfo" in thing)
         return next((str(one.get("version", "")) for one in found), "")
 
     def text(self, command: str) -> str:
@@ -82,9 +97,7 @@ class Nftables:
 
     def has_table(self, table: str) -> bool:
         """Whether a table (``inet fairlead``) exists in the kernel.  To list the table would list its elements."""
-        family, _, name = table.partition(" ")
-        found = (thing.get("table", {}) for thing in self.list("tables"))
-        return any(one.get("family") == family and one.get("name") == name for one in found)
+        return table in map(str, tables())
 
     def has_element(self, table: str, name: str, key: str, value: str = "") -> bool:
         """Whether a set has this element; for a map, with this value."""
@@ -124,6 +137,35 @@ class Nftables:
         raw = self._library.nft_ctx_get_error_buffer(self._context) or b""
         lines = [line for line in raw.decode(errors="replace").splitlines() if "rror:" in line]
         return lines[0].split("rror:", 1)[1].strip() if lines else "the kernel refused the change"
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table of this thread's namespace.  `owned`: only the process that made it can change it (``flags owner``)."""
+
+    family: str
+    name: str
+    flagged: bool = False
+    owned: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.family} {self.name}"
+
+
+def tables() -> builtins.list[Table]:
+    """All of them, asked of the kernel: of a table's flags libnftables 1.0.6 makes JSON out of stray memory."""
+    sock = Socket(NETLINK_NETFILTER)
+    try:
+        answers = sock.dump(Message(_GETTABLE, 0, bytes(_NFGENMSG)))
+    finally:
+        sock.close()
+    found = []
+    for body in answers:
+        values = dict(attributes(body[_NFGENMSG:]))
+        flags = int.from_bytes(values.get(_NFTA_TABLE_FLAGS, b""), "big")
+        name = values[_NFTA_TABLE_NAME].rstrip(b"\0").decode(errors="replace")
+        found.append(Table(_FAMILIES.get(body[0], str(body[0])), name, bool(flags), bool(flags & _F_OWNER)))
+    return found
 
 
 def _flat(words: str) -> str:

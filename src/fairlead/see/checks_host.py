@@ -167,8 +167,27 @@ def other_firewalls(patient: Patient) -> Iterator[Finding]:
                 remedy=remedy(step.shell()),
                 ours=True,
             )
+    yield from _locked(patient)
     yield from _others_bridges(patient, bridges)
     yield from _input(patient)
+
+
+def _locked(patient: Patient) -> Iterator[Finding]:
+    """Chains in which no accept rules of ours can be: their tables are another program's alone."""
+    for chain in patient.ground.kernel.firewalls.locked():
+        rules = _rules_of(patient, f"{chain.family} {chain.table}")
+        words = _words_from(rules, chain.name)
+        for network in patient.all(Network):
+            if network.ifname and not network.internal and network.ifname not in words:
+                yield Finding(
+                    check="firewalls",
+                    result="failed",
+                    sentence=f"the chain {chain} drops what passes {network.ifname} of network {network.name}, and only"
+                    " the program that made it can change it (flags owner)",
+                    remedy=(_let_in(f"{chain.family} {chain.table}", chain.name, set(rules), network.ifname),)
+                    if chain.table == "firewalld"
+                    else (f"nft list table {chain.family} {chain.table}  # see whose it is: comment, progname",),
+                )
 
 
 def _others_bridges(patient: Patient, ours: set[str]) -> Iterator[Finding]:
@@ -223,10 +242,7 @@ def _input(patient: Patient) -> Iterator[Finding]:
         table, name = f"{chain['family']} {chain['table']}", str(chain["name"])
         if chain["table"] == "fairlead" or not drops_rest(nft.list(f"chain {table} {name}")):
             continue
-        rules: dict[str, list[Any]] = {}
-        for one in nft.list(f"table {table}"):
-            if rule := one.get("rule"):
-                rules.setdefault(rule["chain"], []).append(rule["expr"])
+        rules = _rules_of(patient, table)
         shut = sorted(set(reached) - _words_from(rules, name))
         if shut:
             yield Finding(
@@ -236,6 +252,15 @@ def _input(patient: Patient) -> Iterator[Finding]:
                 f" {_some(shut)} do not reach the host's own programs",
                 remedy=tuple(_let_in(table, name, set(rules), bridge) for bridge in shut),
             )
+
+
+def _rules_of(patient: Patient, table: str) -> dict[str, list[Any]]:
+    """The rules of a table, by chain."""
+    rules: dict[str, list[Any]] = {}
+    for one in patient.ground.kernel.nft.table(table):
+        if rule := one.get("rule"):
+            rules.setdefault(rule["chain"], []).append(rule["expr"])
+    return rules
 
 
 def _words_from(rules: Mapping[str, list[Any]], start: str) -> set[str]:

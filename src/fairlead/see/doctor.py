@@ -54,7 +54,7 @@ class Patient:
     @cached_property
     def table(self) -> list[dict[str, Any]]:
         """Our nftables table, as nft lists it; empty if there is none."""
-        return self.ground.kernel.nft.list("table inet fairlead")
+        return self.ground.kernel.nft.table("inet fairlead")
 
     def __post_init__(self) -> None:
         # Before any of the kernel is read: what goes while we look was there, and is no stranger.

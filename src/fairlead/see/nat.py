@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from fairlead.kernel.firewalls import OUR_TABLE
-from fairlead.kernel.nftables import Nftables
+from fairlead.kernel.nftables import Nftables, tables
 
 OURS = "fairlead"
 
@@ -78,12 +78,11 @@ def read(nft: Nftables) -> Nat:
 
 
 def _all(nft: Nftables) -> Iterator[Redirect | Masquerade]:
-    for thing in nft.list("tables"):
-        table = thing.get("table", {})
-        family, name = table.get("family", ""), table.get("name", "")
+    for table in tables():
+        family, name = table.family, table.name
         if family not in ("ip", "ip6", "inet"):
             continue
-        listing = nft.list(f"table {family} {name}")
+        listing = nft.table(str(table))
         if (family, name) == ("inet", OUR_TABLE):
             yield from _ours(listing)
         elif (family in _SAVE and name == "nat") and _is_of_iptables(listing):
