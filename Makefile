@@ -15,6 +15,8 @@ TEST_PACKAGES := docker-registry conntrack bind9-dnsutils dnsperf
 # The containment test runs beside a Docker of its own.  Where there is one already it stays: docker.io would replace
 # Docker's own packages.  scripts/install-packages sees to it that no daemon is started.
 TEST_PACKAGES += $(if $(shell command -v dockerd),,docker.io)
+# The same for trace, topology and doctor beside podman, and beside the firewalls ufw and firewalld.
+TEST_PACKAGES += podman netavark ufw firewalld
 # For the project of examples/compose.
 TEST_PACKAGES += $(if $(shell command -v docker-compose),,docker-compose)
 # The page of `fairlead ui` is tested in a real browser.

@@ -21,6 +21,35 @@ CLI = shutil.which("docker", path="/usr/local/bin:/usr/bin")
 COMPOSE = shutil.which("docker-compose", path="/usr/local/bin:/usr/bin")
 """docker-compose 1.29, Debian's package docker-compose."""
 
+PODMAN = shutil.which("podman", path="/usr/bin") if Path("/usr/lib/podman/netavark").exists() else None
+"""Debian's package podman, with its own network stack, the package netavark; None where one is not installed."""
+
+_PODMAN_FILES = {
+    "containers.conf": """
+[containers]
+log_driver = "k8s-file"
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+runtime = "crun"
+[network]
+network_backend = "netavark"
+network_config_dir = "{place}/networks"
+""",
+    "storage.conf": """
+[storage]
+driver = "vfs"
+graphroot = "{place}/storage"
+runroot = "{place}/run"
+""",
+}
+_PODMAN_PREPARE = """
+set -e
+for place in /run/containers /run/libpod; do mkdir -p $place && mount -t tmpfs tmpfs $place; done
+# crun refuses to work where both kinds of control groups are.
+if mountpoint -q /sys/fs/cgroup/unified; then umount /sys/fs/cgroup/unified; fi
+"""
+
 _PREPARE = """
 set -e
 mkdir -p /run/docker && mount -t tmpfs tmpfs /run/docker
@@ -84,7 +113,53 @@ class Docker:
         for mount in self.host.sh("cat /proc/self/mounts").splitlines():
             if str(self.host.directory) in (point := mount.split()[1]):
                 self.host.run("umount", "-l", point, check=False)
-        for top in [Path("/sys/fs/cgroup") / self._cgroup, *Path("/sys/fs/cgroup").glob(f"*/{self._cgroup}")]:
+        _remove_cgroups(self._cgroup)
+
+
+class Podman:
+    """podman with its own files, in the namespaces of `host`.  Use as a context manager."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        place = host.directory / "podman"
+        (place / "networks").mkdir(parents=True)
+        for name, text in _PODMAN_FILES.items():
+            (place / name).write_text(text.format(place=place))
+        host.environment["CONTAINERS_CONF"] = str(place / "containers.conf")
+        host.environment["CONTAINERS_STORAGE_CONF"] = str(place / "storage.conf")
+        self._cgroup = f"fairlead-peer-{os.getpid()}-{host.directory.name[-8:]}"
+        host.sh(_PODMAN_PREPARE)
+
+    def __enter__(self) -> Podman:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.podman("rm", "--all", "--force", "--time", "0", check=False)
+        _remove_cgroups(self._cgroup)
+        for place in ("/run/containers", "/run/libpod"):
+            self.host.run("umount", place, check=False)
+            with contextlib.suppress(OSError):
+                os.rmdir(place)  # Where it was not there before, it is empty.
+
+    def podman(self, *words: str, check: bool = True) -> str:
+        """Run a podman command, return what it prints."""
+        assert PODMAN is not None
+        return self.host.run(PODMAN, *words, check=check).stdout.strip()
+
+    def run(self, name: str, *words: str) -> str:
+        """Start a container, return its id."""
+        # No more than this process may have itself.
+        limits = ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024", f"--cgroup-parent=/{self._cgroup}")
+        return self.podman("run", "--detach", "--name", name, *limits, *words)
+
+
+def _remove_cgroups(name: str) -> None:
+    """Take the control groups of this name away, in each hierarchy, as soon as the last process has left them."""
+    for top in [Path("/sys/fs/cgroup") / name, *Path("/sys/fs/cgroup").glob(f"*/{name}")]:
+        for _ in range(50):
             for directory, _, _ in os.walk(top, topdown=False):
                 with contextlib.suppress(OSError):
                     os.rmdir(directory)
+            if not top.exists():
+                break
+            time.sleep(0.02)

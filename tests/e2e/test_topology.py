@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from lab import FAIRLEAD, Host, images
+from peer import PODMAN, Podman
 
 BRIDGE = ("-o", "com.docker.network.bridge.name=br0")
 
@@ -254,3 +255,39 @@ def test_dockers_containers_are_in_the_picture(docker: Host) -> None:
     assert "─ docker container ─┐" in drawn
     lines = docker.fairlead("explain", "dweb").stdout
     assert f"ip -n dweb addr add {address}/16 brd + dev eth0" in lines
+
+
+# podman's containers
+
+
+@pytest.fixture
+def podman(host: Host) -> Iterator[Podman]:
+    """A host with podman and its own network stack."""
+    if not PODMAN:
+        pytest.skip("podman with netavark is not installed")
+    with Podman(host) as found:
+        found.podman("load", "-i", str(images() / "nginx.tar"))
+        yield found
+
+
+def test_podmans_containers_are_in_the_picture_and_traced(podman: Podman) -> None:
+    """podman has no daemon that could be asked: all of it is read off the kernel and the monitor's command line."""
+    host = podman.host
+    pweb = podman.run("pweb", "-p", "8090:80", "nginx")
+    pother = podman.run("pother", "nginx")
+    found = topology(host)
+    for name, id_ in (("pweb", pweb), ("pother", pother)):
+        room = rooms(found)[name]
+        assert (room["Kind"], room["Manager"], room["Owner"]) == ("container", "podman", id_)
+    address = podman.podman("inspect", "-f", "{{.NetworkSettings.IPAddress}}", "pweb")
+    drawn = host.fairlead("topology", "pweb").stdout
+    assert re.search(r"podman0  10\.88\.0\.1/16  bridge, NAT", drawn)
+    assert f"eth0  {address}/16" in drawn
+    assert "│ 8090 → 80/tcp " in drawn
+    assert "─ podman container ─┐" in drawn
+    for source, target in (("pother", "pweb:80"), (pother[:12], f"{pweb}:80"), ("host", "127.0.0.1:8090")):
+        done = host.fairlead("trace", source, target, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "eth0 of pweb" in done.stdout
+    to_port = host.fairlead("trace", "internet", "198.51.100.2:8090").stdout
+    assert re.search(r"NETAVARK-DN-\w+ handle \d+, of podman: .*dnat to", to_port)

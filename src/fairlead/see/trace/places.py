@@ -39,6 +39,8 @@ class Places:
         self._all: dict[int, Place] | None = None
         self._found: dict[int, Place] = {}
         """Those that were asked for, by the name that they were asked by."""
+        self._containers: dict[int, tuple[str, str]] = {}
+        """Other engines' containers: name and id."""
 
     def find(self, word: str) -> Place:
         """``host``, a container, a namespace's name or path, a process id, or another engine's container."""
@@ -67,6 +69,10 @@ class Places:
         for owner, path in _ENGINES:
             if place := self._foreign(owner, path, word):
                 return place
+        # An engine without a daemon (podman), or one whose socket is elsewhere.
+        for inode, (name, id_) in self._containers.items() if self.all() else ():
+            if word in (name, id_) or (len(word) >= 4 and id_.startswith(word)):
+                return self.all()[inode]
         raise NotFound(
             f"No such container or namespace: {word} (allowed are host, a container, the name or path of a network "
             "namespace, a process id)"
@@ -103,6 +109,7 @@ class Places:
             if owner.manager in CONTAINERS:
                 # One of another Fairlead's is none that our commands know.
                 whose = owner.manager if owner.manager != "fairlead" else ""
+                self._containers[inode] = owner.name, owner.id
                 yield _place(inode, path, name, "container", whose)
             elif paths:
                 yield _place(inode, path, name, "namespace")
