@@ -1040,6 +1040,28 @@ def test_several_at_once_do_not_mix(machine: Host) -> None:
         assert len(rules) == len(set(rules)) > 0
 
 
+UNDER_SIGNALS = """
+import signal
+from fairlead.kernel.packets import Mark, PacketWatch
+
+PacketWatch(Mark(1)).close()
+came = []
+signal.signal(signal.SIGALRM, lambda *_: came.append(1))
+signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+for _ in range(100):
+    PacketWatch(Mark(1)).close()
+signal.setitimer(signal.ITIMER_REAL, 0)
+print(len(came))
+"""
+
+
+def test_signals_do_not_keep_from_watching() -> None:
+    """The kernel's verifier gives up where a signal waits for the thread; daemons get some when children end."""
+    done = subprocess.run([sys.executable, "-c", UNDER_SIGNALS], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 20
+
+
 def _eventually(condition: Callable[[], object], seconds: float = 10) -> None:
     deadline = time.monotonic() + seconds
     while not condition():

@@ -21,7 +21,7 @@ from fairlead.cli.trace import lines, parse_destination
 from fairlead.errors import Invalid
 from fairlead.kernel.nftrace import Event, Rule, Ruleset
 from fairlead.kernel.packets import DROP, RECEIVE, SEND, Mark, Sight
-from fairlead.see.trace.model import Asked, Observation, Outcome, Trace
+from fairlead.see.trace.model import Asked, Hop, Observation, Outcome, Trace
 from fairlead.see.trace.run import check
 from fairlead.see.trace.verdict import CAUSES, judge
 from fairlead.see.trace.way import Seen, owner_of, parse, way_of
@@ -64,6 +64,18 @@ def test_an_answer_that_came_when_nobody_waited_any_more() -> None:
     assert verdict.remedies == ("fairlead trace --wait 2 internet 198.51.100.2:8080",)
     in_time = msgspec.structs.replace(seen, outcome=Outcome(kind="silence", milliseconds=2000))
     assert judge(in_time).cause == "reply-lost"
+
+
+def test_a_kernel_that_has_refused_enough_and_says_so_no_more() -> None:
+    """ICMP port unreachables are limited: after six the seventh question is dropped without a word."""
+    seen = observed("nothing-listening-udp")
+    hops = tuple(hop for hop in seen.hops if hop.direction == "request")
+    drop = Hop(direction="request", namespace=seen.reached, kind="drop", interface="eth0", reason="NO_SOCKET")
+    silent = msgspec.structs.replace(seen, hops=(*hops, drop), outcome=Outcome(kind="silence", milliseconds=2000))
+    verdict = judge(silent)
+    assert verdict.cause == "nothing-listening"
+    assert "nothing listens at port 81/udp in ns2" in verdict.sentence
+    assert "only some" in verdict.sentence
 
 
 @pytest.mark.parametrize("cause", CAUSES, ids=lambda cause: cause.__name__)

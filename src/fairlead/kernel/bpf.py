@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import itertools
 import os
 import platform
 import struct
@@ -27,6 +28,8 @@ _PSEUDO_MAP_FD = 1
 _MAP_PUSH, _KTIME, _PROBE_READ_KERNEL = 87, 5, 113
 """Helpers: bpf_map_push_elem, bpf_ktime_get_ns, bpf_probe_read_kernel (Linux 5.5)."""
 
+_ATTEMPTS = 20
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -40,10 +43,26 @@ def _bpf(command: int, attributes: bytes) -> int:
     return int(found)
 
 
+def _persistently(command: int, attributes: bytes) -> int:
+    """Again where a signal for this thread (a child has ended, say) made the kernel's verifier give up: EAGAIN."""
+    for _ in range(_ATTEMPTS):
+        try:
+            return _bpf(command, attributes)
+        except OSError as error:
+            if error.errno != errno.EAGAIN:
+                raise
+    return _bpf(command, attributes)
+
+
 class Queue:
-    """A map that a program puts records of one size into, and a reader takes them out of."""
+    """A map that a program puts records of one size into, and a reader takes them out of.
+
+    Once it has held as many as fit, `full` is true: others may have been lost.
+    """
 
     def __init__(self, size: int, records: int) -> None:
+        self.full = False
+        self._records = records
         try:
             self.fd = _bpf(_MAP_CREATE, struct.pack("=IIII", _MAP_TYPE_QUEUE, 0, size, records))
         except OSError as error:
@@ -55,13 +74,14 @@ class Queue:
 
     def take(self) -> Iterator[bytes]:
         """The records that are there, in the order in which they came."""
-        while True:
+        for number in itertools.count(1):
             try:
                 _bpf(_LOOKUP_AND_DELETE, self._request)
             except OSError as error:
                 if error.errno == errno.ENOENT:
                     return
                 raise
+            self.full |= number >= self._records
             yield self._value.raw
 
     def close(self) -> None:
@@ -191,12 +211,12 @@ class Program:
             )
 
         try:
-            return _bpf(_PROG_LOAD, attributes(0))
+            return _persistently(_PROG_LOAD, attributes(0))
         except OSError as error:
             if error.errno == errno.EPERM:
                 raise MissingFeature("the kernel does not let BPF programs read it (lockdown, or no CAP_BPF)") from None
             try:
-                return _bpf(_PROG_LOAD, attributes(1))
+                return _persistently(_PROG_LOAD, attributes(1))
             except OSError:
                 said = log.value.decode(errors="replace").strip().splitlines()[-3:]
                 raise KernelError(f"the kernel refuses the program for {what}: {'; '.join(said)}") from error

@@ -120,6 +120,7 @@ class Socket:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         self._socket.bind((0, 0))
         self._sequence = 0
+        self.overrun = False
 
     def close(self) -> None:
         """Close; a netlink socket keeps its namespace alive, so do not hold on to it."""
@@ -134,7 +135,10 @@ class Socket:
         self._socket.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
 
     def drain(self) -> list[tuple[int, bytes]]:
-        """The notifications that have arrived, as (type, body), without waiting; lost ones do not raise."""
+        """The notifications that have arrived, as (type, body), without waiting.
+
+        Where the kernel had more than the socket holds, the rest is lost, and `overrun` is true from then on.
+        """
         found: list[tuple[int, bytes]] = []
         while True:
             try:
@@ -144,6 +148,7 @@ class Socket:
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
+                self.overrun = True
                 continue
             found.extend((kind, bytes(body)) for kind, _, _, body in _split(data))
 

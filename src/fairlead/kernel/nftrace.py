@@ -140,6 +140,11 @@ class RuleWatch:
         found = [_event(body) for kind, body in self._socket.drain() if kind == _TRACE]
         return [event for event in found if event and not event.table.startswith(TABLE)]
 
+    @property
+    def missed(self) -> bool:
+        """Whether the kernel reported more than could be kept."""
+        return self._socket.overrun
+
     def close(self) -> None:
         """Take the tracing rules away."""
         self._socket.close()

@@ -27,7 +27,8 @@ _RECORD = struct.Struct("=QQQIIIII4x")
 _SIZE = _RECORD.size + HEADER_BYTES
 _STACK = -_SIZE
 _SCRATCH = _STACK - 8
-_RECORDS = 2048
+_RECORDS = 4096
+"""A frame that a bridge sends to all of 1000 ports makes 3000."""
 
 SEND, RECEIVE, DROP = range(3)
 
@@ -133,6 +134,11 @@ class PacketWatch:
             reason=self._layout.reasons.get(reason, "") if kind == DROP else "",
             place=place,
         )
+
+    @property
+    def missed(self) -> bool:
+        """Whether there was more to see than was kept."""
+        return self._queue.full
 
     def close(self) -> None:
         """Stop watching."""

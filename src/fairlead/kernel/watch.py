@@ -35,7 +35,9 @@ class FirewallWatch:
             if kind == _NEWGEN:
                 values = dict(attributes(body[_NFGENMSG:]))
                 found |= values.get(_NFTA_GEN_PROC_NAME, b"").rstrip(b"\0") != THREAD_NAME
-        return found
+        # Who made the changes that were lost, nobody knows.
+        lost, self._socket.overrun = self._socket.overrun, False
+        return found or lost
 
     def close(self) -> None:
         """Stop listening."""

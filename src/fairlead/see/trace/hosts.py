@@ -278,19 +278,30 @@ def other_protocol(seen: Observation) -> Verdict | None:
 
 def nothing_listens(seen: Observation) -> Verdict | None:
     """Refused by the kernel of the destination: the way is good, but no program is there."""
-    if not _refused_by_end(seen):
+    untold = not _refused_by_end(seen) and seen.reached and _no_socket_in(seen, seen.reached)
+    if not _refused_by_end(seen) and not untold:
         return None
     asked, place = seen.asked, seen.place(seen.reached)
-    how = "with a reset" if asked.protocol == "tcp" else "with ICMP port unreachable"
+    how = "refuses with a reset" if asked.protocol == "tcp" else "refuses with ICMP port unreachable"
+    if untold:
+        # Of port unreachables a kernel sends six at once, then one a second (net.ipv4.icmp_ratelimit).
+        how = "throws the request away and does not say so" + (
+            ": of ICMP port unreachables it sends only some (icmp_ratelimit)" if asked.protocol == "udp" else ""
+        )
     said = f"The way is good, but nothing listens at port {_port(seen)}/{asked.protocol} {there(place)}"
     if not seen.reached:
         said = f"{asked_for(seen)} was reached, but refuses: nothing listens there, or a firewall there rejects"
     return Verdict(
         ok=False,
         cause="nothing-listening",
-        sentence=f"{said}: the kernel there refuses {how}." if seen.reached else f"{said} ({how}).",
+        sentence=f"{said}: the kernel there {how}." if seen.reached else f"{said} ({how.removeprefix('refuses ')}).",
         remedies=(run(place, f"ss -ln{'u' if asked.protocol == 'udp' else 't'}"),) if seen.reached else (),
     )
+
+
+def _no_socket_in(seen: Observation, inode: int) -> bool:
+    drops = (hop for hop in seen.hops if hop.kind == "drop" and hop.direction == "request")
+    return any(hop.reason == "NO_SOCKET" and hop.namespace == inode for hop in drops)
 
 
 def delivered(seen: Observation) -> Verdict | None:

@@ -51,6 +51,9 @@ NEIGHBOUR_MS = 900
 """A question for a neighbour fails after three tries of a second each (arp(7)).  A probe that fails sooner waited for
 one that somebody else had asked, perhaps before things were mended: so it is sent again."""
 
+MORE_PROBES = 2
+"""How often a probe is sent again whose fate says nothing of the way."""
+
 MOST_FLOWS = 1000
 
 _PROTOCOLS = {"tcp": 6, "udp": 17, "icmp": 1}
@@ -99,13 +102,21 @@ class Tracer:
         survey = Survey(self._kernel, self._reader, self._places, goal.address.version)
         flows = self._flows(survey, goal.address, asked)
         outcome, hops = self._probe(survey, source, goal, asked)
-        if outcome.milliseconds < NEIGHBOUR_MS and any(hop.reason == "NEIGH_FAILED" for hop in hops):
+        for _ in range(MORE_PROBES):
+            if not _fails_by_chance(outcome, hops) and not self._is_unseen(outcome, hops):
+                break
             outcome, hops = self._probe(survey, source, goal, asked)
+        if self._is_unseen(outcome, hops):
+            self._notes.append(f"the packets of {1 + MORE_PROBES} probes that were answered were not seen anywhere")
         observation = self._look_round(survey, asked, source, goal, outcome, hops, flows)
         sized = self._full_size(survey, observation, source, goal) if outcome.kind == "answered" else None
         if sized:
             observation = msgspec.structs.replace(observation, sized=sized)
         return self._conclude(observation)
+
+    def _is_unseen(self, outcome: Outcome, hops: tuple[Hop, ...]) -> bool:
+        """What was answered has been somewhere: the watching failed, not the probe."""
+        return outcome.kind in ("answered", "refused") and not hops and not self._notes
 
     def _conclude(self, observation: Observation) -> Trace:
         return Trace(observation=observation, verdict=judge(observation))
@@ -194,6 +205,10 @@ class Tracer:
             time.sleep(LINGER)
             sights: list[Sight] = packets.take() if packets else []
             events = {inode: watch.take() for inode, watch in rules.items()}
+            if packets and packets.missed:
+                self._notes.append("there were more packets of the probe than could be kept: some hops may be missing")
+            if any(watch.missed for watch in rules.values()):
+                self._notes.append("the kernel reported more rules than could be kept: some may be missing")
         met: dict[int, list[legacy.LegacyRule]] = {}
         for inode, (place, counters) in counted.items():
             with self._noted("rules of iptables-legacy"), self._kernel.namespaces.entered(place.path):
@@ -303,7 +318,7 @@ class Tracer:
             published=self._intent.published(asked.port),
             covering=self._covering(survey, source, legs),
             bridge_netfilter=sysctl.read("net/bridge/bridge-nf-call-iptables") == "1",
-            notes=tuple(self._notes),
+            notes=tuple(dict.fromkeys(self._notes)),
         )
 
     def _covering(self, survey: Survey, source: Place, legs: list[Leg]) -> Route | None:
@@ -388,6 +403,10 @@ class Tracer:
         )
         outcome, hops = self._probe(survey, source, goal, asked)
         return Sized(bytes=limits[0], outcome=outcome, hops=hops)
+
+
+def _fails_by_chance(outcome: Outcome, hops: tuple[Hop, ...]) -> bool:
+    return outcome.milliseconds < NEIGHBOUR_MS and any(hop.reason == "NEIGH_FAILED" for hop in hops)
 
 
 class Symbols:
