@@ -1015,12 +1015,13 @@ def test_a_killed_daemon_leaves_no_rules(machine: Host) -> None:
 def test_an_interrupted_trace_leaves_no_rules(machine: Host) -> None:
     machine.sh(PLAIN + "iptables -P FORWARD DROP; sysctl -qw net.bridge.bridge-nf-call-iptables=1")
     waiting = machine.popen(
-        "fairlead", "trace", "--wait", "3", "ns1", "ns2", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        "fairlead", "trace", "--wait", "30", "ns1", "ns2", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     _eventually(lambda: "fairlead_trace" in machine.sh("nft list tables"))
     waiting.send_signal(signal.SIGINT)
     assert waiting.wait(10) == 130
-    _eventually(lambda: "fairlead_trace" not in machine.sh("nft list tables"))
+    _eventually(lambda: "fairlead_trace" not in machine.sh("nft list tables"), seconds=3)
+    assert '"error"' not in (machine.run_dir / "daemon.log").read_text()
 
 
 def test_several_at_once_do_not_mix(machine: Host) -> None:

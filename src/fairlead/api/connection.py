@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import select
 import time
 from collections.abc import AsyncIterator
 
@@ -42,8 +43,15 @@ async def connected(request: web.Request, until: float = 0.0) -> AsyncIterator[N
                 timer.cancel()
 
 
-def _has_gone(request: web.Request) -> bool:
-    """Whether the client is no longer there; for a long answer the end of its half is the end, as for Docker."""
+def is_gone(request: web.Request) -> bool:
+    """Whether the client has closed its end, not just said that it will send no more."""
     if request.transport is None or request.transport.is_closing():
         return True
-    return isinstance(request.protocol, Connection) and request.protocol.half_closed
+    poll = select.poll()
+    poll.register(request.transport.get_extra_info("socket"), 0)
+    return any(event & (select.POLLHUP | select.POLLERR) for _, event in poll.poll(0))
+
+
+def _has_gone(request: web.Request) -> bool:
+    """Whether the client is no longer there; for a long answer the end of its half is the end, as for Docker."""
+    return is_gone(request) or (isinstance(request.protocol, Connection) and request.protocol.half_closed)

@@ -51,8 +51,11 @@ def _answers(
     sock: socket.socket, own: bytes, answer: Callable[[bytes], bytes | None], patience: float, more: float
 ) -> list[str]:
     found: list[str] = []
+    # Not select(2), which knows no descriptors above 1023: a daemon of many containers has them.
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
     until = time.monotonic() + patience
-    while (left := until - time.monotonic()) > 0 and select.select([sock], [], [], left)[0]:
+    while (left := until - time.monotonic()) > 0 and poll.poll(left * 1000):
         mac = answer(sock.recv(256))
         if mac and mac != own and mac.hex(":") not in found:
             if not found:

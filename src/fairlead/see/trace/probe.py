@@ -33,11 +33,36 @@ _DNS_QUESTION = struct.pack("!HHHH", 1, 0, 0, 0) + b"\0" + struct.pack("!HH", 2,
 """For the name servers of the root."""
 
 
+class Abandoned(Exception):
+    """Nobody waits for the answer any more."""
+
+
+class Interrupt:
+    """By which another thread ends a probe's wait.  Use as a context manager."""
+
+    def __init__(self) -> None:
+        self._event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+
+    def __enter__(self) -> Interrupt:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._event)
+
+    def set(self) -> None:
+        """End it; again is fine."""
+        os.eventfd_write(self._event, 1)
+
+    def fileno(self) -> int:
+        """Readable once it is set."""
+        return self._event
+
+
 class Probe:
     """Open in the namespace at `path`; `mark` then tells its packets, and `run` sends it.  Raises `OSError`."""
 
-    def __init__(self, kernel: Kernel, path: str, asked: Asked, address: Address) -> None:
-        self._asked, self._address = asked, address
+    def __init__(self, kernel: Kernel, path: str, asked: Asked, address: Address, interrupt: Interrupt) -> None:
+        self._asked, self._address, self._interrupt = asked, address, interrupt
         self._number = secrets.randbits(32) | 1
         if asked.protocol == "udp" and asked.port == _DNS:
             self._number = self._number & 0xFFFF0000 | 0x0100  # An id, and the flag for recursion.
@@ -76,7 +101,10 @@ class Probe:
         sock.setblocking(False)
 
     def run(self) -> tuple[Outcome, int]:
-        """Send it and wait; the outcome, and when it was sent (nanoseconds of CLOCK_MONOTONIC)."""
+        """Send it and wait; the outcome, and when it was sent (nanoseconds of CLOCK_MONOTONIC).
+
+        Raises `Abandoned` once the interrupt is set.
+        """
         started = time.monotonic_ns()
 
         def outcome(kind: str, number: int = 0, said: str = "") -> Outcome:
@@ -99,7 +127,7 @@ class Probe:
     def _connect(self) -> bool:
         number = self._socket.connect_ex(self._target())
         if number == errno.EINPROGRESS:
-            if not select.select([], [self._socket], [], self._asked.patience)[1]:
+            if not self._wait(self._asked.patience, sent=True):
                 return False
             number = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if number:
@@ -116,12 +144,23 @@ class Probe:
             self._socket.send(self._echo(cookie + (padding or bytes(52))))
         until = time.monotonic() + self._asked.patience
         while (left := until - time.monotonic()) > 0:
-            if not select.select([self._socket], [], [], left)[0]:
+            if not self._wait(left):
                 break
             with contextlib.suppress(BlockingIOError):
                 if self._is_answer(self._socket.recv(1 << 16), cookie):
                     return True
         return False
+
+    def _wait(self, seconds: float, *, sent: bool = False) -> bool:
+        """Until there is something to read, or (`sent`) the connection is made or refused."""
+        # Not select(2), which knows no descriptors above 1023: a daemon of many containers has them.
+        poll = select.poll()
+        poll.register(self._socket, select.POLLOUT if sent else select.POLLIN)
+        poll.register(self._interrupt, select.POLLIN)
+        ready = {fd for fd, _ in poll.poll(seconds * 1000)}
+        if self._interrupt.fileno() in ready:
+            raise Abandoned
+        return bool(ready)
 
     def _echo(self, payload: bytes) -> bytes:
         kind, _ = _ECHO[self._address.version]

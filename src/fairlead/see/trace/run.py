@@ -37,7 +37,7 @@ from fairlead.see.trace.model import (
     Trace,
 )
 from fairlead.see.trace.places import Places
-from fairlead.see.trace.probe import Probe
+from fairlead.see.trace.probe import Interrupt, Probe
 from fairlead.see.trace.survey import Survey
 from fairlead.see.trace.verdict import judge
 from fairlead.see.trace.way import Seen, way_of, with_routes
@@ -69,10 +69,12 @@ class Goal:
 
 
 class Tracer:
-    """One trace.  `names` are our containers' names by id."""
+    """One trace.  `names` are our containers' names by id; when `interrupt` is set, it raises `Abandoned`."""
 
-    def __init__(self, kernel: Kernel, catalog: Catalog, paths: Paths, names: dict[str, str]) -> None:
-        self._kernel = kernel
+    def __init__(
+        self, kernel: Kernel, catalog: Catalog, paths: Paths, names: dict[str, str], interrupt: Interrupt
+    ) -> None:
+        self._kernel, self._interrupt = kernel, interrupt
         self._reader = Reader(kernel.namespaces, counters=False)
         self._places = Places(kernel, self._reader, catalog, paths, names)
         self._intent = Intent(catalog, names)
@@ -186,7 +188,7 @@ class Tracer:
 
     def _probe(self, survey: Survey, source: Place, goal: Goal, asked: Asked) -> tuple[Outcome, tuple[Hop, ...]]:
         assert goal.address is not None
-        probe = Probe(self._kernel, source.path, asked, goal.address)
+        probe = Probe(self._kernel, source.path, asked, goal.address, self._interrupt)
         with contextlib.ExitStack() as stack:
             stack.callback(probe.close)
             packets = self._watch_packets(stack, probe)
