@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import json
 import re
+import sqlite3
 from typing import Any
 
 import pytest
-from lab import Host
+from lab import FAIRLEAD, Host, images
+
+from fairlead.cli import _COMMANDS as COMMANDS
 
 NAMESPACES = [
     ["netns", "add", "ns0"],
@@ -157,3 +162,78 @@ def test_a_link_between_a_namespace_and_the_host_in_either_order(host: Host, end
         assert kernel_state(other) == kernel_state(host)
     host.fairlead("link", "rm", "ns0/vth0")
     assert "vth1" not in host.sh("ip -o link show type veth | cut -d: -f2")
+
+
+CHANGES_NOTHING = {
+    "run": "-d -v new:/data -p 8099:80 alpine sleep 9",
+    "create": "--name other alpine sleep 9",
+    "start": "stopped",
+    "stop": "running",
+    "restart": "running",
+    "kill": "running",
+    "pause": "running",
+    "unpause": "paused",
+    "rename": "running another",
+    "update": "--restart always running",
+    "rm": "-f running",
+    "container prune": "",
+    "network create": "more",
+    "network rm": "empty",
+    "network connect": "empty ns0",
+    "network disconnect": "full ns0",
+    "network prune": "",
+    "netns add": "ns7",
+    "netns rm": "ns1",
+    "link add": "ns0/a ns1/b",
+    "link rm": "ns0/vth0",
+    "image tag": "alpine more:1",
+    "image rm": "spare",
+    "image prune": "-a",
+    "volume create": "vol7",
+    "volume rm": "vol0",
+    "volume prune": "-a",
+    "system prune": "",
+    "system reset": "",
+    "doctor": "--fix",
+    "daemon": "",
+}
+"""For each command that has `--explain`, what would change something."""
+
+
+def test_no_explained_command_changes_anything() -> None:
+    explainable = set()
+    for name, (place, _) in COMMANDS.items():
+        module, _, member = place.partition(":")
+        command = getattr(importlib.import_module(f"fairlead.cli.{module}"), member)
+        if any(flag.name == "explain" for flag in command.flags):
+            explainable.add(name)
+    assert set(CHANGES_NOTHING) == explainable
+    with Host() as host:
+        host.fairlead("image", "load", "-i", str(images() / "alpine.tar"))
+        host.fairlead("image", "load", "-i", str(images() / "nginx.tar"))
+        host.fairlead("image", "tag", "nginx", "spare")
+        for name in ("running", "paused"):
+            host.fairlead("run", "-d", "--name", name, "alpine", "sleep", "1000")
+        host.fairlead("pause", "paused")
+        host.fairlead("create", "--name", "stopped", "alpine", "sleep", "1000")
+        host.fairlead("volume", "create", "vol0")
+        for command in (*NAMESPACES, ["network", "create", "empty"], ["network", "create", "full"]):
+            host.fairlead(*command)
+        host.fairlead("network", "connect", "full", "ns0")
+        host.sh("ip -n ns0 addr flush dev eth0")  # Something for the doctor.
+        before = (kernel_state(host), recorded(host))
+        for name, words in CHANGES_NOTHING.items():
+            done = host.fairlead(*name.split(), "--explain", *words.split(), check=False)
+            assert (done.returncode, done.stderr) == (0, ""), name
+            for had, has in zip(before, (kernel_state(host), recorded(host)), strict=True):
+                for part, state in had.items():
+                    assert has[part] == state, (name, part)
+
+
+def recorded(host: Host) -> dict[str, Any]:
+    """All records, the files of the state directory, and who runs."""
+    with contextlib.closing(sqlite3.connect(host.state / "fairlead.db")) as database:
+        records = list(database.iterdump())
+    files = host.sh(f"find {host.state} -not -name '*.db*' -not -path '*/rootfs/*' | sort")
+    running = [(one["Names"], one["State"]) for one in host.json(FAIRLEAD, "ps", "-a", "--format", "json")]
+    return {"records": records, "files": files, "running": running}

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from fairlead.api.app import Daemon, answer, body, flag
+from fairlead.api.app import Daemon, Explained, answer, body, flag
 from fairlead.api.archive import send
 from fairlead.api.create_body import CreateBody
 from fairlead.api.login import AuthConfig
@@ -184,14 +184,19 @@ class _Handlers:
         if not (repository := request.query.get("repo", "")):
             raise Invalid("the parameter repo is missing: the repository to tag the image into")
         name = _join(repository, request.query.get("tag", ""))
-        self._images.tag(request.match_info["name"], name)
+        explain = flag(request, "explain")
+        self._images.tag(request.match_info["name"], name, explain=explain)
+        if explain:
+            raise Explained([])  # A name is only in the store.
         self._tell("tag", self._images.get(name), str(Reference.parse(name).tagged()))
         return web.Response(status=201)
 
     async def remove(self, request: web.Request) -> web.Response:
-        in_use = self._daemon.containers.using_image
-        image = self._images.get(request.match_info["name"])
-        gone = await self._images.remove(request.match_info["name"], force=flag(request, "force"), in_use=in_use)
+        in_use, ref, force = self._daemon.containers.using_image, request.match_info["name"], flag(request, "force")
+        image = self._images.get(ref)
+        if flag(request, "explain"):
+            raise Explained(self._images.explain_remove(ref, force=force, in_use=in_use))
+        gone = await self._images.remove(ref, force=force, in_use=in_use)
         for item in gone:
             if "Untagged" in item:
                 self._tell("untag", image)
@@ -211,8 +216,12 @@ class _Handlers:
                 and not any(_has_label(image, label) for label in filters.get("label!", []))
             )
 
+        in_use = self._daemon.containers.using_image
+        if flag(request, "explain"):
+            doomed = self._images.unused(all_unused=not dangling, in_use=in_use, fits=fits)
+            raise Explained(self._images.explain_prune(doomed))
         before = self._images.disk_usage()
-        gone = await self._images.prune(all_unused=not dangling, in_use=self._daemon.containers.using_image, fits=fits)
+        gone = await self._images.prune(all_unused=not dangling, in_use=in_use, fits=fits)
         reclaimed = max(0, before - self._images.disk_usage())
         self._daemon.events.publish("image", "prune", "", {"reclaimed": str(reclaimed)})
         return answer({"ImagesDeleted": gone or None, "SpaceReclaimed": reclaimed})

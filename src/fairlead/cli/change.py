@@ -24,9 +24,12 @@ def _unpause(options: Options, words: list[str]) -> int:
     return each(words, lambda word: one(client, word))
 
 
-def _rename(_: Options, words: list[str]) -> None:
+def _rename(options: Options, words: list[str]) -> None:
     old, new = words
-    Client().post(f"/containers/{segment(old)}/rename", name=new)
+    explain = options.flag("explain")
+    answer = Client().post(f"/containers/{segment(old)}/rename", name=new, explain=explain)
+    if explain:
+        print_lines(answer)
 
 
 def _update(options: Options, words: list[str]) -> int:
@@ -51,7 +54,7 @@ def _update(options: Options, words: list[str]) -> int:
 
 PAUSE = Command("pause", _MANY, "Freeze all processes of containers", _pause, (EXPLAIN,), (1, None))
 UNPAUSE = Command("unpause", _MANY, "Let frozen containers go on", _unpause, (EXPLAIN,), (1, None))
-RENAME = Command("rename", "CONTAINER NEW_NAME", "Give a container another name", _rename, (), (2, 2))
+RENAME = Command("rename", "CONTAINER NEW_NAME", "Give a container another name", _rename, (EXPLAIN,), (2, 2))
 UPDATE = Command(
     "update",
     f"[OPTIONS] {_MANY}",

@@ -16,7 +16,7 @@ import re
 import time
 import weakref
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -50,6 +50,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 ImageList = list[Image]
+Lines = list[str]
 PathList = list[Path]
 Outcome = list[dict[str, str]]
 """Docker's ``[{"Untagged": …}, {"Deleted": …}]``."""
@@ -413,12 +414,14 @@ class Images:
             self._store.put(image)
         return image
 
-    def tag(self, ref: str, new: str) -> None:
-        """Give an image one more tag; another image that has it loses it."""
+    def tag(self, ref: str, new: str, *, explain: bool = False) -> None:
+        """Give an image one more tag; another image that has it loses it.  With `explain` only look whether it can."""
         image = self.get(ref)
         reference = Reference.parse(new).tagged()
         if reference.digest:
             raise Invalid(f"cannot tag as {new!r}: a digest is given by the content, only a tag can be chosen")
+        if explain:
+            return
         self._record(msgspec.structs.replace(image, tags=(str(reference),)))
 
     # Removing
@@ -428,6 +431,20 @@ class Images:
 
         `force` removes an image from which stopped containers were made, too; they can still be started.
         """
+        image, left = self._removal(ref, force, in_use)
+        if left is None:
+            return await self._delete(image, kept=bool(in_use(image.id)))
+        self._store.put(left)
+        self._layout.write_index(self._store.all(Image))
+        return [{"Untagged": name} for name in image.names if name not in left.names]
+
+    def explain_remove(self, ref: str, *, force: bool = False, in_use: InUse) -> Lines:
+        """What `remove` would do, as shell lines; refuses what it would refuse."""
+        image, left = self._removal(ref, force, in_use)
+        return self._explain_delete(image, () if left is None else left.names, kept=bool(in_use(image.id)))
+
+    def _removal(self, ref: str, force: bool, in_use: InUse) -> tuple[Image, Image | None]:
+        """An image, and what is to be left of it: None, or with fewer names."""
         image = self.get(ref)
         by_id = image.id.startswith(ref.removeprefix("sha256:")) and not self._is_reference(ref)
         users = in_use(image.id)
@@ -441,7 +458,7 @@ class Images:
                 raise Conflict(f"{what} (must be forced) - image is referenced in multiple repositories")
             if users and not force:
                 raise Conflict(f"{what} (must be forced) - image is being used by {users[0]}")
-            return await self._delete(image, kept=bool(users))
+            return image, None
         reference = Reference.parse(ref).tagged()
         gone = {f"{reference.name}@{reference.digest}" if reference.digest else str(reference)}
         tags = tuple(tag for tag in image.tags if tag not in gone)
@@ -455,10 +472,8 @@ class Images:
                 f"{users[0].split()[-1]} is using its referenced image {image.id[:12]}"
             )
         if not tags and not digests and not is_running:
-            return await self._delete(image, kept=bool(users))
-        self._store.put(msgspec.structs.replace(image, tags=tags, digests=digests))
-        self._layout.write_index(self._store.all(Image))
-        return [{"Untagged": name} for name in (*image.tags, *image.digests) if name in gone]
+            return image, None
+        return image, msgspec.structs.replace(image, tags=tags, digests=digests)
 
     def _is_reference(self, ref: str) -> bool:
         with contextlib.suppress(Invalid):
@@ -470,10 +485,33 @@ class Images:
     ) -> Outcome:
         """Remove the images without a tag, or with `all_unused` all, that no container uses and that fit."""
         outcome: Outcome = []
-        for image in self.list():
-            if (all_unused or not image.tags) and fits(image) and not in_use(image.id):
-                outcome += await self._delete(image)
+        for image in self.unused(all_unused=all_unused, in_use=in_use, fits=fits):
+            outcome += await self._delete(image)
         return outcome
+
+    def unused(
+        self, *, all_unused: bool, in_use: InUse, fits: Callable[[Image], bool] = lambda image: True
+    ) -> ImageList:
+        """The images that `prune` would remove."""
+        return [
+            image for image in self.list() if (all_unused or not image.tags) and fits(image) and not in_use(image.id)
+        ]
+
+    def explain_prune(self, doomed: Sequence[Image]) -> Lines:
+        """What it takes to remove these images, as shell lines."""
+        lines = (self._explain_delete(image, (), also={one.id for one in doomed}) for image in doomed)
+        return list(dict.fromkeys(line for several in lines for line in several))  # Layers may be shared.
+
+    def _explain_delete(
+        self, image: Image, left: Sequence[str], *, kept: bool = False, also: Collection[str] = ()
+    ) -> Lines:
+        """The lines; `left` are the names that stay, `also` the ids of the images that go at the same time."""
+        if left or kept:
+            return []  # Names are only in the store.
+        gone = {image.id, *also}
+        needed = {chain for other in self._store.all(Image) if other.id not in gone for chain in other.layers}
+        places = dict(zip(image.layers, reversed(self.lower_directories(image)), strict=False))
+        return [f"rm -r {place}" for chain, place in places.items() if chain not in needed]
 
     async def _delete(self, image: Image, *, kept: bool = False) -> Outcome:
         """Remove an image; with `kept` it stays on the disk for its containers, until `let_go`."""
@@ -482,7 +520,7 @@ class Images:
         else:
             self._store.delete(image)
         left = {chain for other in self._store.all(Image) for chain in other.layers}
-        outcome = [{"Untagged": name} for name in (*image.tags, *image.digests)]
+        outcome = [{"Untagged": name} for name in image.names]
         outcome.append({"Deleted": f"sha256:{image.id}"})
         outcome += [{"Deleted": f"sha256:{chain}"} for chain in reversed(image.layers) if chain not in left]
         self._layout.write_index(self._store.all(Image))

@@ -38,5 +38,10 @@ class Image(Record, frozen=True, kw_only=True):
     removed: bool = False
     """Removed by force, while stopped containers were made from it: it stays for them, and for nobody else."""
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All references to it."""
+        return (*self.tags, *self.digests)
+
     def claims(self) -> tuple[str, ...]:
         return tuple(f"image:{tag}" for tag in self.tags)
