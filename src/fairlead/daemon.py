@@ -217,7 +217,8 @@ class Mender:
         self._loop = asyncio.get_running_loop()
         self._watches: list[FirewallWatch | LegacyWatch] = []
         self._tasks: list[asyncio.Task[None]] = []
-        self._follow(FirewallWatch(), daemon.engine.mend)
+        nftables = FirewallWatch()
+        self._follow(nftables, lambda: daemon.engine.mend(table=nftables.table_touched()))
         try:
             self._follow(LegacyWatch(), daemon.engine.mend_other_firewalls)
         except OSError as error:

@@ -214,16 +214,18 @@ class Engine:
             plan += self.planner.plan_of(record)
         return plan.unshell()
 
-    def mend(self) -> None:
+    def mend(self, *, table: bool = True) -> None:
         """Somebody else changed the host's firewall: put back what of ours that took away.
 
+        `table`: our own table may be other than it should; to make it anew takes the longer the more ports there are.
         Waits for the changes under way, and keeps others waiting: half of one must be neither missed nor revived.
         """
         with self._lock:
             self._lock.wait_for(lambda: not self._busy)
             if not self._all(Network):
                 return  # After a reset nothing is ours to put back.
-            self._mend_firewall()
+            if table:
+                self._mend_firewall()
             for network in self._all(Network):
                 self._repair(network, self._beside_firewall(network))
 

@@ -311,6 +311,49 @@ def test_what_others_take_away_comes_back(engine: Engine, serve: object) -> None
     sh("iptables -P FORWARD ACCEPT")
 
 
+@pytest.mark.parametrize(
+    ("change", "touched"),
+    [
+        ("nft add table inet other", False),
+        ("nft add table ip fairlead; nft delete table ip fairlead", False),
+        ("iptables -A INPUT -j ACCEPT", False),
+        ("nft flush map inet fairlead ports4_any", True),
+        ("nft delete element inet fairlead ports4_any '{ tcp . 8081 }'", True),
+        ("nft flush chain inet fairlead enter", True),
+        ("nft insert rule inet fairlead enter drop", True),
+        ("nft add table inet other; nft flush ruleset", True),
+    ],
+)
+def test_the_table_is_made_anew_only_when_others_touch_it(engine: Engine, change: str, touched: bool) -> None:
+    join(engine, "web", "bridge", PortSpec(port=80, host_port=8081))
+    watch = FirewallWatch()
+    sh(change)
+    time.sleep(0.05)
+    assert watch.changed_by_others()
+    assert watch.table_touched() is touched
+    assert not watch.table_touched()
+    before = sh("nft -a list table inet fairlead 2>/dev/null || true")
+    engine.mend(table=touched)
+    # Other handles: it was made anew.
+    assert (sh("nft -a list table inet fairlead") != before) is touched
+    assert len(elements()["ports4_any"]) == 1
+    time.sleep(0.05)
+    assert not watch.changed_by_others()
+    watch.close()
+
+
+def test_no_notification_of_many_is_lost(engine: Engine) -> None:
+    """Of a foreign change among ten thousand elements, the daemon hears, and not that it was its own doing."""
+    watch = FirewallWatch()
+    elements = ", ".join(f"tcp . {port} : 10.9.9.9 . 80" for port in range(20000, 30000))
+    engine.kernel.nft.run(f"add element inet fairlead ports4_any {{ {elements} }}\n")
+    assert not watch.changed_by_others()
+    sh("nft flush map inet fairlead ports4_any")
+    assert watch.changed_by_others()
+    assert watch.table_touched()
+    watch.close()
+
+
 def test_recovery_leaves_alone_a_fairlead_that_runs_in_a_sandbox(engine: Engine, tmp_path: Path) -> None:
     engine.perform(engine.planner.open_sandbox, "one")
     engine.close()

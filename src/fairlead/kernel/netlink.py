@@ -110,6 +110,12 @@ def attributes(data: bytes | memoryview) -> Iterator[tuple[int, bytes]]:
         offset += (length + 3) & ~3
 
 
+_SO_RCVBUFFORCE = 33
+"""asm-generic/socket.h."""
+_ROOM = 16 << 20
+"""Bytes; the kernel tells of each element of a transaction in some 150."""
+
+
 class Socket:
     """A netlink socket in the network namespace in which it was opened.  Not for use by two threads at once."""
 
@@ -131,7 +137,11 @@ class Socket:
         return self._socket.fileno()
 
     def join(self, group: int) -> None:
-        """Receive the notifications of a multicast group."""
+        """Receive the notifications of a multicast group; with much room, as many may come at once (socket(7)).
+
+        Of memory it takes what waits, no more.
+        """
+        self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _ROOM)
         self._socket.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
 
     def drain(self) -> list[tuple[int, bytes]]:

@@ -7,6 +7,7 @@ import os
 import struct
 from pathlib import Path
 
+from fairlead.kernel.firewalls import OUR_TABLE
 from fairlead.kernel.netlink import NETLINK_NETFILTER, Socket, attributes
 from fairlead.kernel.nftables import THREAD_NAME
 
@@ -15,6 +16,10 @@ _NEWGEN = (10 << 8) | 15
 """NFNL_SUBSYS_NFTABLES, NFT_MSG_NEWGEN: sent once after each transaction (linux/netfilter/nf_tables.h)."""
 _NFTA_GEN_PROC_NAME = 3
 _NFGENMSG = 4
+_INET = 1
+"""NFPROTO_INET, the family of our table; the first byte of each message (nfnetlink(7), struct nfgenmsg)."""
+_OUR_TABLE = struct.pack("=HH9s", 13, 1, OUR_TABLE.encode())
+"""The attribute that comes first in every message but NEWGEN: the table's name (NFTA_TABLE_NAME, NFTA_SET_TABLE…)."""
 
 
 class FirewallWatch:
@@ -23,6 +28,8 @@ class FirewallWatch:
     def __init__(self) -> None:
         self._socket = Socket(NETLINK_NETFILTER)
         self._socket.join(_GROUP_NFTABLES)
+        self._in_transaction = False
+        self._table_touched = False
 
     def fileno(self) -> int:
         """For event loops."""
@@ -32,12 +39,24 @@ class FirewallWatch:
         """Take in what has arrived; True if any of it was not our own doing."""
         found = False
         for kind, body in self._socket.drain():
-            if kind == _NEWGEN:
-                values = dict(attributes(body[_NFGENMSG:]))
-                found |= values.get(_NFTA_GEN_PROC_NAME, b"").rstrip(b"\0") != THREAD_NAME
-        # Who made the changes that were lost, nobody knows.
-        lost, self._socket.overrun = self._socket.overrun, False
-        return found or lost
+            if kind != _NEWGEN:
+                self._in_transaction |= body[0] == _INET and body.startswith(_OUR_TABLE, _NFGENMSG)
+                continue
+            values = dict(attributes(body[_NFGENMSG:]))
+            if values.get(_NFTA_GEN_PROC_NAME, b"").rstrip(b"\0") != THREAD_NAME:
+                found = True
+                self._table_touched |= self._in_transaction
+            self._in_transaction = False
+        if self._socket.overrun:
+            # Who made the changes that were lost, nobody knows.
+            self._socket.overrun = False
+            found = self._table_touched = True
+        return found
+
+    def table_touched(self) -> bool:
+        """Whether any of what others have changed since the last such question was in our own table."""
+        touched, self._table_touched = self._table_touched, False
+        return touched
 
     def close(self) -> None:
         """Stop listening."""
