@@ -143,9 +143,12 @@ class Engine:
 
     def explain(self, make: Callable[P, Change[R]], *args: P.args, **kwargs: P.kwargs) -> list[str]:
         """The shell lines that the same call to `perform` would amount to; nothing is changed."""
+        return self.draft(make, *args, **kwargs).shell()
+
+    def draft(self, make: Callable[P, Change[R]], *args: P.args, **kwargs: P.kwargs) -> Change[R]:
+        """The change that the same call to `perform` would make; nothing is changed."""
         with self._executor.kernel.ports.picks(), self._lock:
-            change = make(*args, **kwargs)
-        return [*change.undo.unshell(), *change.plan.shell()]
+            return make(*args, **kwargs)
 
     # Starting, and leaving nothing
 

@@ -79,6 +79,10 @@ class Change(Generic[R]):
     settings: Mapping[str, str] = field(default_factory=dict)
     """What to keep beside the records (`Store.keep`), from the moment in which the change begins."""
 
+    def shell(self) -> list[str]:
+        """The lines that a person would type for it."""
+        return [*self.undo.unshell(), *self.plan.shell()]
+
 
 _NOTHING: Change[None] = Change(result=None)
 

@@ -6,7 +6,9 @@ import contextlib
 import importlib
 import json
 import re
+import shutil
 import sqlite3
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -237,3 +239,75 @@ def recorded(host: Host) -> dict[str, Any]:
     files = host.sh(f"find {host.state} -not -name '*.db*' -not -path '*/rootfs/*' | sort")
     running = [(one["Names"], one["State"]) for one in host.json(FAIRLEAD, "ps", "-a", "--format", "json")]
     return {"records": records, "files": files, "running": running}
+
+
+RUNS = {
+    "published": ["-p", "8081:80", "alpine", "httpd", "-f", "-p", "80", "-h", "/etc"],
+    "much": [
+        *("--network", "named", "--ip", "172.30.0.9", "-u", "www-data", "-v", "data:/etc/network", "-m", "64m"),
+        *("-e", 'A=it\'s "B"\nEND', "--hostname", "h", "--tmpfs", "/t", "alpine", "sleep", "999"),
+    ],
+    "host": ["--network", "host", "alpine", "sleep", "999"],
+    "none": ["--network", "none", "--cap-drop", "ALL", "--read-only", "-t", "alpine", "ash"],
+}
+"""Words after ``run -d --name x``."""
+
+
+def container_state(host: Host, run: Path, id_: str) -> dict[str, Any]:
+    """What runs in a container, as crun, the kernel and the files tell it, with its id written as ID."""
+    state = host.json("crun", f"--root={run}/crun", "state", id_)
+    pid = state["pid"]
+    inside = ["nsenter", "-t", str(pid), "-n"]
+    found = {
+        "status": state["status"],
+        "command": host.sh(f"tr '\\0' ' ' </proc/{pid}/cmdline"),
+        "ids": host.sh(f"grep -E '^(Uid|Gid|Groups|CapEff|CapBnd|Seccomp|NoNewPrivs):' /proc/{pid}/status"),
+        "environment": host.sh(f"tr '\\0' '\\n' </proc/{pid}/environ"),
+        "mounts": sorted(line.split()[4] for line in host.sh(f"cat /proc/{pid}/mountinfo").splitlines()),
+        "config": json.loads((run / "containers" / id_ / "config.json").read_text()),
+        "files": [host.sh(f"cat /proc/{pid}/root/etc/{name}") for name in ("hosts", "hostname", "resolv.conf")],
+        "volume": host.sh(f"ls -l /proc/{pid}/root/etc/network 2>/dev/null || true"),
+        "addresses": sorted(
+            address["local"]
+            for link in host.json(*inside, "ip", "-j", "addr")
+            if link["ifname"] != "fairlead0"
+            for address in link["addr_info"]
+            if not address["local"].startswith("fe80")
+        ),
+        "routes": [route for route in host.json(*inside, "ip", "-j", "route") if route["dev"] == "eth0"],
+        "cgroup": host.sh(f"cat /proc/{pid}/cgroup"),
+    }
+    text = json.dumps(found).replace(id_, "ID").replace(id_[:12], "SHORT")
+    return json.loads(text)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_the_lines_of_a_run_make_the_container(host: Host, name: str) -> None:
+    host.fairlead("image", "load", "-i", str(images() / "alpine.tar"))
+    lines = ["set -e\n", host.fairlead("daemon", "--explain").stdout]
+    network = ["network", "create", "named", "--subnet", "172.30.0.0/16", "-o", f"{_OPTION}bridge.name=named"]
+    lines.append(host.fairlead(*network, "--explain").stdout)
+    host.fairlead(*network)
+    before = kernel_state(host)
+    run = ["run", "-d", "--name", "x", *RUNS[name]]
+    lines.append(host.fairlead("run", "--explain", *run[1:]).stdout)
+    assert kernel_state(host) == before, "--explain changes nothing"
+    found = re.search(r"--cid=([0-9a-f]{64})", lines[-1])
+    assert found
+    with Host() as other:
+        other.sh("".join(lines))
+        try:
+            by_hand = container_state(other, host.run_dir, found[1])
+            rules = other.sh("nft list ruleset")
+            served = other.run("curl", "-sSm3", "localhost:8081/hostname", check=False).stdout
+        finally:
+            other.sh(f"crun --root={host.run_dir}/crun delete -f {found[1]}")
+    if name == "much":
+        host.fairlead("volume", "rm", "-f", "data")
+        shutil.rmtree(host.state / "volumes/data", ignore_errors=True)
+    id_ = host.fairlead(*run).stdout.strip()
+    by_command = container_state(host, host.run_dir, id_)
+    for part, state in by_command.items():
+        assert by_hand[part] == state, part
+    assert rules == host.sh("nft list ruleset")
+    assert served == (f"{found[1][:12]}\n" if name == "published" else "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 import signal
 
@@ -10,9 +11,12 @@ from msgspec.structs import replace
 
 from fairlead.containers import plans
 from fairlead.containers.execs import ExecSpec
+from fairlead.containers.isolation import surroundings
 from fairlead.containers.record import Container, ContainerSpec, Status
 from fairlead.containers.service import Containers, signal_number
 from fairlead.errors import NotFound, NotModified
+from fairlead.model import Endpoint
+from fairlead.plan import Plan
 
 
 class Explainer:
@@ -33,26 +37,50 @@ class Explainer:
         return self._run(container)
 
     def _run(self, container: Container) -> list[str]:
-        engine, paths = self._containers.engine, self._containers.paths
+        engine, paths, sharing = self._containers.engine, self._containers.paths, self._containers.sharing
         lines: list[str] = []
-        namespace: str | None = None
-        sharing = self._containers.sharing
         container = replace(container, joined=sharing.root(container))
-        kept = sharing.sandbox(replace(container, status=Status.RUNNING))
-        if kept:
-            namespace = kept.path
-        elif not sharing.on_host(container):
-            namespace = str(paths.namespaces / container.id)
-            lines += engine.explain(
+        sandbox = sharing.sandbox(replace(container, status=Status.RUNNING))
+        endpoints = engine.catalog.endpoints(sandbox=sandbox.id) if sandbox else []
+        if sandbox is None and not sharing.on_host(container):
+            change = engine.draft(
                 engine.planner.open_sandbox,
                 container.id,
                 container=container.id,
                 endpoints=plans.endpoint_specs(container, engine.catalog),
             )
-        lower = self._containers.images.lower_directories(self._containers.image(container))
-        linked = self._containers.links.of(container)
-        plan = plans.preparing(container, paths, lower, namespace=namespace, endpoints=[], linked=linked)
-        return lines + (plan + plans.running(container, paths)).shell()
+            sandbox, endpoints = change.result, [record for record in change.add if isinstance(record, Endpoint)]
+            lines += change.shell()
+        plan = plans.preparing(
+            container,
+            paths,
+            self._containers.images.lower_directories(self._containers.image(container)),
+            namespace=sandbox.path if sandbox else None,
+            endpoints=endpoints,
+            has_names=sandbox is not None and sandbox.names,
+            linked=self._containers.links.of(container),
+            around=surroundings(container, paths, self._containers.get),
+        )
+        root, *rest = plan
+        lines += [*root.shell(), *self._sources(container)]
+        return lines + (Plan(tuple(rest)) + plans.running(container, paths)).shell()
+
+    def _sources(self, container: Container) -> list[str]:
+        """What is bound into it: directories of the host that are not there yet, and volumes."""
+        sources = [bind.source for bind in container.spec.binds if not os.path.exists(bind.source)]
+        lines = [f"mkdir -p {shlex.join(sources)}"] if sources else []
+        root = self._containers.place(container).rootfs
+        for mount in container.spec.volumes:
+            content = self._containers.paths.volume(mount.name)
+            if not content.exists():
+                lines.append(f"mkdir -p {shlex.quote(str(content))}")
+                if mount.copy:
+                    # Into a new volume goes what the image has there.
+                    inside = shlex.quote(f"{root}{mount.target}/.")
+                    lines.append(f"[ ! -d {inside} ] || cp -a {inside} {shlex.quote(str(content))}")
+            else:
+                lines += self._containers.volumes.mount_lines(mount.name)
+        return lines
 
     def end(self, ref: str) -> list[str]:
         """The lines that stopping would amount to."""

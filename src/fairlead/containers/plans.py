@@ -62,7 +62,7 @@ def preparing(
     return Plan(
         (
             MountOverlay(place.rootfs, tuple(lower), state / "upper", state / "work"),
-            WriteBundle(place, config, spec.user, spec.group_add, etc),
+            WriteBundle(place, config, spec.user, spec.group_add, etc, (state / "upper", *lower)),
             *mounting.subpath_steps(container, paths),
             *([MountShm(shm_place(paths, container.id), spec.shm_size)] if spec.isolation.ipc == "shareable" else []),
             StartMonitor(

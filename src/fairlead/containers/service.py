@@ -55,7 +55,7 @@ from fairlead.model import Address, Endpoint, check_name, new_id
 from fairlead.paths import Paths
 from fairlead.plan.containers import StartRefused
 from fairlead.plan.executor import Executor
-from fairlead.plan.runtime import Place, explain_refusal, is_monitor, read_pid
+from fairlead.plan.runtime import Place, explain_refusal, is_monitor, program, read_pid
 from fairlead.store import Store
 
 log = logging.getLogger("fairlead.containers")
@@ -207,8 +207,10 @@ class Containers:
         )
         spec = settled(spec, self.get)
         container = Container(id=id_, name=name, image_id=image.id, spec=spec, created=time.time())
-        # Building the plan validates the rest: capabilities, the init program, crun and conmon being there.
-        plans.preparing(container, self.paths, [], namespace="/", endpoints=[]).shell()
+        # Building the plan validates the rest: capabilities, the init program.
+        plans.preparing(container, self.paths, [], namespace="/", endpoints=[])
+        for name in ("crun", "conmon"):
+            program(name)
         return container
 
     def _fill_volumes(self, container: Container, places: Sequence[tuple[str, Path]]) -> None:

@@ -16,6 +16,7 @@ import logging
 import os
 import re
 import secrets
+import shlex
 import subprocess
 import threading
 import time
@@ -316,13 +317,24 @@ class Volumes:
     def _mount(self, volume: Volume) -> None:
         if not volume.options or mounts.is_mounted(self.path(volume.id)):
             return
-        kind, device, options = (volume.options.get(word, "") for word in ("type", "device", "o"))
-        target = str(self.path(volume.id))
-        command = ["mount", "-t", kind or "none", *(["-o", options] if options else []), "--", device or "none", target]
+        command = self._mount_command(volume)
         done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
         if done.returncode:
+            device, options, target = volume.options.get("device", ""), volume.options.get("o", ""), command[-1]
             reason = (done.stderr.strip().splitlines() or ["mount failed"])[0].removeprefix(f"mount: {target}: ")
             raise KernelError(f"failed to mount local volume: mount {device}:{target}, data: {options}: {reason}")
+
+    def _mount_command(self, volume: Volume) -> builtins.list[str]:
+        kind, device, options = (volume.options.get(word, "") for word in ("type", "device", "o"))
+        target = str(self.path(volume.id))
+        return ["mount", "-t", kind or "none", *(["-o", options] if options else []), "--", device or "none", target]
+
+    def mount_lines(self, name: str) -> builtins.list[str]:
+        """The line that mounts what a volume's options ask for, if it has any and is not mounted."""
+        volume = self._store.get(Volume, name)
+        if volume is None or not volume.options or mounts.is_mounted(self.path(name)):
+            return []
+        return [shlex.join(self._mount_command(volume))]
 
     def _unmount(self, volume: Volume) -> None:
         if volume.options and mounts.is_mounted(self.path(volume.id)):

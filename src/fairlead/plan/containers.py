@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,6 +91,8 @@ class WriteBundle(Step):
     user: str = ""
     groups: tuple[str, ...] = ()
     files: tuple[tuple[Path, str], ...] = ()
+    layers: tuple[Path, ...] = ()
+    """What the root consists of, topmost first: for the lines, which are written while it is not mounted."""
 
     def apply(self, kernel: Kernel) -> None:
         try:
@@ -99,12 +102,12 @@ class WriteBundle(Step):
             self.place.exits.mkdir(parents=True, exist_ok=True)
             self.place.runtime_root.mkdir(parents=True, exist_ok=True)
             self.place.exit_file.unlink(missing_ok=True)
-            self.place.config.write_text(json.dumps(self._completed()))
+            self.place.config.write_text(json.dumps(self._completed(self.place.rootfs)))
         except OSError as error:
             raise _kernel_error(f"the bundle {self.place.bundle} cannot be written", error) from error
 
-    def _completed(self) -> dict[str, Any]:
-        user = resolve(self.place.rootfs, self.user, self.groups)
+    def _completed(self, root: Path | Sequence[Path]) -> dict[str, Any]:
+        user = resolve(root, self.user, self.groups)
         process = dict(self.config["process"])
         process["user"] = {"uid": user.uid, "gid": user.gid, "additionalGids": list(user.groups)}
         if not any(variable.startswith("HOME=") for variable in process["env"]):
@@ -129,7 +132,14 @@ class WriteBundle(Step):
         return State.HOLDS if self.place.config.exists() else State.MISSING
 
     def shell(self) -> tuple[str, ...]:
-        return (f"# {self.place.config}: the OCI configuration (command, user, mounts, capabilities, limits)",)
+        place = self.place
+        directories = dict.fromkeys(path.parent for path, _ in self.files)
+        return (
+            f"mkdir -p {shlex.join(map(str, (*directories, place.exits, place.runtime_root)))}",
+            f"rm -f {shlex.quote(str(place.exit_file))}",
+            *(line for path, text in self.files for line in _here(path, text.splitlines())),
+            *_here(place.config, _readable(self._completed(self.layers))),
+        )
 
     def unshell(self) -> tuple[str, ...]:
         return (f"rm {shlex.quote(str(self.place.config))}",)
@@ -278,7 +288,12 @@ class StartMonitor(Step):
         return (f"container:{self.place.id}",)
 
     def shell(self) -> tuple[str, ...]:
-        return (shlex.join(self._argv()),)
+        """conmon works on in the background: the pid file says that crun has made the container."""
+        bundle, pid = (shlex.quote(str(path)) for path in (self.place.bundle, self.place.pid_file))
+        return (
+            f"(cd {bundle} && {shlex.join(self._argv())} </dev/null >/dev/null 2>&1)",
+            f"for i in $(seq 100); do [ -s {pid} ] && break; sleep 0.1; done",
+        )
 
     def unshell(self) -> tuple[str, ...]:
         return (shlex.join(self.place.crun("delete", "--force", self.place.id)),)
@@ -347,6 +362,25 @@ def _await_end(pid: int) -> None:
             signal.pidfd_send_signal(descriptor, signal.SIGKILL)
     finally:
         os.close(descriptor)
+
+
+def _here(path: Path, lines: Sequence[str]) -> tuple[str, ...]:
+    """The lines that write a file of these."""
+    end = "END"
+    while end in lines:
+        end += "_"
+    return (f"cat >{shlex.quote(str(path))} <<'{end}'", *lines, end)
+
+
+def _readable(document: dict[str, Any], depth: int = 2) -> list[str]:
+    """JSON with a line for each thing of the first levels, and each of those on one line, however long."""
+    lines = ["{"]
+    for number, (name, value) in enumerate(document.items()):
+        deeper = _readable(value, depth - 1) if depth > 1 and value and isinstance(value, dict) else [json.dumps(value)]
+        comma = "," if number < len(document) - 1 else ""
+        lines += [f" {json.dumps(name)}: {deeper[0]}", *(f" {line}" for line in deeper[1:])]
+        lines[-1] += comma
+    return [*lines, "}"]
 
 
 def _kernel_error(what: str, error: OSError) -> KernelError | DiskFull | Invalid:

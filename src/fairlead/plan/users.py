@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,10 +28,14 @@ class User:
     home: str
 
 
-def resolve(root: Path, user: str, extra: tuple[str, ...] = ()) -> User:
-    """``name``, ``uid``, ``name:group``, ``uid:gid``… as Docker reads it; empty means 0.  `extra`: ``--group-add``."""
-    passwd = _rows(root, "etc/passwd", 6)
-    group = _rows(root, "etc/group", 3)
+def resolve(root: Path | Sequence[Path], user: str, extra: tuple[str, ...] = ()) -> User:
+    """``name``, ``uid``, ``name:group``, ``uid:gid``… as Docker reads it; empty means 0.  `extra`: ``--group-add``.
+
+    `root`: the root file system, or the layers of one that is not mounted, topmost first.
+    """
+    roots = [root] if isinstance(root, Path) else root
+    passwd = _rows(roots, "etc/passwd", 6)
+    group = _rows(roots, "etc/group", 3)
     wanted, _, wanted_group = user.partition(":")
     wanted = wanted or "0"
     row = next((r for r in passwd if r[0] == wanted), None)
@@ -65,15 +70,19 @@ def _number(text: str, what: str) -> int:
     return int(text)
 
 
-def _rows(root: Path, path: str, fields: int) -> list[list[str]]:
-    """The file's lines with at least `fields` fields and numbers where they belong."""
-    try:
-        fd = open_beneath(root, path)
-    except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV):
-            return []
-        raise
-    with os.fdopen(fd, "rb") as file:
-        text = file.read(_MAX).decode("utf-8", "replace")
-    rows = [line.split(":") for line in text.splitlines()]
-    return [r for r in rows if len(r) >= fields and r[2].isdigit() and (fields < 6 or r[3].isdigit())]
+def _rows(roots: Sequence[Path], path: str, fields: int) -> list[list[str]]:
+    """The lines of the first such file with at least `fields` fields and numbers where they belong."""
+    for root in roots:
+        try:
+            fd = open_beneath(root, path)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # A whiteout: it was removed in this layer.
+                return []
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV):
+                continue
+            raise
+        with os.fdopen(fd, "rb") as file:
+            text = file.read(_MAX).decode("utf-8", "replace")
+        rows = [line.split(":") for line in text.splitlines()]
+        return [r for r in rows if len(r) >= fields and r[2].isdigit() and (fields < 6 or r[3].isdigit())]
+    return []
