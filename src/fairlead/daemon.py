@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import ctypes
 import dataclasses
+import errno
 import fcntl
 import gc
 import logging
@@ -18,6 +19,7 @@ import os
 import resource
 import signal
 import socket
+import struct
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -71,6 +73,11 @@ STOP_SECONDS = 30.0
 
 LOCK_SECONDS = 10.0
 """How long a daemon started by the command line waits for one that is just stopping."""
+
+OWNER_SECONDS = 1.0
+"""How long the name of a daemon that has just died may still be taken."""
+
+_OWNER = "\0fairlead"
 
 LEVELS = ("debug", "info", "warning", "error")
 
@@ -129,7 +136,7 @@ def main(log_level: str = "info") -> int:
         fault = _fault()
         raise_limits()
         make_directories(paths)
-        with lock(paths, patient=ready.asked):
+        with lock(paths, patient=ready.asked), sole_owner():
             return asyncio.run(serve(paths, fault, ready))
     except AlreadyServing:
         ready.say("ready")  # whoever holds the lock answers: that is all our starter wants
@@ -357,6 +364,42 @@ def lock(paths: Paths, patient: bool) -> Iterator[None]:
         os.ftruncate(fd, 0)
     finally:
         os.close(fd)
+
+
+@contextlib.contextmanager
+def sole_owner() -> Iterator[None]:
+    """Keep other instances out of this network namespace: each would remove the other's links as orphans.
+
+    An abstract socket's name is known in one network namespace, and free again when its process ends (unix(7)).
+    """
+    with socket.socket(socket.AF_UNIX) as sock:
+        deadline = time.monotonic() + OWNER_SECONDS
+        while True:
+            try:
+                sock.bind(_OWNER)
+                break
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+                if time.monotonic() >= deadline:
+                    raise FairleadError(
+                        f"another Fairlead daemon (pid {_owner_pid()}) owns this network namespace: "
+                        "an instance with FAIRLEAD_STATE and FAIRLEAD_RUN of its own needs a namespace of its own, too"
+                    ) from None
+            time.sleep(0.02)
+        sock.listen(1)
+        yield
+
+
+def _owner_pid() -> str:
+    """Who listens there: what the kernel says of the other end of a connection, SO_PEERCRED."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        try:
+            sock.setblocking(False)
+            sock.connect(_OWNER)
+            return str(struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0])
+        except OSError:
+            return "unknown"
 
 
 def _locked(fd: int) -> bool:

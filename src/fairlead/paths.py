@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from fairlead.errors import FairleadError
+
 
 @dataclass(frozen=True)
 class Paths:
@@ -16,11 +18,8 @@ class Paths:
 
     @classmethod
     def from_environment(cls) -> Paths:
-        """``FAIRLEAD_STATE`` and ``FAIRLEAD_RUN``, or the defaults above."""
-        return cls(
-            state=Path(os.environ.get("FAIRLEAD_STATE") or cls.state),
-            run=Path(os.environ.get("FAIRLEAD_RUN") or cls.run),
-        )
+        """``FAIRLEAD_STATE`` and ``FAIRLEAD_RUN``, or the defaults; raises `FairleadError` for a relative path."""
+        return cls(state=_absolute("FAIRLEAD_STATE", cls.state), run=_absolute("FAIRLEAD_RUN", cls.run))
 
     @property
     def socket(self) -> Path:
@@ -73,3 +72,10 @@ class Paths:
     def container_run(self, container_id: str) -> Path:
         """What a container has while it runs: bundle, mount point, pid files, sockets."""
         return self.run / "containers" / container_id
+
+
+def _absolute(variable: str, default: Path) -> Path:
+    path = Path(os.environ.get(variable) or default)
+    if not path.is_absolute():
+        raise FairleadError(f"{variable} is {str(path)!r}: an absolute path is needed")
+    return path

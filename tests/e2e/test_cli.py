@@ -279,6 +279,31 @@ def test_not_root() -> None:
     assert done.stderr.startswith("fairlead: the daemon must run as root")
 
 
+def test_a_second_instance_in_one_network_namespace_is_refused(box: Host) -> None:
+    box.fairlead("run", "-d", "--name", "a", "box", "sleep", "100")
+    links = box.sh("ip -br link | awk '{ print $1, $3 }'")
+    other = f"FAIRLEAD_HOST= FAIRLEAD_STATE={box.directory}/state2 FAIRLEAD_RUN={box.directory}/run2"
+    refused = box.run("sh", "-c", f"{other} {FAIRLEAD} ps", check=False)
+    assert refused.returncode == 1
+    assert refused.stderr == (
+        f"fairlead: the daemon could not be started: another Fairlead daemon (pid {pid_of(box)}) owns this network "
+        "namespace: an instance with FAIRLEAD_STATE and FAIRLEAD_RUN of its own needs a namespace of its own, too\n"
+    )
+    assert box.sh("ip -br link | awk '{ print $1, $3 }'") == links
+    assert not (box.directory / "state2/fairlead.db").exists()
+    own = f"ip link set lo up; {other} {FAIRLEAD} network ls; kill $(cat {box.directory}/run2/daemon.pid)"
+    assert "bridge" in box.run("unshare", "--net", "sh", "-c", own).stdout
+
+
+@pytest.mark.parametrize("variable", ["FAIRLEAD_STATE", "FAIRLEAD_RUN"])
+def test_relative_directories_are_refused(host: Host, variable: str) -> None:
+    done = host.run("sh", "-c", f"cd {host.directory}; FAIRLEAD_HOST= {variable}=here {FAIRLEAD} ps", check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("fairlead: ")
+    assert f"{variable} is 'here': an absolute path is needed" in done.stderr
+    assert not (host.directory / "here").exists()
+
+
 def test_reset_takes_everything_away(box: Host) -> None:
     before = box.sh("nft list ruleset")
     assert "fairlead" in before

@@ -139,6 +139,13 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         _say(f"fairlead: {error.filename + ': ' if error.filename else ''}{error.strerror or error}")
         return 1
+    except Exception as error:
+        # The few commands that use the engine's own modules raise its errors; the others do without that import.
+        engine = sys.modules.get("fairlead.errors")
+        if engine is None or not isinstance(error, engine.FairleadError):
+            raise
+        _say(f"fairlead: {error}")
+        return 1
     return code
 
 

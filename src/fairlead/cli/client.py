@@ -35,7 +35,10 @@ class ApiError(Failure):
 
 def own_socket() -> str:
     """The socket of this instance's daemon; the same as `fairlead.paths`, without its imports."""
-    return os.path.join(os.environ.get("FAIRLEAD_RUN") or "/run/fairlead", "fairlead.sock")
+    run = os.environ.get("FAIRLEAD_RUN") or "/run/fairlead"
+    if not run.startswith("/"):
+        raise Failure(f"FAIRLEAD_RUN is {run!r}: an absolute path is needed")
+    return f"{run.rstrip('/')}/fairlead.sock"
 
 
 def socket_path() -> str:
