@@ -341,7 +341,12 @@ def test_reset_keeps_images_and_volumes_but_with_all(box: Host) -> None:
     said = box.fairlead("system", "reset", "-a", "-f").stdout
     assert said == "Removed 0 containers, 0 links, 0 namespaces, 0 networks, 1 images, 1 volumes; the daemon stopped.\n"
     left = box.sh(f"find {box.state} -type f").split()
-    assert {Path(name).name.partition("-")[0] for name in left} <= {"fairlead.db", "index.json", "oci"}, left
+    assert {Path(name).name.partition("-")[0] for name in left} <= {
+        "fairlead.db",
+        "fairlead.reserve",
+        "index.json",
+        "oci",
+    }, left
     assert box.fairlead("volume", "ls", "-q").stdout == box.fairlead("image", "ls", "-q").stdout == ""
 
 

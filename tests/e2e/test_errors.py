@@ -205,3 +205,29 @@ def test_a_full_disk(tmp_path: Path) -> None:
         host.sh(f"rm {host.state}/filler")
         host.fairlead("netns", "add", "after")
         assert "after" in host.sh("ip netns ls")
+
+
+def test_on_a_full_disk_things_can_be_stopped_and_removed(tmp_path: Path) -> None:
+    with Host() as host:
+        host.sh(f"mkdir -p {host.state}; mount -t tmpfs -o size=30m tmpfs {host.state}")
+        host.fairlead("image", "load", "-i", str(images() / "alpine.tar"))
+        for name in ("one", "two", "three"):
+            host.fairlead("run", "-d", "--name", name, "alpine", "sleep", "600")
+        host.fairlead("network", "create", "net")
+        host.sh(f"cp /dev/zero {host.state}/filler 2>/dev/null || true")
+        refused = host.fairlead("network", "create", "more", check=False)
+        assert (refused.returncode, refused.stderr) == (
+            1,
+            f"fairlead: no space left for the state in {host.state}: free some and try again\n",
+        )
+        host.fairlead("stop", "-t", "0", "one")
+        host.fairlead("rm", "one")
+        host.fairlead("kill", "two")
+        host.fairlead("rm", "-f", "two", "three")
+        host.fairlead("network", "rm", "net")
+        host.fairlead("image", "rm", "alpine")
+        assert host.fairlead("ps", "-aq").stdout == host.fairlead("image", "ls", "-q").stdout == ""
+        host.fairlead("network", "create", "more")  # The image has made room.
+        host.sh(f"rm {host.state}/filler; kill -9 $(cat {host.run_dir}/daemon.pid)")
+        assert "more" in host.fairlead("network", "ls").stdout
+        assert host.sh(f"stat -c %s {host.state}/fairlead.reserve") == f"{1 << 20}\n"

@@ -20,6 +20,7 @@ from typing import TypeVar
 
 from fairlead.errors import Conflict, DiskFull, FairleadError
 from fairlead.model import Record, decode, encode
+from fairlead.store.reserve import Reserve
 
 R = TypeVar("R", bound=Record)
 
@@ -44,6 +45,10 @@ class Store:
         self._claims: dict[tuple[type[Record], str], frozenset[str]] = {}
         self._stems: dict[str, dict[str, Record]] = {}
         self._undo: list[Callable[[], None]] | None = None
+        self._statements: list[tuple[str, tuple[object, ...]]] = []
+        """Of the transaction under way."""
+        self._grows = False
+        """Whether it adds records, or only changes and removes some."""
         self.fault: Callable[[str], None] = lambda point: None
         """Called after each commit, so that tests can kill the process there."""
         try:
@@ -52,6 +57,7 @@ class Store:
         except sqlite3.Error as error:
             raise _explain(error, path) from error
         self._path = path
+        self._reserve = None if look_only else Reserve(path.with_suffix(".reserve"))
 
     def _load(self) -> None:
         kinds = {kind.__name__: kind for kind in self._records}
@@ -91,11 +97,11 @@ class Store:
             if self._undo is not None:
                 yield
                 return
-            self._undo = []
+            self._undo, self._statements, self._grows = [], [], False
             try:
                 self._db.execute("begin immediate")
                 yield
-                self._db.execute("commit")
+                self._commit()
             except BaseException as error:
                 for undo in reversed(self._undo):
                     undo()
@@ -107,6 +113,28 @@ class Store:
             finally:
                 self._undo = None
         self.fault("commit")
+
+    def _commit(self) -> None:
+        """On a full disk what adds nothing gets the reserve, so that one can stop and remove things to make room."""
+        try:
+            self._db.execute("commit")
+        except sqlite3.Error as error:
+            full = error.sqlite_errorcode == sqlite3.SQLITE_FULL
+            if not full or self._grows or self._reserve is None or not self._reserve.give():
+                raise
+            if self._db.in_transaction:
+                self._db.execute("rollback")
+            self._db.execute("begin immediate")
+            for statement in self._statements:
+                self._db.execute(*statement)
+            self._db.execute("commit")
+        else:
+            if self._reserve:
+                self._reserve.keep()
+
+    def _execute(self, sql: str, *values: object) -> None:
+        self._statements.append((sql, values))
+        self._db.execute(sql, values)
 
     def put(self, *records: Record) -> None:
         """Add or replace records; raises `Conflict` when another record holds one of their claims."""
@@ -124,9 +152,9 @@ class Store:
         """Keep a setting, or forget it with None."""
         with self.transaction():
             if value is None:
-                self._db.execute("delete from setting where name = ?", (name,))
+                self._execute("delete from setting where name = ?", name)
             else:
-                self._db.execute("insert or replace into setting values (?, ?)", (name, value))
+                self._execute("insert or replace into setting values (?, ?)", name, value)
 
     def close(self) -> None:
         """Close the file; the store is not used after this."""
@@ -134,14 +162,15 @@ class Store:
 
     def _put(self, record: Record) -> None:
         kind = type(record)
+        self._grows |= record.id not in self._records[kind]
         self._exchange(kind, record.id, record)
-        self._db.execute("insert or replace into record values (?, ?, ?)", (kind.__name__, record.id, encode(record)))
+        self._execute("insert or replace into record values (?, ?, ?)", kind.__name__, record.id, encode(record))
 
     def _delete(self, record: Record) -> None:
         kind = type(record)
         if record.id in self._records[kind]:
             self._exchange(kind, record.id, None)
-            self._db.execute("delete from record where kind = ? and id = ?", (kind.__name__, record.id))
+            self._execute("delete from record where kind = ? and id = ?", kind.__name__, record.id)
 
     def _exchange(self, kind: type[Record], id_: str, new: Record | None) -> None:
         old = self._records[kind].get(id_)
