@@ -112,8 +112,6 @@ def attributes(data: bytes | memoryview) -> Iterator[tuple[int, bytes]]:
 
 _SO_RCVBUFFORCE = 33
 """asm-generic/socket.h."""
-_ROOM = 16 << 20
-"""Bytes; the kernel tells of each element of a transaction in some 150."""
 
 
 class Socket:
@@ -136,12 +134,10 @@ class Socket:
         """For selectors."""
         return self._socket.fileno()
 
-    def join(self, group: int) -> None:
-        """Receive the notifications of a multicast group; with much room, as many may come at once (socket(7)).
-
-        Of memory it takes what waits, no more.
-        """
-        self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _ROOM)
+    def join(self, group: int, room: int = 0) -> None:
+        """Receive the notifications of a multicast group; `room` bytes of them may wait (SO_RCVBUFFORCE, socket(7))."""
+        if room:
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, room)
         self._socket.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
 
     def drain(self) -> list[tuple[int, bytes]]:

@@ -16,6 +16,8 @@ _NEWGEN = (10 << 8) | 15
 """NFNL_SUBSYS_NFTABLES, NFT_MSG_NEWGEN: sent once after each transaction (linux/netfilter/nf_tables.h)."""
 _NFTA_GEN_PROC_NAME = 3
 _NFGENMSG = 4
+_ROOM = 16 << 20
+"""The kernel tells of each element of a transaction in some 150 bytes.  Memory is taken by what waits alone."""
 _INET = 1
 """NFPROTO_INET, the family of our table; the first byte of each message (nfnetlink(7), struct nfgenmsg)."""
 _OUR_TABLE = struct.pack("=HH9s", 13, 1, OUR_TABLE.encode())
@@ -27,7 +29,7 @@ class FirewallWatch:
 
     def __init__(self) -> None:
         self._socket = Socket(NETLINK_NETFILTER)
-        self._socket.join(_GROUP_NFTABLES)
+        self._socket.join(_GROUP_NFTABLES, _ROOM)
         self._in_transaction = False
         self._table_touched = False
 
