@@ -166,6 +166,21 @@ def test_a_link_between_a_namespace_and_the_host_in_either_order(host: Host, end
     assert "vth1" not in host.sh("ip -o link show type veth | cut -d: -f2")
 
 
+def test_the_explained_repair_of_a_deleted_namespace_works_by_hand(host: Host) -> None:
+    """Also where the resolver still holds what was deleted, so that the other ends of its cables are in the way."""
+    for command in (*BRIDGE, NAMESPACES[2]):
+        host.fairlead(*command)
+    before = kernel_state(host)
+    host.sh("ip netns del ns0; ip -n ns1 route del default; ip link set br0 down")
+    lines = host.fairlead("doctor", "--fix", "--explain").stdout.splitlines()
+    assert "+ ip netns add ns0" in lines
+    host.sh("set -e\n" + "\n".join(line.removeprefix("+ ") for line in lines if line.startswith("+ ")))
+    assert kernel_state(host) == before
+    host.sh("ip netns exec ns0 ping -c1 -W1 10.0.0.3 && ip netns exec ns0 ping -c1 -W1 172.0.0.3")
+    host.fairlead("doctor", "--fix")
+    assert kernel_state(host) == before
+
+
 CHANGES_NOTHING = {
     "run": "-d -v new:/data -p 8099:80 alpine sleep 9",
     "create": "--name other alpine sleep 9",

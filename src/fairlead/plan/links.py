@@ -132,6 +132,12 @@ class AddVeth(NetlinkStep):
     def unshell(self) -> tuple[str, ...]:
         return (ip(self.namespace, f"link del {self.name}"),)
 
+    def clearing(self, kernel: Kernel) -> tuple[str, ...]:
+        """The end that is left; the kernel may come to it any moment."""
+        ends = ((self.namespace, self.name), (self.peer_namespace, self.peer))
+        left = [(namespace, name) for namespace, name in ends if self._kind(kernel, namespace, name)]
+        return tuple(ip(namespace, f"link del {name} || true") for namespace, name in left)
+
     def makes(self) -> tuple[str, ...]:
         return (link_name(self.namespace, self.name), link_name(self.peer_namespace, self.peer))
 

@@ -66,6 +66,10 @@ class Step(ABC):
     def unshell(self) -> tuple[str, ...]:
         """The lines that a person would type to revert it."""
 
+    def clearing(self, kernel: Kernel) -> tuple[str, ...]:
+        """The lines that take away what is there in its place, where it `State.DIFFERS`; only looks at the kernel."""
+        return self.unshell()
+
     def makes(self) -> tuple[str, ...]:
         """Names of the kernel objects that vanish when this step is reverted, such as ``link:/run/netns/a:eth0``."""
         return ()

@@ -49,7 +49,7 @@ def objects(patient: Patient) -> Iterator[Finding]:
         count += len(states)
         wrong = [(step, state) for step, state in states if state is not State.HOLDS]
         if wrong and patient.stays(record):
-            lines = remedy(lines_of(wrong))
+            lines = remedy(lines_of(patient.ground.kernel, wrong))
             yield Finding(
                 check="objects",
                 result="failed",

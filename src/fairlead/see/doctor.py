@@ -14,6 +14,7 @@ from typing import Any, Literal
 import msgspec
 
 from fairlead.errors import FairleadError
+from fairlead.kernel import Kernel
 from fairlead.model import Endpoint, Link, Network, Phase, Record, Sandbox
 from fairlead.plan import Plan, State, Step
 from fairlead.plan.executor import Executor
@@ -148,14 +149,14 @@ def _settled(states: list[tuple[Step, State]]) -> list[tuple[Step, State]]:
     return [(step, State.MISSING if not lost.isdisjoint(step.inside()) else state) for step, state in states]
 
 
-def lines_of(steps: Iterable[tuple[Step, State]]) -> tuple[str, ...]:
+def lines_of(kernel: Kernel, steps: Iterable[tuple[Step, State]]) -> tuple[str, ...]:
     """The lines that would make these steps hold; what differs is taken back first."""
     found: list[str] = []
     for step, state in steps:
         if state is State.HOLDS:
             continue
         if state is State.DIFFERS:
-            found += step.unshell()
+            found += step.clearing(kernel)
         found += step.shell()
     return tuple(found)
 

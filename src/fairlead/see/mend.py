@@ -82,5 +82,5 @@ def _record(patient: Patient, record: Network | Sandbox | Link | Endpoint, new_t
     yield f"# {patient.title(record)}"
     for step, state in states:
         sign = " " if state is State.HOLDS else "+"
-        undo = step.unshell() if state is State.DIFFERS else ()
+        undo = step.clearing(patient.ground.kernel) if state is State.DIFFERS else ()
         yield from (f"{sign} {line}" for text in (*undo, *step.shell()) for line in text.splitlines())
