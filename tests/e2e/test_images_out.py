@@ -10,6 +10,7 @@ import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import docker
 import pytest
@@ -207,6 +208,43 @@ def test_push_and_pull(changed: Machine) -> None:
         assert f"An image does not exist locally with the tag: {REGISTRY}/absent" in refused.stderr
     finally:
         registry.close()
+
+
+def test_push_tells_of_each_layer(changed: Machine) -> None:
+    """In Docker's words and order: by diff ids, the topmost first."""
+    changed.docker("run", "--name", "maker", "mine:1", "sh", "-c", "head -c 30000000 /dev/urandom > /noise")
+    changed.docker("commit", "maker", f"{REGISTRY}/mine:1")
+    changed.docker("rm", "maker")
+    registry = Registry(changed.host, auth=False)
+    try:
+        told = pushed(changed, "mine", "1")
+        diff_ids = changed.inspect(f"{REGISTRY}/mine:1")["RootFS"]["Layers"]
+        layers = [diff_id.removeprefix("sha256:")[:12] for diff_id in reversed(diff_ids)]
+        assert told[0] == {"status": f"The push refers to repository [{REGISTRY}/mine]"}
+        assert told[1:4] == [{"status": "Preparing", "progressDetail": {}, "id": layer} for layer in layers]
+        counts = [one["progressDetail"] for one in told if one.get("id") == layers[0] and one["status"] == "Pushing"]
+        assert len(counts) > 1
+        assert [one["current"] for one in counts] == sorted({one["current"] for one in counts})
+        assert all(0 < one["current"] <= one["total"] and one["total"] > 30_000_000 for one in counts)
+        assert {one["id"] for one in told if one.get("status") == "Pushed"} == set(layers)
+        assert told[-1]["aux"]["Tag"] == "1"
+
+        again = pushed(changed, "mine", "1")
+        assert [one["status"] for one in again if "id" in one] == ["Preparing"] * 3 + ["Layer already exists"] * 3
+        absent = pushed(changed, "absent", "1")
+        assert [one.get("error") for one in absent] == [
+            None, f"An image does not exist locally with the tag: {REGISTRY}/absent"
+        ]  # fmt: skip
+    finally:
+        registry.close()
+
+
+def pushed(one: Machine, name: str, tag: str) -> list[dict[str, Any]]:
+    """What a push says, message by message."""
+    url = f"http://x/v1.41/images/{REGISTRY}/{name}/push?tag={tag}"
+    words = ("-X", "POST", "-H", "X-Registry-Auth: e30=", url)
+    told = one.host.run("curl", "-sS", "--unix-socket", f"{one.host.run_dir}/fairlead.sock", *words).stdout
+    return [json.loads(line) for line in told.splitlines()]
 
 
 def test_a_registry_that_wants_a_password(changed: Machine) -> None:

@@ -41,8 +41,9 @@ from fairlead.images.manifest import (
 from fairlead.images.record import Image, Progress
 from fairlead.images.reference import Reference
 from fairlead.images.saving import archive_command, choose, read_manifest
-from fairlead.images.skopeo import Credentials, bar, open_registry, push, short
+from fairlead.images.skopeo import Credentials, open_registry, push
 from fairlead.images.unpack import plain, settle, unpack_layer
+from fairlead.images.words import bar, short
 from fairlead.paths import Paths
 from fairlead.store import Store
 
@@ -382,13 +383,12 @@ class Images:
         reference = Reference.parse(ref)
         if reference.digest:
             raise Invalid("cannot push a digest reference")
+        progress({"status": f"The push refers to repository [{reference.domain}/{reference.path}]"})
         tags = [tag for image in self.list() for tag in image.tags if tag.rpartition(":")[0] == reference.name]
         if reference.tag:
             tags = [tag for tag in tags if tag == str(reference)]
         if not tags:
-            what = f"with the tag: {reference.name}" if not reference.tag else f"with the tag: {reference}"
-            raise NotFound(f"An image does not exist locally {what}")
-        progress({"status": f"The push refers to repository [{reference.domain}/{reference.path}]"})
+            raise NotFound(f"An image does not exist locally with the tag: {reference.name}")
         for tag in sorted(tags):
             async with self._working():
                 await push(self._layout, self.get(tag), Reference.parse(tag), progress, credentials=credentials)

@@ -23,12 +23,11 @@ from pathlib import Path
 from fairlead.errors import FairleadError, Invalid, MissingProgram, NotFound
 from fairlead.images.layout import DOCUMENT_MAX, Layout, digest_of, disk_full, free_copy, parse_document
 from fairlead.images.manifest import Content, Manifest, choose_platform, is_list, parse_content, parse_manifest
+from fairlead.images.pushing import POLL, Sending
 from fairlead.images.record import Image, Progress
 from fairlead.images.reference import Reference
 from fairlead.images.saving import push_layout, read_manifest
-
-POLL = 0.1
-"""Seconds between two looks at how much of each layer has come."""
+from fairlead.images.words import bar, short
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +99,17 @@ class Registry:
     async def push(self, image: Image, progress: Progress) -> None:
         """Send an image's blobs and manifest; layers that are not packed are packed on the way."""
         source = push_layout(self._layout, self._scratch, image)
-        layers = [str(layer["digest"]) for layer in read_manifest(self._layout, image)["layers"]]
-        for digest in layers:
-            progress({"status": "Preparing", "progressDetail": {}, "id": short(digest)})
+        layers = read_manifest(self._layout, image)["layers"]
+        diff_ids = image.config["rootfs"]["diff_ids"]
+        sending = Sending(
+            ((one["digest"], one["size"], diff_id) for one, diff_id in zip(layers, diff_ids, strict=True)), progress
+        )
         options = [option.replace("--tls-verify", "--dest-tls-verify") for option in self._options]
         file = self._scratch / "digest"
-        await self._run("copy", *options, f"--digestfile={file}", "--quiet", source, self.reference.source)
-        for digest in layers:
-            progress({"status": "Pushed", "progressDetail": {}, "id": short(digest)})
+        await self._run(
+            "copy", *options, f"--digestfile={file}", "--quiet", source, self.reference.source, sending=sending
+        )
+        sending.end()
         digest = file.read_text().strip()
         size = len(await self._inspect(self.reference))
         progress({"status": f"{self.reference.tag}: digest: {digest} size: {size}"})
@@ -122,16 +124,17 @@ class Registry:
             raise Invalid(f"{reference} is damaged: the registry sent another manifest than was asked for")
         return body
 
-    async def _run(self, verb: str, *arguments: str) -> bytes:
-        """Run skopeo; returns what it prints."""
+    async def _run(self, verb: str, *arguments: str, sending: Sending | None = None) -> bytes:
+        """Run skopeo; returns what it prints.  `sending` is told what it does."""
         for program, package in (("skopeo", "skopeo"), ("setpriv", "util-linux")):
             if not shutil.which(program):
                 raise MissingProgram(
                     f"images are pulled with {program}, which is not installed: apt-get install {package}"
                 )
-        policy = [] if Path("/etc/containers/policy.json").exists() else ["--insecure-policy"]
+        options = ["--debug"] if sending else []
+        options += [] if Path("/etc/containers/policy.json").exists() else ["--insecure-policy"]
         # setpriv: a daemon that is killed takes its downloads along.
-        command = ["setpriv", "--pdeathsig", "KILL", "skopeo", f"--tmpdir={self._scratch}", *policy, verb, *arguments]
+        command = ["setpriv", "--pdeathsig", "KILL", "skopeo", f"--tmpdir={self._scratch}", *options, verb, *arguments]
         process = await asyncio.create_subprocess_exec(
             *command,
             stdin=asyncio.subprocess.DEVNULL,
@@ -140,15 +143,15 @@ class Registry:
             env={**os.environ, "LC_ALL": "C"},
         )
         try:
-            output, complaint = await process.communicate()
+            output, complaint = await (sending.follow(process) if sending else process.communicate())
         finally:
             if process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
                 await process.wait()
         if process.returncode:
-            pushing = verb == "copy" and arguments[-1] == self.reference.source
-            raise explain(complaint.decode(errors="replace"), self.reference, self._layout.root, pushing=pushing)
+            text = complaint.decode(errors="replace")
+            raise explain(text, self.reference, self._layout.root, pushing=sending is not None)
         if verb == "inspect" and len(output) > DOCUMENT_MAX:
             raise Invalid(f"{self.reference} has a manifest or configuration of more than {DOCUMENT_MAX >> 20} MiB")
         return output
@@ -239,26 +242,6 @@ def downloading(digest: str, current: int, total: int) -> dict[str, object]:
         "progress": bar(current, total),
         "id": short(digest),
     }
-
-
-def bar(current: int, total: int) -> str:
-    """The bar that clients without their own print, as Docker draws it (moby's pkg/jsonmessage)."""
-    done = min(50, 50 * current // total) if total else 50
-    drawn = "=" * done + (">" if done < 50 else "")
-    return f"[{drawn:<50}] {_human(current):>8}/{_human(total)}"
-
-
-def _human(size: float) -> str:
-    for unit in ("B", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.4g}{unit}"
-        size /= 1000
-    return f"{size:.4g}GB"
-
-
-def short(digest: str) -> str:
-    """The twelve digits by which Docker shows a layer."""
-    return digest.removeprefix("sha256:")[:12]
 
 
 _LEVELS = re.compile(r'level=(?:fatal|error) msg="((?:[^"\\]|\\.)*)"')
