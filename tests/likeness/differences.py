@@ -112,7 +112,9 @@ DIFFERENCES: list[Difference] = [
         (_INSPECT, "*.Networks.host.EndpointID"),
     ),
     *_many(
-        "The listing tells who is in a network, too; Docker's only the inspection.", ("GET /networks", "*.Containers*")
+        "The listing tells who is in a network, too; Docker's only the inspection.",
+        ("GET /networks", "*.Containers*"),
+        ("GET /networks[?]*", "*.Containers*"),
     ),
     *_many(
         "Kernel memory was never limited; Docker 23 dropped the fields.",
@@ -201,7 +203,7 @@ DIFFERENCES: list[Difference] = [
     *_many(
         "An exec that has run cannot run again: 409 and no stream, as in Docker 28.", ("POST /exec/{y}/start {}", "*")
     ),
-    *_many("An exec that has ended has no pid.", ("GET /exec/{y}/json", "*.Pid")),
+    *_many("An exec that has ended has no pid.", ("GET /exec/*/json", "*.Pid")),
     *_many(
         "Containers are called by name in texts, and the texts are those of Docker 28.",
         ("POST /containers/*pause", "message"),

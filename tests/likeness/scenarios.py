@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 from likeness.client import Call, Pause, Step, cli
 from likeness.commands import COMMANDS
+from likeness.compose import COMPOSE
 
 
 def get(path: str, **more: Any) -> Call:
@@ -798,5 +799,5 @@ SYSTEM: dict[str, list[Step]] = {
 }
 
 SCENARIOS: dict[str, list[Step]] = {
-    **NETWORKS, **BAD_REQUESTS, **CONTAINERS, **STORAGE, **SYSTEM, **COMMANDS,
+    **NETWORKS, **BAD_REQUESTS, **CONTAINERS, **STORAGE, **SYSTEM, **COMMANDS, **COMPOSE,
 }  # fmt: skip
