@@ -42,7 +42,8 @@ def _labels(service: str, number: int, **more: str) -> dict[str, str]:
 def _create(service: str, number: int, name: str, keep: str, labels: dict[str, str], **host: Any) -> Call:
     config = {
         "Hostname": "", "Domainname": "", "User": "", "AttachStdin": False, "AttachStdout": True, "AttachStderr": True,
-        "ExposedPorts": {port: {} for port in host.get("PortBindings", {})}, "Tty": False, "OpenStdin": False, "StdinOnce": False,
+        "ExposedPorts": {port: {} for port in host.get("PortBindings", {})}, "Tty": False,
+        "OpenStdin": False, "StdinOnce": False,
         "Env": None, "Cmd": ["sh", "-c", f"echo {service}; exec sleep 600"], "Image": "alpine", "Volumes": None,
         "WorkingDir": "", "Entrypoint": None, "OnBuild": None, "Labels": labels,
         "Healthcheck": _HEALTH if service == "db" else None,
