@@ -284,6 +284,14 @@ def test_wrong_log_options(shared: Machine, words: list[str], message: str) -> N
     assert message in done.stderr
 
 
+def test_details_of_logs(shared: Machine) -> None:
+    options = ("--label", "ab=1", "--label", "b=2", "-e", "AC=x y", "--log-opt", "labels-regex=^a")
+    tag = "{{.Name}}/{{ .ImageName }}"
+    words = (*options, "--log-opt", "env-regex=^A", "--log-opt", f"tag={tag}", "--log-opt", "mode=non-blocking")
+    shared.docker("run", "--name", "detailed", *words, "box", "echo", "hi")
+    assert shared.out("logs", "--details", "detailed") == "AC=x+y,ab=1,tag=detailed%2Fbox hi"
+
+
 def test_logs_in_all_forms(shared: Machine) -> None:
     options = ("--log-opt", "labels=a", "--log-opt", "env=B", "--label", "a=1", "-e", "B=2")
     shared.docker("run", "--name", "forms", *options, "box", "sh", "-c", "echo one; sleep 1.1; echo two >&2")

@@ -174,7 +174,7 @@ def test_networks() -> None:
         (joining("x", NetworkingConfig={"EndpointsConfig": {"u": {}}}), "has no place in a network"),
         ({"HostConfig": {"PidMode": "some"}}, "invalid PID mode: some"),
         ({"HostConfig": {"Devices": [{"PathOnHost": "x"}]}}, "invalid device"),
-        ({"HostConfig": {"DeviceRequests": [{}]}}, "HostConfig.DeviceRequests"),
+        ({"HostConfig": {"DeviceRequests": [{}]}}, "could not select device driver"),
         ({"HostConfig": {"CapAdd": ["FLY"]}}, "invalid capability"),
         ({"HostConfig": {"Memory": 5}}, "Minimum memory limit"),
         ({"HostConfig": {"ExtraHosts": ["x"]}}, "bad format for add-host"),

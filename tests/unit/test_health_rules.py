@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from fairlead.api.runtime_spec import health_check, log_config
+from fairlead.api.health_spec import health_check
+from fairlead.api.log_spec import log_config
 from fairlead.cli.flags import Usage
 from fairlead.cli.parse import duration as parse_duration
 from fairlead.containers.health import Health, Result, duration, wait_before
@@ -131,5 +132,15 @@ def test_log_options() -> None:
     for size in ("0", "-5", "m", "1x", "ten", "1e999999"):
         with pytest.raises(Invalid):
             log_config({"LogConfig": {"Config": {"max-size": size}}})
+    for wrong in (
+        {"mode": "slow"},
+        {"max-buffer-size": "1m"},
+        {"mode": "non-blocking", "max-buffer-size": "much"},
+        {"labels-regex": "("},
+        {"tag": "{{.Nope}}"},
+        {"tag": "{{lower .Name}}"},
+    ):
+        with pytest.raises(Invalid):
+            log_config({"LogConfig": {"Config": wrong}})
     _, warnings = log_config({"LogConfig": {"Config": {"max-file": "2"}}})
     assert warnings == ["the log option max-file has no effect without max-size: no second file is begun"]

@@ -12,10 +12,11 @@ from typing import Any, TypeVar, cast
 
 import msgspec
 
+from fairlead.api.health_spec import health_check
 from fairlead.api.isolation_spec import SHOWN_AGAIN, no_new_privileges, parse_isolation
 from fairlead.api.limits import limits
+from fairlead.api.log_spec import log_config
 from fairlead.api.mount_spec import Lookup, parse_mounts
-from fairlead.api.runtime_spec import health_check, log_config
 from fairlead.api.shapes import EndpointSettings, endpoint_spec
 from fairlead.containers.bundle import capabilities
 from fairlead.containers.links import divided
@@ -28,13 +29,6 @@ from fairlead.errors import Invalid, NotFound
 from fairlead.images import Image
 
 T = TypeVar("T")
-
-_REFUSED: dict[str, tuple[Any, ...]] = {
-    # HostConfig field: the values that are served
-    "DeviceRequests": (None, []),
-    "Isolation": (None, "", "default"),
-    "StorageOpt": (None, {}),
-}
 
 UNSET_LIMITS = "CpuRealtimePeriod CpuRealtimeRuntime KernelMemory KernelMemoryTCP"
 """Limits that we cannot set: the container runs without them, and the user is told."""
@@ -119,9 +113,14 @@ def parse(body: dict[str, Any], image: Image, lookup: Lookup = _nobody) -> tuple
 
 
 def _check(body: dict[str, Any], host: dict[str, Any]) -> list[str]:
-    for name, served in _REFUSED.items():
-        if host.get(name) not in served:
-            raise Invalid(f"HostConfig.{name} {host[name]!r} is not supported: leave it out")
+    for request in host.get("DeviceRequests") or ():
+        wanted = " ".join(f"[{' '.join(words)}]" for words in request.get("Capabilities") or ())
+        driver = request.get("Driver") or ""
+        raise Invalid(f'could not select device driver "{driver}" with capabilities: [{wanted}]: there are none')
+    if (isolation := host.get("Isolation") or "default") != "default":
+        raise Invalid(f"invalid isolation: \"{isolation}\" - linux only supports 'default'")
+    if host.get("StorageOpt"):
+        raise Invalid("--storage-opt is not supported: layers have no quota")
     return [
         f"HostConfig.{name} is not supported: the container runs without that limit"
         for name in UNSET_LIMITS.split()

@@ -89,7 +89,7 @@ def _check(limits: Limits) -> None:
     if limits.cpu_shares < 0:
         raise Invalid(f"invalid CPU shares ({limits.cpu_shares}): value must be a positive integer")
     for name, text, known in (
-        ("cpu", limits.cpuset, "/sys/devices/system/cpu/online"),
+        ("CPUs", limits.cpuset, "/sys/devices/system/cpu/online"),
         ("memory nodes", limits.cpuset_mems, "/sys/devices/system/node/online"),
     ):
         if text and not _numbers(text, name) <= _available(known):

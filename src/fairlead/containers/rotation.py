@@ -89,14 +89,3 @@ def command_monitor(place: Place, command: str) -> None:
             os.write(control, f"{command}\n".encode())
         finally:
             os.close(control)
-
-
-def log_details(container: Container) -> bytes:
-    """What the log options ``labels`` and ``env`` add to each line: ``a=1,b=2``."""
-    spec = container.spec
-    variables = dict(variable.split("=", 1) for variable in spec.env if "=" in variable)
-    found: dict[str, str] = {}
-    for option, values in (("labels", spec.labels), ("env", variables)):
-        names = [name.strip() for name in spec.log.options.get(option, "").split(",")]
-        found |= {name: values[name] for name in names if name in values}
-    return ",".join(f"{name}={value}" for name, value in sorted(found.items())).encode()

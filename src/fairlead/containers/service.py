@@ -28,13 +28,14 @@ from fairlead.containers.execs import Execs
 from fairlead.containers.health import HealthMonitors
 from fairlead.containers.isolation import surroundings
 from fairlead.containers.links import NOT_LINKED, Links, settled
+from fairlead.containers.log_details import log_details
 from fairlead.containers.logs import read_log
 from fairlead.containers.membership import Membership
 from fairlead.containers.mounting import make_bind_sources
 from fairlead.containers.names import random_name
 from fairlead.containers.record import DEFAULT_STOP_TIMEOUT, Container, ContainerSpec, Status
 from fairlead.containers.recovery import Recovery
-from fairlead.containers.rotation import Rotator, command_monitor, log_details
+from fairlead.containers.rotation import Rotator, command_monitor
 from fairlead.containers.sharing import Sharing, resolve
 from fairlead.containers.streams import Attachment, Frame, Hub
 from fairlead.containers.volumes import Volumes
