@@ -5,6 +5,23 @@ from __future__ import annotations
 from likeness.client import Step, cli
 
 COMMANDS: dict[str, list[Step]] = {
+    "exit codes and refusals": [
+        cli("run --rm alpine /nope", output=False),
+        cli("run --rm alpine /etc/passwd", output=False),
+        cli("run --rm --sysctl net.bogus=1 alpine true", output=False),
+        cli("run --rm --gpus all alpine true"),
+        cli("run --rm --log-opt mode=slow alpine true"),
+        cli("run --rm --log-opt max-buffer-size=1m alpine true"),
+        cli("run --rm --cpuset-cpus 999 alpine true"),
+        cli("run --rm --isolation other alpine true"),
+        cli(
+            "run --label ab=1 --label bc=2 -e A=x --log-opt labels-regex=^a --log-opt env=A --log-opt tag=t.{{.Name}} "
+            "--name detailed alpine echo hi"
+        ),
+        cli("logs --details detailed"),
+        cli("create --name other alpine true", output=False),
+        cli("rename other detailed"),
+    ],
     "images of stopped containers": [
         cli("tag alpine one"),
         cli("create --name st one true", output=False),

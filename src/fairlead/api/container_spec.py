@@ -116,9 +116,9 @@ def _check(body: dict[str, Any], host: dict[str, Any]) -> list[str]:
     for request in host.get("DeviceRequests") or ():
         wanted = " ".join(f"[{' '.join(words)}]" for words in request.get("Capabilities") or ())
         driver = request.get("Driver") or ""
-        raise Invalid(f'could not select device driver "{driver}" with capabilities: [{wanted}]: there are none')
+        raise Invalid(f'could not select device driver "{driver}" with capabilities: [{wanted}]')
     if (isolation := host.get("Isolation") or "default") != "default":
-        raise Invalid(f"invalid isolation: \"{isolation}\" - linux only supports 'default'")
+        raise Invalid(f"Invalid isolation: \"{isolation}\" - linux only supports 'default'")
     if host.get("StorageOpt"):
         raise Invalid("--storage-opt is not supported: layers have no quota")
     return [

@@ -52,7 +52,7 @@ def _check_mode(options: dict[str, str]) -> None:
     """A file keeps nobody waiting, so both modes are the same; what is wrong is refused all the same."""
     mode = options.get("mode", "blocking")
     if mode not in ("blocking", "non-blocking"):
-        raise Invalid(f"logger: logging mode not supported: {mode}: blocking and non-blocking are allowed")
+        raise Invalid(f"logger: logging mode not supported: {mode}")
     if "max-buffer-size" in options:
         if mode != "non-blocking":
             raise Invalid("logger: max-buffer-size option is only supported with 'mode=non-blocking'")

@@ -729,7 +729,7 @@ class Containers:
             try:
                 self.store.put(msgspec.structs.replace(container, name=name))
             except Conflict:
-                raise self._name_taken(name) from None
+                raise Conflict(f"Error when allocating new name: {self._name_taken(name)}") from None
         for sandbox in self.engine.catalog.sandboxes():
             if sandbox.container == container.id:
                 await asyncio.to_thread(self.engine.refresh, sandbox)

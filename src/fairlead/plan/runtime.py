@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -194,4 +195,8 @@ def explain_refusal(message: str, command: str) -> tuple[int, str]:
         return 126, f'exec: "{command}": is a directory: permission denied'
     if "exec format error" in lower:
         return 126, f'exec: "{command}": exec format error'
+    if found := re.search(r"chdir [`'](.*?)[`']: (.*)", text):
+        text = f'chdir to cwd ("{found[1]}") set in config.json failed: {found[2].lower()}'
+    if "no such file or directory" in lower or "not a directory" in lower:  # a directory to be in, a setting, a mount
+        return 127, text.replace("No such file", "no such file")
     return 128, text
