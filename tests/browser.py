@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from lab import FAIRLEAD, Host
 
 CHROMIUM = shutil.which("chromium") or ""
+FIREFOX = shutil.which("firefox-esr") or shutil.which("firefox") or ""
+"""Not among the packages that the tests ask for: it is large.  What needs it is left out where it is missing."""
 
 TRACE_DONE = "#result[data-state=ok], #result[data-state=failed], #result[data-state=refused]"
 
@@ -65,3 +70,21 @@ def opened(browser: Any, address: str, **options: Any) -> Iterator[Any]:
     page.close()
     assert errors == []
     assert [url for url in asked if not url.startswith(address)] == []
+
+
+def in_firefox(host: Host, address: str, *scripts: str) -> list[Any]:
+    """What scripts say that are run one after another in the page, in a Firefox on the host; see `marionette.py`."""
+    profile = host.directory / "firefox"
+    profile.mkdir()
+    words = ("--headless", "--marionette", "--no-remote", "--profile", str(profile))
+    quiet = subprocess.DEVNULL
+    firefox = host.popen(
+        FIREFOX, *words, env={**host.environment, "HOME": str(profile)}, stdin=quiet, stdout=quiet, stderr=quiet
+    )
+    try:
+        client = (sys.executable, str(Path(__file__).parent / "marionette.py"), address)
+        found: list[Any] = json.loads(host.run(*client, input=json.dumps(scripts), timeout=100).stdout)
+        return found
+    finally:
+        firefox.kill()
+        firefox.wait()

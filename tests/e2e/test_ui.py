@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from browser import CHROMIUM, TRACE_DONE, chromium, opened, ui
+from browser import CHROMIUM, FIREFOX, TRACE_DONE, chromium, in_firefox, opened, ui
 from lab import Host, images
 
 pytestmark = [
@@ -449,6 +449,30 @@ def test_five_hundred_namespaces_are_shown_and_one_more_moves_nothing(host: Host
 
 
 # Who may see it
+
+
+@pytest.mark.skipif(not FIREFOX, reason="Firefox is not installed")
+def test_the_page_in_firefox(two: Host) -> None:
+    names = "[...document.querySelectorAll('.node')].map((one) => one.getAttribute('aria-label'))"
+    heard = "window.heard = []; window.addEventListener('error', (event) => window.heard.push(event.message));"
+    asked = "for (const [id, word] of [['from', 'ns0'], ['to', 'ns1']]) document.getElementById(id).value = word;"
+    click = "const event = new MouseEvent('click', {bubbles: true});"
+    click += "document.querySelector('.node[aria-label^=\"namespace ns0\"]').dispatchEvent(event);"
+    with ui(two) as address:
+        _, nodes, _, said, details, errors = in_firefox(
+            two,
+            address,
+            f"{heard} return document.body.dataset.ready === undefined ? null : true",
+            f"return {names}",
+            f"{asked} document.getElementById('go').click(); return true",
+            "const one = document.querySelector('#result[data-state=ok]'); return one && one.innerText",
+            f"{click} const one = document.querySelector('#details:not([hidden])'); return one && one.innerText",
+            "return window.heard",
+        )
+    assert any(name.startswith("namespace ns0: eth0 10.0.0.2/24") for name in nodes), nodes
+    assert "✔ ns1 (10.0.0.3) answers" in said
+    assert "10.0.0.2/24" in details
+    assert errors == []
 
 
 def test_nobody_else_can_read_it(two: Host, browser: Any) -> None:
