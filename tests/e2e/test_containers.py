@@ -410,6 +410,32 @@ def test_containers_outlive_the_daemon(machine: Machine) -> None:
     machine.docker("start", "on")
 
 
+def test_an_exec_goes_on_when_the_daemon_dies(machine: Machine) -> None:
+    machine.docker("run", "-d", "--name", "on", "box", "sleep", "1000")
+    loop = "i=0; while [ $i -lt 20 ]; do i=$((i+1)); echo $i; echo $i >&2; sleep 0.05; done; echo all >/tmp/done"
+    client = machine.host.popen(
+        "docker", "exec", "on", "sh", "-c", loop, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert client.stdout
+    assert client.stdout.readline() == "1\n"
+    machine.kill()
+    client.communicate(timeout=10)
+    assert client.returncode != 0
+    machine.start()
+    eventually(lambda: machine.out("exec", "on", "sh", "-c", "cat /tmp/done || true") == "all")
+    assert "while" not in machine.out("top", "on")
+
+
+def test_an_exec_whose_client_leaves_is_not_stopped_by_a_full_pipe(machine: Machine) -> None:
+    machine.docker("run", "-d", "--name", "on", "box", "sleep", "1000")
+    script = "head -c 1000000 /dev/zero; echo all >/tmp/done"
+    client = machine.host.popen("docker", "exec", "on", "sh", "-c", f"sleep 0.5; {script}", stdout=subprocess.DEVNULL)
+    eventually(lambda: "head -c" in machine.out("top", "on"))
+    client.kill()
+    client.wait()
+    eventually(lambda: machine.out("exec", "on", "sh", "-c", "cat /tmp/done || true") == "all")
+
+
 def test_a_monitor_that_was_killed(machine: Machine) -> None:
     machine.docker("run", "-d", "--name", "m", "box", "sleep", "1000")
     pid = machine.inspect("m")["State"]["Pid"]

@@ -59,6 +59,28 @@ def test_content_length(serve: Callable[..., tuple[Client, list[bytes]]]) -> Non
     assert seen[0].startswith(b"GET /x?all=1&name=a%20b/c&many=1&many=2 HTTP/1.1\r\nHost: fairlead\r\n")
 
 
+def test_what_only_asks_is_asked_again_when_the_daemon_was_just_killed(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "sock"))
+        listening.listen()
+
+        def run() -> None:
+            for answer in (b"", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]", b""):
+                sock, _ = listening.accept()
+                with sock:
+                    sock.recv(65536)
+                    sock.sendall(answer)
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        client = Client(str(tmp_path / "sock"), start=False)
+        assert client.get("/x") == []
+        with pytest.raises(Unreachable, match="closed the connection before it answered"):
+            client.post("/x")
+        thread.join(5)
+        assert not thread.is_alive(), "what changes something is asked once"
+
+
 @pytest.mark.parametrize("pieces", [1, 3, 1000])
 def test_chunked_in_pieces_of_any_size(serve: Callable[..., tuple[Client, list[bytes]]], pieces: int) -> None:
     answer = (

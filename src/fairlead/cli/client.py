@@ -226,24 +226,27 @@ class Client:
         query: Mapping[str, Value] | None = None,
     ) -> Response:
         """Send a request (`body` as JSON, or `raw`); raises `ApiError` for what the daemon refuses."""
-        connection = self.connect()
         head = dict(headers or {})
         if body is not None:
             head["Content-Type"] = "application/json"
             raw = dumps(body).encode()
         elif raw is not None:
             head["Content-Type"] = "application/x-tar"
-        try:
-            connection.send(method, target(path, query or {}), head, raw)
-            response = Response(connection, method)
-            if response.status >= 400:
-                raise ApiError(_message(response), response.status)
-        except BaseException as error:
-            connection.close()
-            if isinstance(error, ConnectionError):
-                raise Unreachable("the daemon closed the connection before it answered: see its log") from None
-            raise
-        return response
+        # A daemon that is just being killed still takes connections.  What only asks, asks the next one.
+        for _ in range(2 if method == "GET" else 1):
+            connection = self.connect()
+            try:
+                connection.send(method, target(path, query or {}), head, raw)
+                response = Response(connection, method)
+                if response.status >= 400:
+                    raise ApiError(_message(response), response.status)
+                return response
+            except ConnectionError:
+                connection.close()
+            except BaseException:
+                connection.close()
+                raise
+        raise Unreachable("the daemon closed the connection before it answered: see its log")
 
     def get(self, path: str, **query: Value) -> Any:
         """The JSON answer of a GET."""

@@ -224,7 +224,13 @@ class Execs:
                         reader, writer = os.pipe()
                         ours[name], theirs[name] = (writer, reader) if name == "stdin" else (reader, writer)
             execution.process = subprocess.Popen(
-                [*argv, container.id], stdin=theirs["stdin"], stdout=theirs["stdout"], stderr=theirs["stderr"]
+                [*argv, container.id],
+                stdin=theirs["stdin"],
+                stdout=theirs["stdout"],
+                stderr=theirs["stderr"],
+                # crun, which stays beside the process, holds our ends as well, and does not read: should the daemon
+                # die, what the process says fills a pipe, where else it would be killed for saying it (SIGPIPE).
+                pass_fds=[descriptor for name, descriptor in ours.items() if name != "stdin"],
             )
         except BaseException:
             for descriptor in ours.values():
