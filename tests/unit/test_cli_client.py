@@ -132,7 +132,7 @@ def test_refusal(serve: Callable[..., tuple[Client, list[bytes]]], body: bytes, 
 def test_daemon_dies_in_between(serve: Callable[..., tuple[Client, list[bytes]]], answer: bytes) -> None:
     client, _ = serve(answer)
     with pytest.raises(Unreachable, match="the daemon closed the connection before it"):
-        client.get("/x")
+        client.post("/x")
 
 
 def test_what_answers_is_no_http(serve: Callable[..., tuple[Client, list[bytes]]]) -> None:
