@@ -1,20 +1,14 @@
-"""What every endpoint has, whatever its driver: settings that users ask for, and being made known to its neighbours.
-
-A neighbour that still knows an address with the MAC of who had it before would send there in vain, for up to a minute.
-So the kernel is asked to announce each endpoint's addresses, by gratuitous ARP (RFC 5227 3) and unsolicited neighbour
-advertisement (RFC 4861 7.2.6): it does so when a link's MAC is set, even to what it was, once the link is told to
-(``arp_notify``, ``ndisc_notify``: kernel.org/doc/Documentation/networking/ip-sysctl).
-"""
+"""What every endpoint has, whatever its driver: settings that users ask for, and those by which it can be announced."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from fairlead.errors import Invalid
 from fairlead.model import Endpoint, Network, Sandbox
 from fairlead.plan import Plan, Step
-from fairlead.plan.announce import Announce, NotifyByArp
+from fairlead.plan.announce import NotifyByArp
 from fairlead.plan.links import SetLink
 from fairlead.plan.netlink import link_name
 from fairlead.plan.sysctl import SetSysctl
@@ -78,8 +72,3 @@ def dressed(plan: Plan, sandbox: Sandbox, endpoint: Endpoint) -> Plan:
 
 def _sets_up(step: Step, namespace: str, name: str) -> bool:
     return isinstance(step, SetLink) and (step.namespace, step.name) == (namespace, name) and step.up
-
-
-def announced(sandbox: Sandbox, endpoints: Iterable[Endpoint]) -> Plan:
-    """What makes endpoints known to their neighbours, once all is up."""
-    return Plan(tuple(Announce(sandbox.path, one.ifname, one.mac) for one in endpoints if one.ifname and one.mac))

@@ -17,10 +17,10 @@ from typing import Generic, Protocol, TypeVar
 from msgspec.structs import replace
 
 from fairlead import configs, endpoints, gateways, ipam
+from fairlead.announcing import Neighbours
 from fairlead.catalog import Catalog
 from fairlead.drivers import driver_named, driver_of
 from fairlead.drivers.bridge import PREFIX, binding, divide_ports
-from fairlead.endpoints import announced
 from fairlead.errors import Conflict, FairleadError, Forbidden, Invalid
 from fairlead.forwarding import ipv6_forwarding
 from fairlead.gateways import Candidate
@@ -174,6 +174,7 @@ class Planner:
         self._namespaces = namespaces
         self._subnets = Subnets(catalog, facts, unique_local)
         self._hints = ipam.Hints()
+        self._neighbours = Neighbours()
 
     # Plans of records: the same for making, removing, repairing and explaining
 
@@ -190,7 +191,7 @@ class Planner:
             network = self._store.get(Network, record.network)
             sandbox = self._store.get(Sandbox, record.sandbox)
             if network and sandbox:
-                return _endpoint_plan(network, sandbox, record) + announced(sandbox, (record,))
+                return _endpoint_plan(network, sandbox, record)
         return Plan()
 
     def _path(self, sandbox_id: str) -> str:
@@ -336,7 +337,9 @@ class Planner:
         made = self._routed(made)
         for endpoint in made:
             plan += _endpoint_plan(networks[endpoint.network], sandbox, endpoint)
-        return Change(result=sandbox, add=(sandbox, *made), plan=plan + announced(sandbox, made))
+        for endpoint in made:
+            plan += self._neighbours.announcement(networks[endpoint.network], sandbox, endpoint)
+        return Change(result=sandbox, add=(sandbox, *made), plan=plan)
 
     def close_sandbox(self, ref: str) -> Change[Sandbox]:
         """The namespace with everything in it: endpoints, links."""
@@ -360,11 +363,12 @@ class Planner:
         endpoint = self._endpoint(owner, network, spec, siblings)
         *others, endpoint = self._routed([*siblings, endpoint])
         moved = self._moved(owner, siblings, others)
-        plan = _endpoint_plan(network, owner, endpoint) + moved.plan + announced(owner, (endpoint,))
+        plan = _endpoint_plan(network, owner, endpoint) + moved.plan
         replaced: tuple[Record, ...] = moved.replace
         if network.has_names and not owner.names:
             plan += Plan((RedirectNames(owner.path),))
             replaced += (replace(owner, names=True),)
+        plan += self._neighbours.announcement(network, owner, endpoint)
         return Change(result=endpoint, add=(endpoint,), replace=replaced, undo=moved.undo, plan=plan)
 
     def _routed(self, endpoints: Sequence[Endpoint]) -> list[Endpoint]:
@@ -540,7 +544,10 @@ class Planner:
 
     def released(self, record: Record) -> None:
         """Told by the engine that a record is gone: its addresses are free again."""
+        if isinstance(record, Network):
+            self._neighbours.gone(record)
         if isinstance(record, Endpoint) and (network := self._store.get(Network, record.network)):
+            self._neighbours.left(record)
             for pool in network.pools:
                 for interface in record.addresses:
                     if interface.ip in pool.subnet:
@@ -572,7 +579,7 @@ class Planner:
 
 
 def _endpoint_plan(network: Network, sandbox: Sandbox, endpoint: Endpoint) -> Plan:
-    """What makes an endpoint, all but the announcement, which comes when everything is done."""
+    """What makes an endpoint and is taken away with it."""
     return endpoints.dressed(driver_of(network).endpoint_plan(network, sandbox, endpoint), sandbox, endpoint)
 
 

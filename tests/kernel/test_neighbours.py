@@ -16,7 +16,7 @@ from fairlead.endpoints import SYSCTLS
 from fairlead.engine import Engine
 from fairlead.errors import Conflict, KernelError
 from fairlead.model import Endpoint, Pool
-from fairlead.plan.links import SetLink
+from fairlead.plan.announce import Announce
 from fairlead.spec import EndpointSpec, NetworkSpec
 
 SUBNETS = ("10.5.0.0/24", "fd00:5::/64")
@@ -47,6 +47,13 @@ def join(engine: Engine, sandbox: str, *ips: str, **wanted: Any) -> Endpoint:
     return engine.perform(engine.planner.attach, sandbox, spec)
 
 
+def had_before(engine: Engine) -> None:
+    """Another sandbox has had the addresses, and is gone."""
+    engine.perform(engine.planner.open_sandbox, "former")
+    join(engine, "former", *WANTED)
+    engine.perform(engine.planner.close_sandbox, "former")
+
+
 def mistake(namespace: str, link: str) -> None:
     """A neighbour is sure that the addresses are with somebody who is not there any more."""
     ip = f"ip -n {namespace}" if namespace else "ip"
@@ -72,6 +79,7 @@ def assert_reachable(namespace: str) -> None:
 def test_a_new_owner_is_reachable_at_once(engine: Engine, driver: str) -> None:
     options = {"parent": "eth0"} if driver == "macvlan" else {"com.docker.network.bridge.name": "br5"}
     network(engine, driver, **options)
+    had_before(engine)
     neighbour = join(engine, "one")
     mistake("one", neighbour.ifname)
     endpoint = join(engine, "two", *WANTED)
@@ -81,6 +89,7 @@ def test_a_new_owner_is_reachable_at_once(engine: Engine, driver: str) -> None:
 
 def test_the_host_is_told_too(engine: Engine) -> None:
     network(engine, **{"com.docker.network.bridge.name": "br5"})
+    had_before(engine)
     join(engine, "one")  # so that the bridge is up
     mistake("", "br5")
     endpoint = join(engine, "two", *WANTED)
@@ -97,6 +106,7 @@ def test_machines_of_the_lan_are_told_too(engine: Engine) -> None:
 
 def test_a_sandbox_that_opens_with_its_endpoints_is_announced(engine: Engine) -> None:
     network(engine)
+    had_before(engine)
     join(engine, "one")
     mistake("one", "eth0")
     spec = EndpointSpec(network="n", ips=tuple(map(ip_address, WANTED)))
@@ -183,9 +193,35 @@ def test_default_routes_go_by_priority(engine: Engine) -> None:
     assert route() == "default via 10.6.0.1"
 
 
-def test_the_announcement_is_the_last_of_the_link(engine: Engine) -> None:
-    """Before the bridge's port is up, nobody would hear it."""
+def announcements(engine: Engine, sandbox: str, *ips: str) -> int:
+    """How many steps of an attach announce something; each is the last of its plan, as nobody would hear it before."""
+    spec = EndpointSpec(network="n", ips=tuple(map(ip_address, ips)))
+    plan = engine.planner.attach(sandbox, spec).plan
+    found = [step for step in plan if isinstance(step, Announce)]
+    assert plan.steps[len(plan.steps) - len(found) :] == tuple(found)
+    return len(found)
+
+
+def test_an_address_is_announced_where_somebody_may_be_mistaken(engine: Engine) -> None:
     network(engine)
-    steps = list(engine.planner.plan_of(join(engine, "two")))
-    place = [type(step).__name__ for step in steps].index("Announce")
-    assert max(i for i, step in enumerate(steps) if isinstance(step, SetLink)) < place
+    assert announcements(engine, "two", *WANTED) == 0, "nobody has had it"
+    join(engine, "two", *WANTED)
+    engine.perform(engine.planner.detach, "two", "n")
+    assert announcements(engine, "two", *WANTED) == 0, "it comes back to the same owner"
+    assert announcements(engine, "one", *WANTED) == 1
+    assert announcements(engine, "one", "10.5.0.10") == 0
+    engine.perform(engine.planner.remove_network, "n")
+    network(engine)
+    assert announcements(engine, "one", *WANTED) == 0, "a new bridge remembers nothing"
+
+
+def test_who_was_in_an_older_network_is_not_known(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("time.time", lambda: 1e9)  # Before this engine was opened.
+        network(engine)
+    assert announcements(engine, "one", *WANTED) == 1
+
+
+def test_the_neighbours_on_a_lan_are_not_known(engine: Engine) -> None:
+    network(engine, "macvlan", parent="eth0")
+    assert announcements(engine, "one", *WANTED) == 1

@@ -224,7 +224,6 @@ def test_an_endpoint_with_a_port(world: World) -> None:
         "ip link set veth<id7> up type bridge_slave hairpin on",
         "nft add element inet fairlead ports4_any '{ tcp . 8081 : 10.0.0.2 . 80 }'",
         "nft add element inet fairlead relayed_any '{ ipv6 . tcp . 8081 }'",
-        "ip -n ns0 link set eth0 address <mac>",
         *RedirectNames("/run/netns/ns0").shell(),
     ]
     world.do(change)

@@ -169,7 +169,7 @@ def mac_of(endpoint: Endpoint) -> str:
     """A MAC that follows from the network and from whose endpoint it is: the same at each start.
 
     Docker's older way, 02:42 and the IPv4 address, spared a neighbour to learn a new MAC for an address used again; now
-    `fairlead.endpoints` announces it.
+    `fairlead.announcing` sees to it.
     """
     return _hash_mac(f"{endpoint.network} {endpoint.owner or endpoint.id}")
 
