@@ -29,6 +29,7 @@ from fairlead.containers.bundle import available_capabilities
 from fairlead.containers.record import Container, Status
 from fairlead.containers.streams import STDERR, STDOUT, Attachment, Frame
 from fairlead.errors import Conflict, Invalid, NotFound
+from fairlead.kernel import cgroups
 from fairlead.model import new_id
 from fairlead.plan.runtime import explain_refusal, read_pid
 from fairlead.plan.users import resolve
@@ -153,6 +154,8 @@ class Execs:
         for id_ in over[: max(0, len(over) - _REMEMBERED)]:
             del self._execs[id_]
         self._tell("exec_create", container, made)
+        # Those who create one start it next, and then crun moves it into the container's control group.
+        asyncio.get_running_loop().run_in_executor(None, cgroups.expect_move)
         return made
 
     def _tell(self, action: str, container: Container, execution: Exec, **more: str) -> None:
