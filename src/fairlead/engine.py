@@ -338,7 +338,7 @@ class Engine:
                 for link in marked:
                     if link.alias.removeprefix("fairlead:") not in known:
                         log.warning("removing the orphaned interface %s %s", link.name, namespace)
-                        batch.add(rtnetlink.delete_link(link.name), f"cannot delete {link.name}", (19,))
+                        batch.delete_link(link.name)
         for path in self._namespaces.glob("*"):
             if str(path) not in paths:
                 log.warning("removing the orphaned network namespace %s", path)

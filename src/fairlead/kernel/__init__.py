@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from fairlead.kernel import rtnetlink
@@ -14,6 +14,7 @@ from fairlead.kernel.namespaces import Namespaces, open_namespace
 from fairlead.kernel.netlink import NETLINK_ROUTE, Message, NetlinkError, Socket
 from fairlead.kernel.nftables import Nftables
 from fairlead.kernel.ports import Ports
+from fairlead.kernel.removal import Removals
 from fairlead.model import HOST
 
 __all__ = ["Batch", "Kernel", "NetlinkError"]
@@ -25,8 +26,10 @@ class Batch:
     A request that needs a link's index makes the ones before it be sent first, as the link may be among them.
     """
 
-    def __init__(self, socket: Socket) -> None:
+    def __init__(self, socket: Socket, another: Callable[[], Socket], removals: Removals) -> None:
         self.socket = socket
+        self._another = another
+        self._removals = removals
         self.owner: object = None
         """On whose behalf `add` is called…"""
         self.made: list[object] = []
@@ -38,6 +41,12 @@ class Batch:
     def add(self, message: Message, what: str, tolerate: tuple[int, ...] = ()) -> None:
         """Queue a request.  `what` names it in an error; errors numbered in `tolerate` count as success."""
         self._pending.append((message, what, tolerate, self.owner))
+
+    def delete_link(self, name: str) -> None:
+        """Delete a link after what is queued, and wait until it is gone; one that is gone already is no error."""
+        self.flush()
+        if (refused := self._removals.delete(name, self.socket, self._another())) and refused.errno != errno.ENODEV:
+            raise NetlinkError(refused.errno, f"cannot delete the interface {name}: {refused}")
 
     def namespace(self, path: str) -> int:
         """A descriptor of a namespace (empty: the host's), for a request; it stays open until the requests are sent."""
@@ -98,6 +107,7 @@ class Kernel:
         self.nft = Nftables()
         self.firewalls = Firewalls(self.nft)
         self.ports = Ports(run)
+        self._removals = Removals()
         self._idle: list[Socket] = []
 
     @contextlib.contextmanager
@@ -126,7 +136,7 @@ class Kernel:
     def batch(self, namespace: str) -> Iterator[Batch]:
         """Collect requests for a namespace; they are sent when the body ends, or not at all if it raises."""
         with self.socket(namespace) as socket:
-            batch = Batch(socket)
+            batch = Batch(socket, lambda: self._open(namespace, NETLINK_ROUTE), self._removals)
             try:
                 yield batch
                 batch.flush()

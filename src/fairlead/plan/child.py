@@ -11,7 +11,7 @@ from fairlead.errors import KernelError
 from fairlead.kernel import rtnetlink
 from fairlead.kernel.netlink import NetlinkError
 from fairlead.model import HOST
-from fairlead.plan.netlink import GONE, ip, link_name, netns_word
+from fairlead.plan.netlink import ip, link_name, netns_word
 from fairlead.plan.step import State, Step
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class AddChild(Step):
         with kernel.batch(self.namespace) as batch:
             for name in (self.temporary, self.name):
                 if self._is_ours(batch, name):
-                    batch.add(rtnetlink.delete_link(name), f"cannot delete the interface {name}", GONE)
+                    batch.delete_link(name)
 
     def _is_ours(self, batch: Batch, name: str) -> bool:
         fact = batch.link(name)

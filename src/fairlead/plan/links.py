@@ -152,7 +152,7 @@ def delete_ours(batch: Batch, name: str, alias: str, *, mac: str = "") -> None:
         return
     unmarked = not fact.alias and (fact.mac == mac if mac else fact.kind == "veth")
     if fact.alias == alias or unmarked:
-        batch.add(rtnetlink.delete_link(name), f"cannot delete the interface {name}", GONE)
+        batch.delete_link(name)
 
 
 @dataclass(frozen=True, slots=True)
