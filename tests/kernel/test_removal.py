@@ -16,9 +16,9 @@ def kernel(fresh_kernel: None, tmp_path: Path) -> Kernel:
 
 
 def test_links_are_gone_at_once(kernel: Kernel) -> None:
-    sh("ip netns add inner; ip link add br type bridge")
+    sh("ip netns add inner; ip link add br0 type bridge")
     for number in range(20):
-        sh(f"ip link add v{number} master br up type veth peer name e{number} netns inner")
+        sh(f"ip link add v{number} master br0 up type veth peer name e{number} netns inner")
         with kernel.batch("") as batch:
             batch.delete_link(f"v{number}")
         assert f"v{number}" not in links()
