@@ -10,6 +10,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fairlead.errors import DiskFull, Invalid, KernelError
-from fairlead.kernel import mounts
+from fairlead.kernel import cgroups, mounts
 from fairlead.plan.runtime import Place, is_monitor, read_pid
 from fairlead.plan.step import State, Step
 from fairlead.plan.users import resolve
@@ -229,6 +230,7 @@ class StartMonitor(Step):
     shared: bool = False
 
     def apply(self, kernel: Kernel) -> None:
+        threading.Thread(target=cgroups.expect_move).start()  # By the time that crun moves the container, it is due.
         reader, writer = os.pipe()
         with os.fdopen(reader, "rb") as answers:
             try:
