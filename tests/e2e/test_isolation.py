@@ -121,6 +121,9 @@ def test_seccomp(machine: Machine, tmp_path: Path) -> None:  # noqa: F811
     assert "Operation not permitted" in said
     machine.docker("run", "-d", "--name", "one", *option, "box", "sleep", "600")
     assert "Operation not permitted" in machine.docker("exec", "one", "mkdir", "/y", check=False).stderr
+    kept, configs = (machine.host.run_dir / name for name in ("seccomp", "containers/*/config.json"))
+    assert machine.host.sh(f"ls {kept}").count("\n") == 3, "that of most, that with the capability, this one"
+    assert machine.host.sh(f"cat {configs} | grep -c seccomp_bpf_data") == "1\n", "it was not compiled again"
     (tmp_path / "bad.json").write_text("{}")
     assert "Decoding seccomp profile failed" in refused(machine, "--security-opt", f"seccomp={tmp_path}/bad.json")
     assert "Invalid --security-opt" in refused(machine, "--security-opt", "colour")

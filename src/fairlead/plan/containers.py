@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from fairlead.errors import DiskFull, Invalid, KernelError
 from fairlead.kernel import cgroups, mounts
+from fairlead.plan.filters import keep_filter, with_filter
 from fairlead.plan.runtime import Place, is_monitor, read_pid
 from fairlead.plan.step import State, Step
 from fairlead.plan.users import resolve
@@ -103,7 +104,8 @@ class WriteBundle(Step):
             self.place.exits.mkdir(parents=True, exist_ok=True)
             self.place.runtime_root.mkdir(parents=True, exist_ok=True)
             self.place.exit_file.unlink(missing_ok=True)
-            self.place.config.write_text(json.dumps(self._completed(self.place.rootfs)))
+            config = with_filter(self._completed(self.place.rootfs), self.place)
+            self.place.config.write_text(json.dumps(config))
         except OSError as error:
             raise _kernel_error(f"the bundle {self.place.bundle} cannot be written", error) from error
 
@@ -259,6 +261,7 @@ class StartMonitor(Step):
         if answer["data"] <= 0:
             self.revert(kernel)
             raise StartRefused(str(answer.get("message", "")))
+        keep_filter(self.place)
 
     def _argv(self) -> list[str]:
         return self.place.monitor(
