@@ -48,6 +48,10 @@ _NETLINK_ADD_MEMBERSHIP = 1
 _NETLINK_CAP_ACK = 10
 _NETLINK_EXT_ACK = 11
 
+_MOST = 1 << 16
+"""Bytes of one datagram: the kernel fills half as many when it lists (netlink_dump, net/netlink/af_netlink.c).  Python
+takes a larger buffer from the kernel each time, and gives it back."""
+
 _MAX_IN_FLIGHT = 64
 """Requests per send: their acknowledgements must fit the receive buffer."""
 
@@ -121,8 +125,9 @@ class Socket:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
         self._socket.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)
         self._socket.setsockopt(_SOL_NETLINK, _NETLINK_EXT_ACK, 1)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
-        self._socket.bind((0, 0))
+        if protocol != NETLINK_ROUTE:
+            # A transaction of many elements is answered at once; a route socket never has more than it asked for.
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         self._sequence = 0
         self.overrun = False
 
@@ -138,6 +143,7 @@ class Socket:
         """Receive the notifications of a multicast group; `room` bytes of them may wait (SO_RCVBUFFORCE, socket(7))."""
         if room:
             self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, room)
+        self._socket.bind((0, 0))
         self._socket.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
 
     def drain(self) -> list[tuple[int, bytes]]:
@@ -148,7 +154,7 @@ class Socket:
         found: list[tuple[int, bytes]] = []
         while True:
             try:
-                data = self._socket.recv(1 << 18, socket.MSG_DONTWAIT)
+                data = self._socket.recv(_MOST, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 return found
             except OSError as error:
@@ -175,7 +181,7 @@ class Socket:
         outcomes: list[NetlinkError | None] = [None] * len(messages)
         waiting = len(messages)
         while waiting:
-            for kind, flags, sequence, body in _split(self._socket.recv(1 << 18)):
+            for kind, flags, sequence, body in _split(self._socket.recv(_MOST)):
                 if kind == _NLMSG_ERROR and 0 <= sequence - first < len(messages):
                     outcomes[sequence - first] = _refusal(flags, body)
                     waiting -= 1
@@ -200,7 +206,7 @@ class Socket:
         )
         waiting, refused = set(acknowledged), None
         while waiting:
-            for kind, flags, sequence, body in _split(self._socket.recv(1 << 18)):
+            for kind, flags, sequence, body in _split(self._socket.recv(_MOST)):
                 if kind != _NLMSG_ERROR or not first <= sequence <= self._sequence:
                     continue
                 if error := _refusal(flags, body):
@@ -217,7 +223,7 @@ class Socket:
         self._sequence += 1
         self._socket.send(_pack(message, message.flags, self._sequence))
         while found is None:
-            for kind, flags, sequence, body in _split(self._socket.recv(1 << 18)):
+            for kind, flags, sequence, body in _split(self._socket.recv(_MOST)):
                 if sequence != self._sequence:
                     continue
                 if kind != _NLMSG_ERROR:
@@ -242,7 +248,7 @@ class Socket:
         found: list[bytes] = []
         torn = False
         while True:
-            for kind, flags, sequence, body in _split(self._socket.recv(1 << 18)):
+            for kind, flags, sequence, body in _split(self._socket.recv(_MOST)):
                 if sequence != self._sequence:
                     continue
                 torn |= bool(flags & _NLM_F_DUMP_INTR)
