@@ -5,6 +5,19 @@ from __future__ import annotations
 from likeness.client import Step, cli
 
 COMMANDS: dict[str, list[Step]] = {
+    "events of images and files": [
+        cli("create --name ev alpine true", output=False),
+        cli("commit -m said ev made:1", output=False),
+        cli("tag made:1 made:2"),
+        cli("save -o /dev/null made:1"),
+        cli("export -o /dev/null ev"),
+        cli("cp /etc/hostname ev:/x", output=False),
+        cli("cp ev:/x /dev/null", output=False),
+        cli("rmi made:1 made:2", output=False),
+        cli("volume create --opt type=tmpfs --opt device=tmpfs vv"),
+        cli("volume create --opt nope=1 vv"),
+        cli("events --since 1 --until 0s --filter container=ev --format {{.Action}}·{{json·.Actor.Attributes}}"),
+    ],
     "exit codes and refusals": [
         cli("run --rm alpine /nope", output=False),
         cli("run --rm alpine /etc/passwd", output=False),
@@ -37,7 +50,7 @@ COMMANDS: dict[str, list[Step]] = {
         cli("rmi {id}"),
         cli("rmi two"),
         cli("rmi -f kept/alpine"),
-        cli("images -a --format {{.Repository}}:{{.Tag}}"),
+        cli("images -a --filter dangling=true --format {{.Repository}}:{{.Tag}}"),
         cli("ps -a --format {{.Image}}"),
         cli("rmi {id}"),
         cli("rmi -f {id}"),
@@ -59,7 +72,7 @@ COMMANDS: dict[str, list[Step]] = {
         cli("rmi one alpine"),
         cli("rmi kept/alpine"),
         cli("rmi -f kept/alpine"),
-        cli("images -a --format {{.Repository}}:{{.Tag}}"),
+        cli("images -a --filter dangling=true --format {{.Repository}}:{{.Tag}}"),
         cli("rmi -f {id}"),
         cli("image prune -af", output=False),
         cli("tag {id} kept/alpine"),

@@ -35,6 +35,7 @@ class Door:
     """The handlers."""
 
     def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
         self._archives = Archives(daemon.containers)
 
     async def look(self, request: web.Request) -> web.StreamResponse:
@@ -43,6 +44,7 @@ class Door:
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         async with self._archives.read(request.match_info["ref"], "get", _path(request)) as copy:
+            self._tell("archive-path", request)
             return await send(request, copy.chunks(), {_STAT_HEADER: _header(copy.answer["stat"])})
 
     async def put(self, request: web.Request) -> web.StreamResponse:
@@ -53,11 +55,17 @@ class Door:
             no_overwrite=flag(request, "noOverwriteDirNonDir"),
             as_user=flag(request, "copyUIDGID"),
         )
+        self._tell("extract-to-dir", request)
         return web.Response()
 
     async def export(self, request: web.Request) -> web.StreamResponse:
         async with self._archives.read(request.match_info["ref"], "export") as copy:
+            self._tell("export", request)
             return await send(request, copy.chunks(), {"Content-Type": "application/octet-stream"})
+
+    def _tell(self, action: str, request: web.Request) -> None:
+        containers = self._daemon.containers
+        containers.tell(action, containers.get(request.match_info["ref"]))
 
     async def changes(self, request: web.Request) -> web.StreamResponse:
         found = await self._archives.changes(request.match_info["ref"])

@@ -65,6 +65,12 @@ class _Handlers:
         labels = _settings(image).get("Labels") or {}
         self._daemon.events.publish("image", action, id_, {**labels, "name": name or id_})
 
+    def _tell_tag(self, image: Image, name: str) -> str:
+        """An image has a new name; returns it in full."""
+        tag = str(Reference.parse(name).tagged())
+        self._tell("tag", image, tag)
+        return tag
+
     async def list(self, request: web.Request) -> web.Response:
         filters = read_filters(request, ("before", "dangling", "label", "reference", "since", "until"))
         images = self._images.list()
@@ -124,6 +130,8 @@ class _Handlers:
                 changes=request.query.getall("changes") if "changes" in request.query else [],
                 message=request.query.get("message", ""),
             )
+            if ref:
+                self._tell_tag(image, ref)
             self._tell("import", image)
             progress({"status": f"sha256:{image.id}"})
 
@@ -151,7 +159,9 @@ class _Handlers:
         if not names:
             raise Invalid("no image given: names must name at least one")
         _check_platform(request.query.get("platform", ""))
-        async with self._images.saved(names) as archive:
+        async with self._images.saved(names) as (images, archive):
+            for image in images:
+                self._tell("save", image)
             return await send(request, archive, {})
 
     async def push(self, request: web.Request) -> web.StreamResponse:
@@ -159,7 +169,8 @@ class _Handlers:
         credentials = _credentials(request.headers.get("X-Registry-Auth", ""))
 
         async def push(progress: Progress) -> None:
-            await self._images.push(ref, progress, credentials=credentials)
+            for image, tag in await self._images.push(ref, progress, credentials=credentials):
+                self._tell("push", image, tag.rpartition(":")[0], tag)
 
         return await stream(request, push)
 
@@ -167,17 +178,23 @@ class _Handlers:
         query = request.query
         if not (ref := query.get("container", "")):
             raise Invalid("the parameter container is missing: the container to commit")
+        containers, comment = self._daemon.containers, query.get("comment", "")
+        container = containers.get(ref)
+        name = _join(query["repo"], query.get("tag", "")) if query.get("repo") else ""
         image = await commit(
-            self._daemon.containers,
-            ref,
-            name=_join(query["repo"], query.get("tag", "")) if query.get("repo") else "",
-            comment=query.get("comment", ""),
+            containers,
+            container.id,
+            name=name,
+            comment=comment,
             author=query.get("author", ""),
             changes=query.getall("changes", []),
             body=await body(request, CreateBody),
             pause=flag(request, "pause", default=True),
         )
-        self._tell("commit", image)
+        if name:
+            name = self._tell_tag(image, name)
+        told = {"comment": comment, "imageID": f"sha256:{image.id}", "imageRef": name}
+        containers.tell("commit", container, told)
         return answer({"Id": f"sha256:{image.id}"}, 201)
 
     async def tag(self, request: web.Request) -> web.Response:
@@ -188,7 +205,7 @@ class _Handlers:
         self._images.tag(request.match_info["name"], name, explain=explain)
         if explain:
             raise Explained([])  # A name is only in the store.
-        self._tell("tag", self._images.get(name), str(Reference.parse(name).tagged()))
+        self._tell_tag(self._images.get(name), name)
         return web.Response(status=201)
 
     async def remove(self, request: web.Request) -> web.Response:

@@ -149,10 +149,10 @@ class Volumes:
         if not name:
             name, labels = new_id(), {**labels, ANONYMOUS: ""}
         check_volume_name(name)
-        check_options(name, options)
         async with self._lock(name):
             if found := self._store.get(Volume, name):
                 return found
+            check_options(name, options)
             volume = await self._begin(name, options, labels)
             self._store.put(volume)
         self._tell("create", volume)

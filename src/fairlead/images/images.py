@@ -359,8 +359,8 @@ class Images:
         return Blob(digest, size)
 
     @contextlib.asynccontextmanager
-    async def saved(self, refs: Sequence[str]) -> AsyncIterator[AsyncIterator[bytes]]:
-        """An archive of images, piece by piece, that Docker and we can load; raises before anything is written."""
+    async def saved(self, refs: Sequence[str]) -> AsyncIterator[tuple[ImageList, AsyncIterator[bytes]]]:
+        """Images, and an archive of them in pieces, which Docker loads as well; raises before anything is written."""
         async with self._working(), self._layout.workspace("save") as scratch:
             chosen = choose(refs, self.list(), self.get)
             command = await self._aside(archive_command, self._layout, scratch, chosen)
@@ -371,15 +371,20 @@ class Images:
                 stderr=asyncio.subprocess.PIPE,
             )
             try:
-                yield _output(process)
+                yield [image for image, _ in chosen.values()], _output(process)
             finally:
                 if process.returncode is None:
                     with contextlib.suppress(ProcessLookupError):
                         process.kill()
                 await process.wait()
 
-    async def push(self, ref: str, progress: Progress, *, credentials: Credentials | None = None) -> None:
-        """Send an image to its registry; a `ref` without a tag sends all tags of the repository."""
+    async def push(
+        self, ref: str, progress: Progress, *, credentials: Credentials | None = None
+    ) -> Sequence[tuple[Image, str]]:
+        """Send an image to its registry; a `ref` without a tag sends all tags of the repository.
+
+        Returns what was sent, each with its tag.
+        """
         reference = Reference.parse(ref)
         if reference.digest:
             raise Invalid("cannot push a digest reference")
@@ -389,9 +394,13 @@ class Images:
             tags = [tag for tag in tags if tag == str(reference)]
         if not tags:
             raise NotFound(f"An image does not exist locally with the tag: {reference.name}")
+        sent = []
         for tag in sorted(tags):
             async with self._working():
-                await push(self._layout, self.get(tag), Reference.parse(tag), progress, credentials=credentials)
+                image = self.get(tag)
+                await push(self._layout, image, Reference.parse(tag), progress, credentials=credentials)
+                sent.append((image, tag))
+        return sent
 
     # Records
 
