@@ -79,6 +79,27 @@ sysctl -qw net.ipv6.conf.all.forwarding=1
 """ + "".join(ipv6_ready(f"w{n}", f"r{n}") for n in (1, 2))
 """The same as `ROUTED`, with IPv6."""
 
+NESTED = """
+fairlead network create front; fairlead netns add out; fairlead network connect front out
+ip -n out link add ib type bridge; ip -n out addr add 10.50.0.1/24 dev ib; ip -n out link set ib up
+ip netns add in1; ip -n out link add iv1 type veth peer name eth0 netns in1; ip -n out link set iv1 master ib up
+ip -n in1 addr add 10.50.0.11/24 dev eth0; ip -n in1 link set eth0 up; ip -n in1 route add default via 10.50.0.1
+ip netns exec out sysctl -qw net.ipv4.ip_forward=1
+ip netns exec internet ip route add default via 198.51.100.2
+"""
+"""A namespace behind one of Fairlead's, as Docker in Docker has it; nobody rewrites its address."""
+
+PATCHED = """
+for n in 1 2; do
+    ip link add b$n type bridge; ip link set b$n up
+    ip netns add p$n; ip link add pv$n type veth peer name eth0 netns p$n; ip link set pv$n master b$n up
+    ip -n p$n addr add 10.60.0.$n/24 dev eth0; ip -n p$n link set eth0 up
+done
+ip link add x1 type veth peer name x2; ip link set x1 master b1 up; ip link set x2 master b2 up
+sysctl -qw net.bridge.bridge-nf-call-iptables=0
+"""
+"""Two bridges, joined by a cable."""
+
 OURS = """
 fairlead network create front
 fairlead network create back
@@ -390,6 +411,24 @@ CASES = [
         ("1300",),
         None,
     ),
+    Case(
+        "no-route-back-to-a-namespace-behind-a-namespace",
+        NESTED,
+        "in1 8.8.8.8",
+        "no-route",
+        ("no route on the host to 10.50.0.11 of in1 on the way back", "leads away, to internet"),
+    ),
+    Case(
+        "no-route-to-a-namespace-behind-a-namespace",
+        NESTED,
+        "host in1",
+        "no-route",
+        ("no route on the host to 10.50.0.11 of in1", "leads away, to internet"),
+        None,
+    ),
+    Case("patch-down", PATCHED + "ip link set x2 down", "p1 p2", "interface-down", ("x2 on the host",)),
+    Case("patch-without-master", PATCHED + "ip link set x2 nomaster", "p1 p2", "port-without-master", ("x2",)),
+    Case("behind-a-patch", PATCHED, "p1 p2:80", "nothing-listening", ("nothing listens at port 80/tcp in p2",), None),
     Case("networks-isolated", OURS, "a c", "networks-isolated", ("front", "back", "kept apart")),
     Case(
         "internal-to-outside",
@@ -905,6 +944,18 @@ def test_ipv6(machine: Host) -> None:
     lost = trace(machine, f"a {address}")
     assert lost.verdict["Cause"] == "wrong-address", lost.said
     machine.sh(lost.verdict["Remedies"][0])
+
+
+def test_a_name_of_ipv6_alone(machine: Host) -> None:
+    machine.sh(
+        "fairlead network create --ipv4=false --ipv6 six; for n in a b; do fairlead netns add $n; "
+        "fairlead network connect six $n; done"
+    )
+    found = trace(machine, "a b")
+    assert found.verdict["Ok"], found.said
+    assert found.answer["Name"]["Server"] == "127.0.0.11"
+    assert found.answer["Name"]["Addresses"] == [found.answer["Address"]]
+    assert ":" in found.answer["Address"]
 
 
 def test_places_by_path_and_by_process(machine: Host) -> None:

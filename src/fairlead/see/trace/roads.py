@@ -240,6 +240,54 @@ def no_route(seen: Observation) -> Verdict | None:
     return None
 
 
+def strayed(seen: Observation) -> Verdict | None:
+    """A router on the way knows the address by its default route alone, and that leads away from whoever has it."""
+    for direction in ("request", "reply"):
+        legs = [leg for leg in seen.legs if leg.direction == direction]
+        if len(legs) < 2 or legs[-1].route.kind == "local":
+            continue
+        turn = next((leg for leg in legs[:-1] if leg.route.matched == "default" and _is_router(seen, leg)), None)
+        owner = next((one for one in seen.ports if turn and _holds(one, turn.to)), None)
+        if not turn or not owner or not turn.holders or turn.holders[0][0] in (owner.namespace, seen.source.inode):
+            continue
+        place, away = seen.place(turn.namespace), seen.place(turn.holders[0][0])
+        subnet = next(str(ip_interface(text).network) for text in owner.addresses if _is_address(text, turn.to))
+        line = ip(place, f"route add {subnet} via {_nearer(seen, turn) or 'GATEWAY'}")
+        return Verdict(
+            ok=False,
+            cause="no-route",
+            sentence=f"There is no route {there(place)} to {turn.to} of {seen.place(owner.namespace).name}"
+            f"{subject(turn)} but the default one, which leads away, to {away.name}.",
+            remedies=(line,),
+        )
+    return None
+
+
+def _is_router(seen: Observation, leg: Leg) -> bool:
+    return bool(leg.came_in) or seen.place(leg.namespace).kind == "host"
+
+
+def _holds(port: Port, address: str) -> bool:
+    return any(_is_address(text, address) for text in port.addresses)
+
+
+def _is_address(text: str, address: str) -> bool:
+    return ip_interface(text).ip == ip_address(address)
+
+
+def _nearer(seen: Observation, turn: Leg) -> str:
+    """The address of whoever sent the request on to the namespace in which its answer takes the wrong turn."""
+    reached = [end for end in seen.ports if end.namespace == turn.namespace]
+    for leg in seen.legs:
+        port = seen.port((leg.namespace, leg.route.interface)) if leg.direction == "request" else None
+        if not port or not any(end[0] == turn.namespace for end in leg.holders):
+            continue
+        for text in port.addresses:
+            if any(within(str(ip_interface(text).ip), end.addresses) for end in reached):
+                return str(ip_interface(text).ip)
+    return ""
+
+
 def _gateway_for(seen: Observation, leg: Leg) -> str:
     """Who on the wires of a namespace could be its router: by our records, or who has addresses there and routes."""
     for one in seen.memberships:

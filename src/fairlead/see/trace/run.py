@@ -156,9 +156,13 @@ class Tracer:
         sandbox = self._intent.resolver_of(source)
         resolv, hosts = names.files_of(source, processes)
         text = {path: path.read_text(errors="replace") if path.exists() else "" for path in (resolv, hosts)}
-        if sandbox and not processes:
-            return names.look_up(self._kernel, source, word, f"nameserver {sandbox}", "")
-        return names.look_up(self._kernel, source, word, text[resolv], text[hosts])
+        resolver = f"nameserver {sandbox}" if sandbox and not processes else text[resolv]
+        found = names.look_up(self._kernel, source, word, resolver, "" if sandbox and not processes else text[hosts])
+        if found.problem not in ("no address", "no resolver"):
+            return found
+        # It may be one of IPv6 alone.
+        six = names.look_up(self._kernel, source, word, resolver, text[hosts], version=6)
+        return six if six.addresses else found
 
     def _address_of(self, source: Place, target: Place) -> Address:
         """The target's address that the source should use: one on a wire with it, or in a network of both."""

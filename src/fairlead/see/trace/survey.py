@@ -47,6 +47,8 @@ class Wire:
     bridge: End | None = None
     barrier: str = ""
     barrier_at: End | None = None
+    cut: tuple[str, End] | None = None
+    """Where a cable to a further bridge is no way; a barrier only for who would be behind it."""
     outside: bool = False
     stations: list[End] = field(default_factory=list)
 
@@ -180,6 +182,8 @@ class Survey:
         barrier, barrier_at = wire.barrier, wire.barrier_at
         if not barrier and holders:
             barrier, barrier_at = self._far_barrier(out, holders[0])
+        if not barrier and not holders and elsewhere and wire.cut:
+            barrier, barrier_at = wire.cut
         if not barrier and not holders:
             for end in elsewhere:
                 far = self.wire(end, thorough=False)
@@ -341,10 +345,33 @@ class Survey:
         # Those that are known already first: on a wire of hundreds they may be all that is needed.
         ports.sort(key=lambda port: self._reader.behind(bridge[0], port) not in self._snapshots)
         for port in ports:
-            if port.kind == "veth" and (peer := self.peer((bridge[0], port.name))):
+            if port.kind == "veth" and (peer := self.peer((bridge[0], port.name))) and peer not in wire.stations:
                 wire.stations.append(peer)
                 if wanted and not thorough and self._has(peer, wanted):
                     return
+                self._on_patched(bridge, port, peer, wire, thorough, wanted)
+
+    def _on_patched(
+        self, bridge: End, port: LinkRow, peer: End, wire: Wire, thorough: bool, wanted: Address | None
+    ) -> None:
+        """Go on where a cable leads from one bridge to another."""
+        far = self.snapshot(peer[0]).named(peer[1])
+        if not far or self._own(peer):
+            return
+        further = (peer[0], self.name(peer[0], far.master)) if far.master else None
+        if further is None or not self._is_bridge(peer[0], far.master):
+            if not self._is_namespace_of_one(peer):
+                wire.cut = wire.cut or ("no-master", peer)
+        elif further != bridge and further not in wire.stations:
+            if not port.up or not far.up:
+                wire.cut = wire.cut or ("down", peer if not far.up else (bridge[0], port.name))
+                return
+            wire.stations.append((bridge[0], port.name))
+            self._on_bridge(further, wire, thorough, wanted)
+
+    def _is_namespace_of_one(self, end: End) -> bool:
+        """Whether an end is that of a namespace which just has no address there, not a lost cable between bridges."""
+        return not any(self._is_bridge(end[0], index) for index in self.snapshot(end[0]).links)
 
     def _far_barrier(self, out: End, holder: End) -> tuple[str, End | None]:
         """What keeps a holder of the address from being reached, seen from its own side."""

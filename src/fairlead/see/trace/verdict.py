@@ -30,6 +30,7 @@ CAUSES: tuple[Cause, ...] = (
     wires.icc_off,
     wires.wrong_address,
     roads.no_route,
+    roads.strayed,
     roads.wrong_gateway,
     roads.forwarding_off,
     wires.arp_failed,

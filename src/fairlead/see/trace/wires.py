@@ -215,6 +215,12 @@ def _bridge_of(seen: Observation, inner: Port | None, leg: Leg) -> str:
         for one in seen.memberships:
             if one.namespace == inner.namespace and one.interface == inner.name and one.bridge:
                 return one.bridge
+    if inner and inner.master:
+        # A cable between bridges: to the one on which the address is.
+        outers = [_outer(seen, port) for end in leg.elsewhere if (port := seen.port(end))]
+        found = next((one.master for one in outers if one and one.master not in ("", inner.master)), "")
+        if found:
+            return found
     for other in (leg, *seen.legs):
         if other.bridge:
             return other.bridge[1]
