@@ -16,6 +16,7 @@ COMMANDS: dict[str, list[Step]] = {
         cli("rmi made:1 made:2", output=False),
         cli("volume create --opt type=tmpfs --opt device=tmpfs vv"),
         cli("volume create --opt nope=1 vv"),
+        cli("run --rm alpine sleep 1.1"),  # --until counts in whole seconds
         cli("events --since 1 --until 0s --filter container=ev --format {{.Action}}·{{json·.Actor.Attributes}}"),
     ],
     "exit codes and refusals": [
