@@ -976,7 +976,7 @@ def test_an_error_after_the_first_line_is_the_last_line(
     layer.write_bytes(b"damaged" * 100)
 
     def client(docker: list[str]) -> None:
-        url = f"http://d/images/create?fromImage={REGISTRY}/alpine"
+        url = f"http://d/images/create?fromImage={REGISTRY}/alpine&tag=latest"
         lines = run("curl", "-sf", "-X", "POST", "--unix-socket", f"{tmp_path}/socket", url).splitlines()
         last = json.loads(lines[-1])
         assert last["error"] == last["errorDetail"]["message"]
@@ -1001,7 +1001,7 @@ def test_a_client_that_goes_away_cancels_the_pull(place: Place, tmp_path: Path) 
     place.images.pull = cast(Callable[..., Awaitable[Any]], slow)  # type: ignore[method-assign,assignment]
 
     def client(_: list[str]) -> None:
-        url = "http://d/images/create?fromImage=x"
+        url = "http://d/images/create?fromImage=x&tag=1"
         subprocess.run(
             ["curl", "-s", "-m", "0.5", "-X", "POST", "--unix-socket", f"{tmp_path}/socket", url], check=False
         )

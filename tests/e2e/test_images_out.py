@@ -239,6 +239,24 @@ def test_push_tells_of_each_layer(changed: Machine) -> None:
         registry.close()
 
 
+def test_pull_of_all_tags(changed: Machine) -> None:
+    registry = Registry(changed.host, auth=False)
+    try:
+        for tag in ("1", "2"):
+            changed.docker("tag", "mine:1", f"{REGISTRY}/both:{tag}")
+        changed.docker("push", "-a", f"{REGISTRY}/both")
+        changed.docker("rmi", f"{REGISTRY}/both:1", f"{REGISTRY}/both:2")
+        said = changed.out("pull", "-a", f"{REGISTRY}/both")
+        assert "1: Pulling from both" in said
+        assert "2: Pulling from both" in said
+        assert {f"{REGISTRY}/both:1", f"{REGISTRY}/both:2"} <= set(ids(changed))
+        refused = changed.docker("pull", "-a", f"{REGISTRY}/nope", check=False)
+        assert refused.returncode == 1
+        assert "Error response from daemon: " in refused.stderr
+    finally:
+        registry.close()
+
+
 def pushed(one: Machine, name: str, tag: str) -> list[dict[str, Any]]:
     """What a push says, message by message."""
     url = f"http://x/v1.41/images/{REGISTRY}/{name}/push?tag={tag}"

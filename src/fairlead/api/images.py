@@ -113,9 +113,13 @@ class _Handlers:
             credentials = _credentials(request.headers.get("X-Registry-Auth", ""))
 
             async def pull(progress: Progress) -> None:
-                image = await self._images.pull(ref, progress, credentials=credentials)
-                tagged = Reference.parse(ref).tagged()
-                self._tell("pull", image, str(tagged).partition("@")[0].rpartition(":")[0] or str(tagged), str(tagged))
+                wanted = Reference.parse(ref)
+                # Without a tag all are meant (`docker pull -a`); clients that mean latest say so.
+                whole = not wanted.tag and not wanted.digest
+                refs = await self._images.tags_of(wanted, credentials=credentials) if whole else [ref]
+                for one in refs:
+                    image = await self._images.pull(one, progress, credentials=credentials)
+                    self._tell("pull", image, wanted.name, str(Reference.parse(one)))
 
             return await stream(request, pull)
         if (source := request.query.get("fromSrc", "")) != "-":

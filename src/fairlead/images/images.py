@@ -175,6 +175,11 @@ class Images:
             progress({"status": f"Status: {done} for {reference}"})
             return image
 
+    async def tags_of(self, reference: Reference, *, credentials: Credentials | None = None) -> Sequence[str]:
+        """Every tag that the registry has of a repository, as full references."""
+        async with open_registry(self._layout, reference, credentials=credentials) as registry:
+            return [f"{reference.name}:{tag}" for tag in await registry.tags()]
+
     async def load(self, archive: AsyncIterator[bytes], progress: Progress) -> ImageList:
         """All images of a docker or OCI archive, packed or not; on an error none of them is added."""
         async with self._working(), self._layout.workspace("load") as scratch:

@@ -60,6 +60,11 @@ class Registry:
             body = await self._inspect(self.reference)
         return parse_manifest(body, self.reference.name)
 
+    async def tags(self) -> list[str]:
+        """The names of all tags of the repository."""
+        body = await self._run("list-tags", *self._options, f"docker://{self.reference.domain}/{self.reference.path}")
+        return [str(tag) for tag in parse_document(body, "list of tags").get("Tags") or ()]
+
     async def fetch(self, manifest: Manifest, progress: Progress) -> Content:
         """Bring the blobs of `manifest` into the layout."""
         copy = self._scratch / "copy"
