@@ -229,6 +229,13 @@ def test_push_tells_of_each_layer(changed: Machine) -> None:
         assert {one["id"] for one in told if one.get("status") == "Pushed"} == set(layers)
         assert told[-1]["aux"]["Tag"] == "1"
 
+        digest = told[-1]["aux"]["Digest"]
+        found = changed.api("GET", f"/distribution/{REGISTRY}/mine:1/json")
+        assert (found["Descriptor"]["digest"], found["Descriptor"]["size"]) == (digest, told[-1]["aux"]["Size"])
+        assert found["Descriptor"]["mediaType"].endswith("json")
+        assert [platform["os"] for platform in found["Platforms"]] == ["linux"]
+        assert "manifest unknown" in changed.api("GET", f"/distribution/{REGISTRY}/mine:7/json")["message"]
+
         again = pushed(changed, "mine", "1")
         assert [one["status"] for one in again if "id" in one] == ["Preparing"] * 3 + ["Layer already exists"] * 3
         absent = pushed(changed, "absent", "1")

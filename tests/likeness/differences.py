@@ -59,6 +59,7 @@ DIFFERENCES: list[Difference] = [
     *_many(
         "Why a registry cannot be reached is told without the words of Go's network library.",
         ("POST /images/create?fromImage=127.0.0.1:1*", "message"),
+        ("GET /distribution/127.0.0.1:1*", "message"),
         ("docker pull 127.0.0.1:1/x", "body"),
     ),
     *_many(

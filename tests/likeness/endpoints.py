@@ -76,6 +76,7 @@ ENDPOINTS: list[Endpoint] = [
         POST /exec/{id}/resize
         GET /exec/{id}/json
         GET /images/json
+        GET /distribution/{name}/json
         GET /images/{name}/json
         GET /images/{name}/history
         POST /images/{name}/tag

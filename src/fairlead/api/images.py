@@ -41,6 +41,7 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
     return [
         web.get("/images/json", handlers.list),
         web.post("/images/create", handlers.create),
+        web.get("/distribution/{name:.+}/json", handlers.distribution),
         web.post("/images/load", handlers.load),
         web.post("/images/prune", handlers.prune),
         web.get("/images/get", handlers.save),
@@ -104,6 +105,12 @@ class _Handlers:
 
     async def history(self, request: web.Request) -> web.Response:
         return answer(_history(self._images.get(request.match_info["name"])))
+
+    async def distribution(self, request: web.Request) -> web.StreamResponse:
+        """What the registry has, without fetching it."""
+        credentials = _credentials(request.headers.get("X-Registry-Auth", ""))
+        reference = Reference.parse(request.match_info["name"])
+        return answer(await self._images.described(reference, credentials=credentials))
 
     async def create(self, request: web.Request) -> web.StreamResponse:
         """Pull (``fromImage``) or import (``fromSrc=-``)."""

@@ -180,6 +180,11 @@ class Images:
         async with open_registry(self._layout, reference, credentials=credentials) as registry:
             return [f"{reference.name}:{tag}" for tag in await registry.tags()]
 
+    async def described(self, reference: Reference, *, credentials: Credentials | None = None) -> dict[str, Any]:
+        """What a registry has under a reference: digest, size and platforms, in Docker's shape."""
+        async with open_registry(self._layout, reference.tagged(), credentials=credentials) as registry:
+            return await registry.described()
+
     async def load(self, archive: AsyncIterator[bytes], progress: Progress) -> ImageList:
         """All images of a docker or OCI archive, packed or not; on an error none of them is added."""
         async with self._working(), self._layout.workspace("load") as scratch:

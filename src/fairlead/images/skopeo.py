@@ -19,9 +19,19 @@ import tempfile
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fairlead.errors import FairleadError, Invalid, MissingProgram, NotFound
-from fairlead.images.layout import DOCUMENT_MAX, Layout, digest_of, disk_full, free_copy, parse_document
+from fairlead.images.layout import (
+    DOCUMENT_MAX,
+    INDEX,
+    MANIFEST,
+    Layout,
+    digest_of,
+    disk_full,
+    free_copy,
+    parse_document,
+)
 from fairlead.images.manifest import Content, Manifest, choose_platform, is_list, parse_content, parse_manifest
 from fairlead.images.pushing import POLL, Sending
 from fairlead.images.record import Image, Progress
@@ -59,6 +69,24 @@ class Registry:
             self.reference = self.reference.at(choose_platform(document, self.reference.name))
             body = await self._inspect(self.reference)
         return parse_manifest(body, self.reference.name)
+
+    async def described(self) -> dict[str, Any]:
+        """What the registry has under the reference, and for which platforms, as Docker's DistributionInspect."""
+        body = await self._inspect(self.reference)
+        document = parse_document(body, "manifest")
+        if is_list(document):
+            found = [entry.get("platform") or {} for entry in document.get("manifests") or ()]
+        else:
+            found = [parse_document(await self._inspect(self.reference, "--config"), "configuration")]
+        names = ("architecture", "os", "os.version", "variant")
+        return {
+            "Descriptor": {
+                "mediaType": document.get("mediaType") or (INDEX if is_list(document) else MANIFEST),
+                "digest": digest_of(body),
+                "size": len(body),
+            },
+            "Platforms": [{name: platform[name] for name in names if platform.get(name)} for platform in found],
+        }
 
     async def tags(self) -> list[str]:
         """The names of all tags of the repository."""
