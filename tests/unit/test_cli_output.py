@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fairlead.ago import ago
 from fairlead.cli import network, output
 from fairlead.cli.flags import Failure, Usage
 from fairlead.cli.listing import command_text, image_text, merge_ports
@@ -84,7 +85,7 @@ def test_command_and_image() -> None:
     ],
 )
 def test_ago(seconds: float, wanted: str) -> None:
-    assert output.ago(seconds) == wanted
+    assert ago(seconds) == wanted
 
 
 def test_size() -> None:

@@ -10,9 +10,10 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
+from fairlead.ago import ago
 from fairlead.api.container_spec import parse
 from fairlead.api.streams import KeyWatch, frame_bytes, parse_keys
-from fairlead.containers.inspect import ago, inspect, rfc3339, status_text, summary
+from fairlead.containers.inspect import inspect, rfc3339, status_text, summary
 from fairlead.containers.plans import published
 from fairlead.containers.record import Bind, Container, ContainerSpec, Restart, Status
 from fairlead.containers.service import signal_number

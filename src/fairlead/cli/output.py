@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
+from fairlead.ago import ago
 from fairlead.cli.flags import Failure
 from fairlead.cli.quick import dumps
 
@@ -86,34 +87,6 @@ def print_lines(value: dict[str, Any] | None) -> None:
 def short(id_: str) -> str:
     """The first twelve digits of an id."""
     return id_.removeprefix("sha256:")[:12]
-
-
-def ago(seconds: float) -> str:
-    """A duration as docker says it: "5 minutes" (units.HumanDuration of docker/go-units)."""
-    whole = int(seconds)
-    if whole < 1:
-        return "Less than a second"
-    if whole == 1:
-        return "1 second"
-    if whole < 60:
-        return f"{whole} seconds"
-    minutes = whole // 60
-    if minutes == 1:
-        return "About a minute"
-    if minutes < 60:
-        return f"{minutes} minutes"
-    hours = round(seconds / 3600)
-    if hours == 1:
-        return "About an hour"
-    if hours < 48:
-        return f"{hours} hours"
-    if hours < 24 * 7 * 2:
-        return f"{hours // 24} days"
-    if hours < 24 * 30 * 2:
-        return f"{hours // 24 // 7} weeks"
-    if hours < 24 * 365 * 2:
-        return f"{hours // 24 // 30} months"
-    return f"{int(seconds / 3600 / 24 / 365)} years"
 
 
 def since(moment: float) -> str:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Any
 
+from fairlead.ago import ago
 from fairlead.containers import mounting
 from fairlead.containers.bundle import MASKED, READ_ONLY
 from fairlead.containers.health import Health
@@ -139,33 +140,6 @@ def status_text(container: Container, now: float, health: Health | None = None) 
             return "Removal In Progress"
         case _:
             return "Created"
-
-
-def ago(seconds: float) -> str:
-    """A length of time as Docker words it (docker/go-units, duration.go)."""
-    seconds = max(0, int(seconds))
-    hours = (seconds + 1800) // 3600
-    if seconds < 1:
-        return "Less than a second"
-    if seconds == 1:
-        return "1 second"
-    if seconds < 60:
-        return f"{seconds} seconds"
-    if seconds < 120:
-        return "About a minute"
-    if seconds < 3600:
-        return f"{seconds // 60} minutes"
-    if hours == 1:
-        return "About an hour"
-    if hours < 48:
-        return f"{hours} hours"
-    if hours < 24 * 7 * 2:
-        return f"{hours // 24} days"
-    if hours < 24 * 30 * 2:
-        return f"{hours // 24 // 7} weeks"
-    if hours < 24 * 365 * 2:
-        return f"{hours // 24 // 30} months"
-    return f"{hours // 24 // 365} years"
 
 
 def _state(container: Container, health: Health | None) -> dict[str, Any]:
