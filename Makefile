@@ -19,8 +19,8 @@ TEST_PACKAGES += $(if $(shell command -v dockerd),,docker.io)
 TEST_PACKAGES += podman netavark ufw firewalld
 # For the project of examples/compose.
 TEST_PACKAGES += $(if $(shell command -v docker-compose),,docker-compose)
-# The page of `fairlead ui` is tested in a real browser.
-TEST_PACKAGES += chromium
+# The page of `fairlead ui` is tested in a real browser; scripts/measure-page measures with iperf3.
+TEST_PACKAGES += chromium iperf3
 # What the virtual machine of `make test-vm` needs besides: 200 MB that nobody else does.
 VM_PACKAGES := qemu-system-x86 busybox-static
 

@@ -129,7 +129,7 @@ def test_every_format_and_bad_words(two: Host) -> None:
 
 def test_while_containers_come_and_go_nothing_is_marked(two: Host) -> None:
     again = f"{FAIRLEAD} network disconnect br0 ns1; {FAIRLEAD} network connect br0 ns1 --ip 10.0.0.3"
-    work = two.popen("sh", "-c", f"for i in 1 2 3 4 5 6 7 8; do {again}; done")
+    work = two.popen("sh", "-c", f"for i in $(seq 16); do {again}; done")
     try:
         looks = 0
         while work.poll() is None:
@@ -208,6 +208,20 @@ def test_explain_of_a_container_and_of_nothing(host: Host) -> None:
     refused = host.fairlead("explain", "nope", check=False)
     assert refused.stderr == "fairlead: No such network, container or namespace: nope\n"
     assert host.fairlead("explain", check=False).returncode == 2
+
+
+def test_a_cable_between_the_bridges_of_two_namespaces_is_shown_with_them(host: Host) -> None:
+    host.sh(
+        "for n in 1 2; do ip link add b$n type bridge; ip netns add p$n;"
+        "    ip link add v$n master b$n type veth peer name eth0 netns p$n; done;"
+        "ip link add x1 type veth peer name x2; ip link set x1 master b1; ip link set x2 master b2;"
+        "ip link add b3 type bridge; ip link add y1 type veth peer name y3; ip link set y1 master b1;"
+        "ip link set y3 master b3"
+    )
+    shown = {one["Name"] for one in topology(host, "p1", "p2")["Namespaces"][0]["Interfaces"]}
+    assert shown >= {"b1", "b2", "v1", "v2", "x1", "x2"}
+    assert not shown & {"b3", "y1", "y3"}
+    assert not {one["Name"] for one in topology(host, "p1")["Namespaces"][0]["Interfaces"]} & {"b2", "x1", "x2"}
 
 
 # Docker's containers

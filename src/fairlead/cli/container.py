@@ -149,7 +149,7 @@ def _attach(options: Options, words: list[str]) -> int:
 def _exec(options: Options, words: list[str]) -> int:
     name, *command = words
     tty, stdin, detach = options.flag("tty"), options.flag("interactive"), options.flag("detach")
-    if tty and stdin and not detach:
+    if tty and stdin and not detach and not options.flag("explain"):
         require_terminal()
     body: dict[str, Any] = {
         "Cmd": command,
@@ -167,6 +167,9 @@ def _exec(options: Options, words: list[str]) -> int:
         columns, lines = os.get_terminal_size(1)
         body["ConsoleSize"] = [lines, columns]
     client = Client()
+    if options.flag("explain"):
+        print_lines(client.post(f"/containers/{segment(name)}/exec", body, explain=True))
+        return 0
     id_ = client.post(f"/containers/{segment(name)}/exec", body)["Id"]
     start = {"Detach": detach, "Tty": tty, "ConsoleSize": body.get("ConsoleSize")}
     try:
@@ -312,6 +315,7 @@ EXEC = Command(
         Flag("-w --workdir", "Working directory inside the container", "text"),
         Flag("-u --user", "User name or number (name|uid[:group|gid])", "text"),
         Flag("--privileged", "Give it all capabilities"),
+        EXPLAIN,
         _DETACH,
     ),
     (2, None),

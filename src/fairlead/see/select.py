@@ -93,6 +93,13 @@ def _keep_ways(topology: Topology, kept: dict[str, set[str] | None]) -> None:
         host |= {route.interface for route in topology.host.routes if route.destination == "default"}
         ports = {port.name: port for port in topology.host.ports}
         host |= {ports[name].master for name in list(host) if name in ports and ports[name].master}
+        host |= {port.name for port in topology.host.ports if _joins(port, ports) <= host and _joins(port, ports)}
+
+
+def _joins(port: Port, ports: dict[str, Port]) -> set[str]:
+    """The two bridges of the host that a cable joins, of which this is an end; none if it does not."""
+    far = ports.get(port.peer.interface) if port.peer and port.peer.namespace == HOST_ID else None
+    return {port.master, far.master} if far and port.master and far.master else set()
 
 
 def _part(room: Room, names: set[str] | None, shown: set[str]) -> Room:
