@@ -217,7 +217,7 @@ def test_options_of_run(machine: Machine) -> None:
     run = ("run", "--rm")
     assert machine.out(*run, "-e", "A=b", "box", "sh", "-c", "echo $A $HOSTNAME", "-h").startswith("b ")
     assert machine.out(*run, "-w", "/made/here", "box", "pwd") == "/made/here"
-    assert machine.out(*run, "-u", "u1", "box", "id") == "uid=1000(u1) gid=1000(u1) groups=2000(extra)"
+    assert machine.out(*run, "-u", "u1", "box", "id") == "uid=1000(u1) gid=1000(u1) groups=1000(u1),2000(extra)"
     assert machine.out(*run, "-h", "name", "box", "hostname") == "name"
     assert machine.out(*run, "--entrypoint", "echo", "box", "x") == "x"
     volume = f"{machine.host.directory}/data:/data:ro"

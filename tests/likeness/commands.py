@@ -19,6 +19,12 @@ COMMANDS: dict[str, list[Step]] = {
         cli("run --rm alpine sleep 1.1"),  # --until counts in whole seconds
         cli("events --since 1 --until 0s --filter container=ev --format {{.Action}}·{{json·.Actor.Attributes}}"),
     ],
+    "groups of processes": [
+        cli("run --rm alpine id"),
+        cli("run --rm -u 1000:7 --group-add 5 alpine grep Groups /proc/self/status"),
+        cli("run -d --name gg -u 5 --group-add 9 alpine sleep 600", output=False),
+        cli("exec -u 7:8 gg grep Groups /proc/self/status"),
+    ],
     "exit codes and refusals": [
         cli("run --rm alpine /nope", output=False),
         cli("run --rm alpine /etc/passwd", output=False),

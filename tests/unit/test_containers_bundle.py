@@ -102,13 +102,35 @@ def root(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("user", "expected"),
     [
-        ("", User(0, 0, (), "/root")),
-        ("u1", User(1000, 1001, (2000,), "/home/u1")),
-        ("1000", User(1000, 1001, (2000,), "/home/u1")),
-        ("u1:third", User(1000, 3000, (), "/home/u1")),
-        ("u1:77", User(1000, 77, (), "/home/u1")),
-        ("4711", User(4711, 0, (), "/")),
-        ("4711:4712", User(4711, 4712, (), "/")),
+        ("", User(0, 0, (0,), "/root")),
+        (
+            "u1",
+            User(
+                1000,
+                1001,
+                (
+                    1001,
+                    2000,
+                ),
+                "/home/u1",
+            ),
+        ),
+        (
+            "1000",
+            User(
+                1000,
+                1001,
+                (
+                    1001,
+                    2000,
+                ),
+                "/home/u1",
+            ),
+        ),
+        ("u1:third", User(1000, 3000, (3000,), "/home/u1")),
+        ("u1:77", User(1000, 77, (77,), "/home/u1")),
+        ("4711", User(4711, 0, (0,), "/")),
+        ("4711:4712", User(4711, 4712, (4712,), "/")),
     ],
 )
 def test_users(root: Path, user: str, expected: User) -> None:
@@ -122,7 +144,7 @@ def test_users_that_are_not_there(root: Path) -> None:
         resolve(root, "u1:nogroup")
     with pytest.raises(Invalid, match="out of range"):
         resolve(root, "4294967296")
-    assert resolve(root, "u1", ("third", "99")).groups == (2000, 3000, 99)
+    assert resolve(root, "u1", ("third", "99")).groups == (1001, 2000, 3000, 99)
 
 
 def test_an_image_cannot_make_us_read_the_hosts_files(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ class User:
     uid: int
     gid: int
     groups: tuple[int, ...]
+    """Further groups, `gid` among them."""
     home: str
 
 
@@ -52,7 +53,9 @@ def resolve(root: Path | Sequence[Path], user: str, extra: tuple[str, ...] = ())
     else:
         groups = [int(r[2]) for r in group if name and len(r) > 3 and name in r[3].split(",")]
     groups += [_group(group, one) for one in extra]
-    return User(uid, gid, tuple(dict.fromkeys(g for g in groups if g != gid)), (row[5] if row else "") or "/")
+    # The group is among the further ones, too: a file that keeps its group out would let in who sheds it with a set-gid
+    # program (CVE-2022-36109, moby's daemon/oci_linux.go).
+    return User(uid, gid, tuple(dict.fromkeys((gid, *groups))), (row[5] if row else "") or "/")
 
 
 def _group(rows: list[list[str]], wanted: str) -> int:
