@@ -27,8 +27,6 @@ _ECHO_REPLY = {4: 0, 6: 129}
 _KINDS = {SEND: "send", RECEIVE: "receive", DROP: "drop"}
 _HARMLESS = ("SKB_CONSUMED", "QUEUE_PURGE", "SOCKET_CLOSE")
 """Reasons of drops that are an end, not a fault: a socket was closed with the packet in its queue."""
-_ANSWERED = ("NO_SOCKET", "NETFILTER_DROP")
-"""Where nobody listens, or a rule rejects, the kernel answers first, and throws the request away after that."""
 _COUNTER = re.compile(r"counter packets \d+ bytes \d+ ")
 _DOCKERS = re.compile(r'"(docker0|br-[0-9a-f]{12})"')
 """Bridges as Docker names them; Fairlead's rules for its own have a comment."""
@@ -80,7 +78,13 @@ def way_of(seen: Seen, *, answered: bool) -> tuple[Hop, ...]:
         time, hop = _sighted(seen, sight, header)
         if hop.namespace != namespace:
             hop = msgspec.structs.replace(hop, namespace=namespace)
-        if sight.kind == DROP and so_far and sight.reason in _ANSWERED:
+        answered_before = any(
+            found and found[-1][0] > so_far[-1][0]
+            for (direction, inode), found in by_namespace.items()
+            if so_far and inode == namespace and direction != header.direction
+        )
+        if sight.kind == DROP and so_far and (sight.reason == "NO_SOCKET" or answered_before):
+            # The kernel answers or refuses first, and throws the request away after that.
             time, hop = so_far[-1][0] + 1e-3, msgspec.structs.replace(hop, time=None)
         so_far.append((time, hop))
     _without_strangers(by_namespace)
