@@ -1,23 +1,29 @@
-"""Containers on a host with cgroup v2 alone, as a fresh Debian 12 is; the machine of `make test-vm` is one."""
+"""Containers on a host with cgroup v2 alone and systemd, as a fresh Debian 12 is: the machine of `make test-vm`.
+
+All in one file, as those run one after the other there: some change what all control groups share.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import shutil
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from lab import Host
+from lab import FAIRLEAD, ROOT, Host
 from test_containers import Machine, eventually, is_process, layer
 
 __all__ = ["layer"]
 
-ROOT = Path("/sys/fs/cgroup")
+TREE = Path("/sys/fs/cgroup")
 pytestmark = [
     pytest.mark.vm,
-    pytest.mark.skipif(not (ROOT / "cgroup.controllers").exists(), reason="needs a host with cgroup v2 alone"),
+    pytest.mark.skipif(not (TREE / "cgroup.controllers").exists(), reason="needs a host with cgroup v2 alone"),
 ]
 
 LIMITS = ("-m", "64m", "--memory-swap", "64m", "--cpus", "0.5", "--cpu-shares", "512", "--pids-limit", "30")
@@ -42,12 +48,12 @@ def group(machine: Machine, name: str) -> Path:
     pid = machine.inspect(name)["State"]["Pid"]
     line = Path(f"/proc/{pid}/cgroup").read_text().strip()
     assert line.startswith("0::/"), line
-    return ROOT / line.removeprefix("0::/")
+    return TREE / line.removeprefix("0::/")
 
 
 def test_limits_are_the_kernels(shared: Machine) -> None:
     files = group(shared, "one")
-    assert files == ROOT / "fairlead" / f"fairlead-{shared.inspect('one')['Id']}"
+    assert files == TREE / "fairlead" / f"fairlead-{shared.inspect('one')['Id']}"
     found = {name: (files / name).read_text().strip() for name in ("memory.max", "cpu.max", "pids.max", "cpu.weight")}
     # crun reckons shares 2…262144 to weight 1…10000 (runtime-spec, config-linux.md).
     assert found == {"memory.max": str(64 << 20), "cpu.max": "50000 100000", "pids.max": "30", "cpu.weight": "20"}
@@ -120,7 +126,7 @@ def test_limits_stay_when_systemd_withdraws_controllers_of_the_root(shared: Mach
     before = (files / "cpu.max").read_text()
     for controller in ("cpu", "cpuset", "io", "memory", "pids"):
         with contextlib.suppress(OSError):
-            (ROOT / "cgroup.subtree_control").write_text(f"-{controller}")
+            (TREE / "cgroup.subtree_control").write_text(f"-{controller}")
     assert (files / "cpu.max").read_text() == before
 
 
@@ -143,3 +149,77 @@ def test_a_monitor_that_was_killed_leaves_no_group(shared: Machine) -> None:
     os.kill(int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]), signal.SIGKILL)
     eventually(lambda: shared.inspect("four")["State"]["Status"] == "exited")
     eventually(lambda: not files.exists())
+
+
+# The unit files, by a real systemd
+
+UNITS = Path("/run/systemd/system")
+STATE = Path("/tmp/systemd-state")
+ENVIRONMENT = {**os.environ, "DOCKER_HOST": "unix:///run/fairlead/fairlead.sock", "FAIRLEAD_STATE": str(STATE)}
+
+# Where the program is, and nothing of what a machine that boots does besides.
+ALONE = "[Unit]\nDefaultDependencies=no\n"
+SERVICE = f"""{ALONE}[Service]
+ExecStart=
+ExecStart={FAIRLEAD} daemon
+Environment=FAIRLEAD_STATE={STATE} PYTHONPATH={ROOT}/src PATH={os.environ["PATH"]}
+"""
+
+
+def run(*words: str) -> str:
+    done = subprocess.run(words, env=ENVIRONMENT, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, (words, done.stdout, done.stderr)
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def installed(layer: Path) -> Iterator[None]:
+    for name, text in (("fairlead.service", SERVICE), ("fairlead.socket", ALONE)):
+        shutil.copy(ROOT / "systemd" / name, UNITS)
+        (UNITS / f"{name}.d").mkdir()
+        (UNITS / f"{name}.d/test.conf").write_text(text)
+    run("systemctl", "daemon-reload")
+    run("systemctl", "start", "fairlead.socket")
+    run("docker", "import", "--change", "ENV PATH=/bin", str(layer), "box")
+    yield
+    run(FAIRLEAD, "system", "reset", "--force")
+    run("systemctl", "stop", "fairlead.socket", "fairlead.service")
+
+
+def main_pid() -> int:
+    return int(run("systemctl", "show", "--property=MainPID", "--value", "fairlead.service"))
+
+
+def state() -> dict[str, object]:
+    found = json.loads(run("docker", "inspect", "one"))[0]["State"]
+    assert isinstance(found, dict)
+    return found
+
+
+@pytest.mark.skipif(not Path("/run/vm").exists(), reason="installs units, so only in the machine of make test-vm")
+def test_containers_outlive_what_systemd_does_to_the_daemon(installed: None) -> None:
+    run("docker", "run", "-d", "--name", "one", "--cpus", "0.5", "-p", "8081:80", "box", "sleep", "9999")
+    pid = int(str(state()["Pid"]))
+    group = TREE / Path(f"/proc/{pid}/cgroup").read_text().strip().removeprefix("0::/")
+    assert group.parent == Path("/sys/fs/cgroup/fairlead")
+    monitor = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
+    assert Path(f"/proc/{monitor}/cgroup").read_text() == "0::/system.slice/fairlead.service\n"
+
+    daemons = {main_pid()}
+    for words in (["restart"], ["kill", "--kill-whom=main", "--signal=KILL"], ["stop"]):
+        run("systemctl", *words, "fairlead.service")
+        if words[0] == "kill":
+            eventually(lambda: main_pid() not in {0, *daemons}, 30)
+        # Stopped, it is started again by its socket.
+        assert run("docker", "exec", "one", "echo", "hi") == "hi"
+        assert state() | {"Pid": pid, "Running": True} == state()
+        daemons.add(main_pid())
+        run("systemctl", "daemon-reload")
+        assert (group / "cpu.max").read_text() == "50000 100000\n"
+    assert len(daemons) == 4
+
+    run("docker", "rm", "-f", "one")
+    assert not is_process(pid)
+    assert not group.exists()
+    run(FAIRLEAD, "system", "reset", "--force")
+    assert not group.parent.exists()
