@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import resource
+import subprocess
 from pathlib import Path
 
 import msgspec
@@ -17,6 +20,7 @@ from fairlead.containers.bundle import (
 )
 from fairlead.containers.record import Bind, Container, ContainerSpec, Limits
 from fairlead.errors import Invalid
+from fairlead.plan.containers import _await_end
 from fairlead.plan.runtime import explain_refusal
 from fairlead.plan.users import User, resolve
 
@@ -215,3 +219,19 @@ def test_refusals_in_dockers_words(said: str, command: str, code: int, words: st
     found = explain_refusal(said, command)
     assert found[0] == code
     assert words in found[1]
+
+
+def test_a_daemon_with_many_descriptors_can_wait_for_a_monitor() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))
+    many = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+    child = subprocess.Popen(["sleep", "0.1"])
+    try:
+        _await_end(child.pid)
+        assert child.poll() == 0
+    finally:
+        child.kill()
+        child.wait()
+        for descriptor in many:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -363,7 +363,9 @@ def _await_end(pid: int) -> None:
     except ProcessLookupError:
         return
     try:
-        if not select.select([descriptor], [], [], _PATIENCE)[0]:
+        poll = select.poll()  # select(2) takes no descriptor above 1023, and a daemon of many containers has more.
+        poll.register(descriptor, select.POLLIN)
+        if not poll.poll(_PATIENCE * 1000):
             signal.pidfd_send_signal(descriptor, signal.SIGKILL)
     finally:
         os.close(descriptor)
