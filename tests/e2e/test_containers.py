@@ -289,7 +289,7 @@ def test_exec(machine: Machine) -> None:
     assert (done.stdout, done.stderr, done.returncode) == ("12\n", "err\n", 9)
     text = "word " * 100_000
     assert machine.docker("exec", "-i", "e", "cat", input=text).stdout == text
-    assert machine.docker("exec", "e", "nope", check=False).returncode == 127
+    assert machine.docker("exec", "e", "nope", check=False).returncode == 126
     assert machine.docker("exec", "e", "/etc/passwd", check=False).returncode == 126
     assert (
         machine.out("exec", "-u", "u1", "-w", "/tmp", "e", "sh", "-c", "id -u; pwd; echo $HOME") == "1000\n/tmp\n/tmp"

@@ -44,6 +44,10 @@ _CHUNK = 1 << 15
 _LINGER = 1.0
 """Seconds of silence after which the output ends although a process in the background still holds it."""
 
+_NOT_STARTED = 126
+"""The exit code of what could not be started, for whatever reason, as clients expect it (docker-py's tests do).  Docker
+has it so up to version 24; later ones say 127 where the command is not there."""
+
 _REMEMBERED = 1000
 """Ended execs that can still be inspected."""
 
@@ -189,7 +193,7 @@ class Execs:
         try:
             streams = await asyncio.to_thread(self._spawn, container, execution, detach)
         except BaseException:
-            execution.exit_code = 126
+            execution.exit_code = _NOT_STARTED
             execution.ended.set()
             shutil.rmtree(self._containers.place(container).bundle / "exec" / execution.id, ignore_errors=True)
             raise
@@ -202,7 +206,7 @@ class Execs:
             pid_file = execution.pid_file
             while not execution.ended.is_set() and pid_file and not read_pid(pid_file):
                 await asyncio.sleep(0.002)
-            if execution.exit_code in (126, 127, 128) and (frames := [f async for f in attachment]):
+            if execution.exit_code == _NOT_STARTED and (frames := [f async for f in attachment]):
                 raise Invalid(frames[-1].data.decode(errors="replace").strip())
         return attachment
 
@@ -283,7 +287,8 @@ class Execs:
             code = await _reap(execution.process)
             message = _first_error(log_file)
             if code and message is not None:
-                code, reason = explain_refusal(message, execution.spec.command[0])
+                _, reason = explain_refusal(message, execution.spec.command[0])
+                code = _NOT_STARTED
                 sentence = f"OCI runtime exec failed: exec failed: unable to start container process: {reason}"
                 # To where errors go; Docker sends it to the standard output.
                 stream = STDOUT if execution.spec.tty else STDERR
