@@ -16,9 +16,7 @@ from pathlib import Path
 
 import pytest
 from lab import FAIRLEAD, ROOT, Host
-from test_containers import Machine, eventually, is_process, layer
-
-__all__ = ["layer"]
+from machine import Machine, eventually, is_process
 
 TREE = Path("/sys/fs/cgroup")
 pytestmark = [

@@ -13,9 +13,7 @@ from typing import Any, cast
 
 import pytest
 from lab import Host
-from test_containers import Machine, layer
-
-__all__ = ["layer"]
+from machine import Machine
 
 PING = b"GET /_ping HTTP/1.1\r\nHost: d\r\n\r\n"
 UPGRADE = b"Connection: Upgrade\r\nUpgrade: tcp\r\n"

@@ -13,11 +13,11 @@ from typing import Any
 
 import docker
 import pytest
-from test_containers import Machine, eventually, layer, machine  # noqa: F401 - layer and machine are fixtures
+from machine import Machine, eventually
 
 
 @pytest.fixture(params=["running", "stopped", "new"])
-def box(request: pytest.FixtureRequest, machine: Machine) -> Machine:  # noqa: F811
+def box(request: pytest.FixtureRequest, machine: Machine) -> Machine:
     """A machine with a container named `box` that has a volume and a bind, running, ended, or never started."""
     (machine.host.directory / "bind").mkdir()
     words = ["--name", "box", "-v", "vol:/vol", "-v", f"{machine.host.directory}/bind:/bind", "-v", "fixed:/fixed:ro"]
@@ -29,7 +29,7 @@ def box(request: pytest.FixtureRequest, machine: Machine) -> Machine:  # noqa: F
     return machine
 
 
-def content(machine: Machine, path: str) -> Any:  # noqa: F811
+def content(machine: Machine, path: str) -> Any:
     """A file of the container, by its mounted or its own layer, without asking Fairlead."""
     id_ = machine.inspect("box")["Id"]
     merged = machine.host.run_dir / "containers" / id_ / "rootfs"
@@ -147,7 +147,7 @@ def test_a_hostile_archive(box: Machine, kind: str) -> None:
     assert (secret / "key").stat().st_nlink == 1
 
 
-def test_owners_modes_and_packing(machine: Machine, tmp_path: Path) -> None:  # noqa: F811
+def test_owners_modes_and_packing(machine: Machine, tmp_path: Path) -> None:
     machine.docker("create", "--name", "box", "-u", "u1", "box", "sh")
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree/file").write_text("x")
@@ -175,7 +175,7 @@ def test_owners_modes_and_packing(machine: Machine, tmp_path: Path) -> None:  # 
     assert (upper.stat().st_uid, upper.stat().st_gid) == (1000, 1000), "with -a all belongs to the container's user"
 
 
-def test_the_path_stat_header(machine: Machine) -> None:  # noqa: F811
+def test_the_path_stat_header(machine: Machine) -> None:
     machine.docker(
         "run", "--name", "box", "box", "sh", "-c", "mkdir -m 1770 /d; ln -s d /l; touch -t 197001010000.12 /d"
     )
@@ -201,7 +201,7 @@ def test_the_path_stat_header(machine: Machine) -> None:  # noqa: F811
     assert missing == "404"
 
 
-def test_directories_and_files_do_not_replace_each_other(machine: Machine, tmp_path: Path) -> None:  # noqa: F811
+def test_directories_and_files_do_not_replace_each_other(machine: Machine, tmp_path: Path) -> None:
     machine.docker("run", "--name", "box", "box", "sh", "-c", "mkdir /tmp/x; echo 1 > /tmp/y")
     (tmp_path / "x").write_text("file")
     (tmp_path / "y").mkdir()
@@ -217,7 +217,7 @@ def test_directories_and_files_do_not_replace_each_other(machine: Machine, tmp_p
     assert content(machine, "/tmp/x") == "file"
 
 
-def test_a_read_only_root(machine: Machine, tmp_path: Path) -> None:  # noqa: F811
+def test_a_read_only_root(machine: Machine, tmp_path: Path) -> None:
     machine.docker("create", "--read-only", "--name", "box", "-v", "vol:/vol", "box", "sh")
     (tmp_path / "f").write_text("1")
     refused = machine.docker("cp", str(tmp_path / "f"), "box:/tmp/f", check=False)
@@ -241,7 +241,7 @@ def test_export(box: Machine, tmp_path: Path) -> None:
     assert not [name for name in names if name.startswith((".", "/")) or name == "vol/file"]
 
 
-def test_diff(machine: Machine) -> None:  # noqa: F811
+def test_diff(machine: Machine) -> None:
     script = """
     echo 1 > /new; mkdir /dir; echo 2 > /dir/file; rm /etc/group; echo x >> /etc/passwd
     chmod 700 /root; rm -r /tmp; mkdir /tmp; echo 3 > /tmp/again; ln -s new /link
@@ -257,7 +257,7 @@ def test_diff(machine: Machine) -> None:  # noqa: F811
     assert machine.out("diff", "calm") == ""
 
 
-def test_a_busy_container_is_copied_whole(machine: Machine, tmp_path: Path) -> None:  # noqa: F811
+def test_a_busy_container_is_copied_whole(machine: Machine, tmp_path: Path) -> None:
     script = "mkdir /w; while :; do for i in 1 2 3 4 5 6 7 8 9; do echo $i > /w/$i; rm /w/$i; done; done"
     machine.docker("run", "-d", "--name", "box", "box", "sh", "-c", script)
     eventually(lambda: content(machine, "/etc/passwd"))
@@ -266,7 +266,7 @@ def test_a_busy_container_is_copied_whole(machine: Machine, tmp_path: Path) -> N
         machine.docker("cp", "box:/etc/passwd", str(tmp_path / "passwd"))
 
 
-def test_a_large_file_comes_whole(machine: Machine, tmp_path: Path) -> None:  # noqa: F811
+def test_a_large_file_comes_whole(machine: Machine, tmp_path: Path) -> None:
     machine.docker("create", "--name", "box", "box", "sh")
     with open(tmp_path / "big", "wb") as file:
         for number in range(64):
@@ -276,7 +276,7 @@ def test_a_large_file_comes_whole(machine: Machine, tmp_path: Path) -> None:  # 
     subprocess.run(["cmp", tmp_path / "big", tmp_path / "back"], check=True)
 
 
-def test_docker_py(machine: Machine) -> None:  # noqa: F811
+def test_docker_py(machine: Machine) -> None:
     client = docker.DockerClient(base_url=f"unix://{machine.host.run_dir}/fairlead.sock")
     try:
         container = client.containers.create("box", ["sh", "-c", "echo 1 > /made"])

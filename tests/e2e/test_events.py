@@ -6,27 +6,10 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import docker
-import pytest
-from lab import Host
-from test_containers import Machine, eventually, layer
-
-__all__ = ["layer"]
-
-
-@pytest.fixture(scope="module")
-def shared(layer: Path) -> Iterator[Machine]:
-    with Host() as host:
-        one = Machine(host, layer)
-        try:
-            yield one
-        finally:
-            one.docker("rm", "-f", *one.out("ps", "-aq").split(), check=False)
-            one.stop()
+from machine import Machine, eventually
 
 
 class Listening:

@@ -5,28 +5,13 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from lab import Host
-from test_containers import Machine, eventually, layer
-
-__all__ = ["layer"]
+from machine import Machine, eventually
 
 QUICK = ("--health-interval", "100ms", "--health-retries", "2", "--health-timeout", "5s")
-
-
-@pytest.fixture(scope="module")
-def shared(layer: Path) -> Iterator[Machine]:
-    with Host() as host:
-        one = Machine(host, layer)
-        try:
-            yield one
-        finally:
-            one.docker("rm", "-f", *one.out("ps", "-aq").split(), check=False)
-            one.stop()
 
 
 def run(machine: Machine, name: str, command: str, *words: str) -> None:
@@ -71,6 +56,16 @@ def test_well_then_ill_then_well(shared: Machine) -> None:
     said = [line for line in lines.splitlines() if line.startswith("health_status")]
     assert said == ["health_status: healthy", "health_status: unhealthy", "health_status: healthy"]
     assert "exec_die" in lines
+
+
+def test_a_check_that_dies_with_its_container_did_not_fail(shared: Machine) -> None:
+    before = time.time()
+    for _ in range(10):
+        run(shared, "brief", "sleep 0.05", "--health-interval", "1ms", "--health-retries", "1")
+        until(shared, "brief", "healthy")
+        shared.docker("rm", "-f", "brief")
+    lines = shared.out("events", "--since", f"{before:.6f}", "--until", f"{time.time():.6f}", "--format", "{{.Action}}")
+    assert "health_status: unhealthy" not in lines
 
 
 def test_it_is_starting_until_the_first_check(shared: Machine) -> None:

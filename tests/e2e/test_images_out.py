@@ -15,7 +15,7 @@ from typing import Any
 import docker
 import pytest
 from lab import Host
-from test_containers import Machine, layer, machine  # noqa: F401 - layer and machine are fixtures
+from machine import Machine
 
 REGISTRY = "127.0.0.1:5000"
 
@@ -52,7 +52,7 @@ class Registry:
 
 
 @pytest.fixture
-def changed(machine: Machine) -> Machine:  # noqa: F811
+def changed(machine: Machine) -> Machine:
     """A machine with the image ``mine:1``, of two layers, and ``mine:2``, another tag of it."""
     machine.docker("run", "--name", "maker", "box", "sh", "-c", "echo 1 > /made; rm /etc/group")
     machine.docker("commit", "maker", "mine:1")
@@ -61,7 +61,7 @@ def changed(machine: Machine) -> Machine:  # noqa: F811
     return machine
 
 
-def ids(machine: Machine) -> dict[str, str]:  # noqa: F811
+def ids(machine: Machine) -> dict[str, str]:
     words = machine.out("images", "--no-trunc", "--format", "{{.Repository}}:{{.Tag}} {{.ID}}").split()
     return dict(zip(words[::2], words[1::2], strict=True))
 
@@ -132,7 +132,7 @@ def test_docker_loads_what_is_saved(changed: Machine, dockerd: list[str], tmp_pa
     assert ids(changed)["mine:1"] == wanted
 
 
-def test_commit(machine: Machine, tmp_path: Path) -> None:  # noqa: F811
+def test_commit(machine: Machine, tmp_path: Path) -> None:
     words = ["--name", "one", "-e", "A=1", "-w", "/tmp", "-u", "u1", "--label", "l=1", "-v", "/data"]
     script = "while :; do sleep 1; done"
     machine.docker("run", "-d", *words, "box", "sh", "-c", script)
@@ -293,7 +293,7 @@ def test_a_registry_that_wants_a_password(changed: Machine) -> None:
         registry.close()
 
 
-def test_prune_and_list_by_filters(machine: Machine) -> None:  # noqa: F811
+def test_prune_and_list_by_filters(machine: Machine) -> None:
     def make(name: str, label: str) -> None:
         machine.docker("create", "--name", "maker", "box")
         machine.docker("commit", "-c", f"LABEL kind={label}", "maker", name)

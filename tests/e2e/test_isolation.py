@@ -7,15 +7,15 @@ import os
 from pathlib import Path
 
 import pytest
-from test_containers import Machine, layer, machine  # noqa: F401 - layer and machine are fixtures
+from machine import Machine
 
 
-def sh(machine: Machine, *words: str, script: str) -> str:  # noqa: F811
+def sh(machine: Machine, *words: str, script: str) -> str:
     """What a script in a new container says, with these options of run."""
     return machine.out("run", "--rm", *words, "box", "sh", "-c", script)
 
 
-def refused(machine: Machine, *words: str) -> str:  # noqa: F811
+def refused(machine: Machine, *words: str) -> str:
     done = machine.docker("run", "--rm", *words, "box", "true", check=False)
     assert done.returncode == 125, done.stderr
     return done.stderr
@@ -34,18 +34,18 @@ def namespace(kind: str) -> str:
         (("--cgroupns", "host"), "cgroup"),
     ],
 )
-def test_the_hosts_namespaces(machine: Machine, words: tuple[str, ...], kind: str) -> None:  # noqa: F811
+def test_the_hosts_namespaces(machine: Machine, words: tuple[str, ...], kind: str) -> None:
     read = f"readlink /proc/self/ns/{kind}"
     assert sh(machine, *words, script=read) == namespace(kind)
     assert sh(machine, script=read) != namespace(kind)
 
 
-def test_the_hosts_name(machine: Machine) -> None:  # noqa: F811
+def test_the_hosts_name(machine: Machine) -> None:
     assert sh(machine, "--uts", "host", script="hostname") == os.uname().nodename
     assert "conflicting options: hostname and the UTS mode" in refused(machine, "--uts", "host", "--hostname", "x")
 
 
-def test_another_containers_processes(machine: Machine) -> None:  # noqa: F811
+def test_another_containers_processes(machine: Machine) -> None:
     machine.docker("run", "-d", "--name", "one", "box", "sleep", "12345")
     assert "sleep 12345" in sh(machine, "--pid", "container:one", script="ps -o args")
     machine.docker("rename", "one", "other")
@@ -58,7 +58,7 @@ def test_another_containers_processes(machine: Machine) -> None:  # noqa: F811
     assert "cannot join PID namespace of a non running container" in refused(machine, "--pid", "container:idle")
 
 
-def test_shared_memory(machine: Machine) -> None:  # noqa: F811
+def test_shared_memory(machine: Machine) -> None:
     machine.docker("run", "-d", "--name", "donor", "--ipc", "shareable", "--shm-size", "3m", "box", "sleep", "600")
     machine.docker("exec", "donor", "sh", "-c", "echo shared > /dev/shm/x")
     assert sh(machine, "--ipc", "container:donor", script="cat /dev/shm/x; df -k /dev/shm | tail -1").split()[:3] == [
@@ -74,7 +74,7 @@ def test_shared_memory(machine: Machine) -> None:  # noqa: F811
     assert machine.host.sh(f"grep -c {machine.host.run_dir}/shm /proc/mounts || true").strip() == "0"
 
 
-def test_devices(machine: Machine) -> None:  # noqa: F811
+def test_devices(machine: Machine) -> None:
     machine.host.sh(f"mknod {machine.host.directory}/node c 1 5; mkdir {machine.host.directory}/dir")
     machine.host.sh(f"mknod {machine.host.directory}/dir/a c 1 3")
     place = machine.host.directory
@@ -95,14 +95,14 @@ def test_devices(machine: Machine) -> None:  # noqa: F811
     )
 
 
-def test_privileged_sees_the_hosts_devices(machine: Machine) -> None:  # noqa: F811
+def test_privileged_sees_the_hosts_devices(machine: Machine) -> None:
     assert sh(machine, "--privileged", script="ls /dev/kmsg; grep Seccomp: /proc/self/status").split() == [
         "/dev/kmsg", "Seccomp:", "0",
     ]  # fmt: skip
     assert sh(machine, script="ls /dev/kmsg 2>/dev/null | wc -l") == "0"
 
 
-def test_seccomp(machine: Machine, tmp_path: Path) -> None:  # noqa: F811
+def test_seccomp(machine: Machine, tmp_path: Path) -> None:
     mode = "grep Seccomp: /proc/self/status"
     try_mount = "mount -t tmpfs none /tmp 2>&1 && echo mounted || true"
     assert sh(machine, script=mode).split()[1] == "2", "there is a filter by default"
@@ -129,13 +129,13 @@ def test_seccomp(machine: Machine, tmp_path: Path) -> None:  # noqa: F811
     assert "Invalid --security-opt" in refused(machine, "--security-opt", "colour")
 
 
-def test_masked_paths(machine: Machine) -> None:  # noqa: F811
+def test_masked_paths(machine: Machine) -> None:
     read = "head -c 1 /proc/timer_list | wc -c; grep -c ' /proc/sys ' /proc/mounts || true"
     assert sh(machine, script=read).split() == ["0", "1"]
     assert sh(machine, "--security-opt", "systempaths=unconfined", script=read).split() == ["1", "0"]
 
 
-def test_control_groups(machine: Machine) -> None:  # noqa: F811
+def test_control_groups(machine: Machine) -> None:
     machine.docker("run", "-d", "--name", "one", "--cgroup-parent", "fairlead-test", "box", "sleep", "600")
     id_ = machine.inspect("one")["Id"]
     pid = machine.inspect("one")["State"]["Pid"]
@@ -147,7 +147,7 @@ def test_control_groups(machine: Machine) -> None:  # noqa: F811
         parent.rmdir()
 
 
-def test_what_inspect_shows(machine: Machine) -> None:  # noqa: F811
+def test_what_inspect_shows(machine: Machine) -> None:
     words = ["--pid", "host", "--ipc", "shareable", "--uts", "host", "--security-opt", "no-new-privileges"]
     words += ["--annotation", "a=b", "--device", "/dev/null:/dev/nil:r", "--cgroupns", "host", "--userns", "host"]
     machine.docker("create", "--name", "one", *words, "box")
@@ -175,7 +175,7 @@ def test_what_inspect_shows(machine: Machine) -> None:  # noqa: F811
         (("--security-opt", "apparmor=mine"), "is not supported"),
     ],
 )
-def test_refusals(machine: Machine, words: tuple[str, ...], sentence: str) -> None:  # noqa: F811
+def test_refusals(machine: Machine, words: tuple[str, ...], sentence: str) -> None:
     done = machine.host.fairlead("run", "--rm", *words, "box", "true", check=False)
     assert done.returncode == 125
     assert sentence in done.stderr

@@ -14,21 +14,7 @@ from typing import Any
 import aiohttp
 import docker
 import pytest
-from lab import Host
-from test_containers import Machine, eventually, layer
-
-__all__ = ["layer"]
-
-
-@pytest.fixture(scope="module")
-def shared(layer: Path) -> Iterator[Machine]:
-    with Host() as host:
-        one = Machine(host, layer)
-        try:
-            yield one
-        finally:
-            one.docker("rm", "-f", *one.out("ps", "-aq").split(), check=False)
-            one.stop()
+from machine import Machine, eventually
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 from lab import ROOT, Host
-from test_containers import eventually
+from machine import eventually
 
 QUIET = """
 import time

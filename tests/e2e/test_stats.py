@@ -12,9 +12,7 @@ from typing import Any
 import docker
 import pytest
 from lab import Host
-from test_containers import Machine, eventually, layer
-
-__all__ = ["layer"]
+from machine import Machine, eventually
 
 BUSY = "dd if=/dev/zero of=/dev/null bs=1M & head -c 20000000 /dev/zero > /dev/shm/x; sleep 99; true"
 

@@ -21,9 +21,7 @@ import aiohttp
 import docker
 import pytest
 from lab import Host
-from test_containers import Machine, eventually, layer
-
-__all__ = ["layer"]
+from machine import Machine, eventually
 
 FULL = os.environ.get("FAIRLEAD_STREAMS") == "full"
 LOG_BYTES = 100_000_000 if FULL else 4_000_000

@@ -5,26 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator
-from pathlib import Path
 
 import docker
 import pytest
-from lab import Host
-from test_containers import Machine, layer
-
-__all__ = ["layer"]
-
-
-@pytest.fixture(scope="module")
-def shared(layer: Path) -> Iterator[Machine]:
-    with Host() as host:
-        one = Machine(host, layer)
-        try:
-            yield one
-        finally:
-            one.docker("rm", "-f", *one.out("ps", "-aq").split(), check=False)
-            one.stop()
+from machine import Machine
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])

@@ -10,23 +10,23 @@ from typing import Any
 
 import docker
 import pytest
-from test_containers import Machine, eventually, layer, machine  # noqa: F401 - layer and machine are fixtures
+from machine import Machine, eventually
 
 
-def sh(machine: Machine, *words: str, script: str = "", check: bool = True) -> str:  # noqa: F811
+def sh(machine: Machine, *words: str, script: str = "", check: bool = True) -> str:
     """What a script in a new container says, with these options of run."""
     return machine.docker("run", "--rm", *words, "box", "sh", "-c", script, check=check).stdout.strip()
 
 
-def names(machine: Machine, *words: str) -> set[str]:  # noqa: F811
+def names(machine: Machine, *words: str) -> set[str]:
     return set(machine.out("volume", "ls", "-q", *words).split())
 
 
-def data(machine: Machine, name: str) -> Path:  # noqa: F811
+def data(machine: Machine, name: str) -> Path:
     return machine.host.state / "volumes" / name / "_data"
 
 
-def test_a_volume_outlives_its_containers(machine: Machine) -> None:  # noqa: F811
+def test_a_volume_outlives_its_containers(machine: Machine) -> None:
     assert machine.out("volume", "create", "--label", "a=b", "data") == "data"
     sh(machine, "-v", "data:/data", script="echo kept > /data/file")
     assert sh(machine, "-v", "data:/d:ro", script="cat /d/file; echo x > /d/y || true").startswith("kept")
@@ -53,7 +53,7 @@ def test_a_volume_outlives_its_containers(machine: Machine) -> None:  # noqa: F8
     assert "no such volume" in machine.docker("volume", "inspect", "data", check=False).stderr
 
 
-def test_what_inspect_shows(machine: Machine, tmp_path: Path) -> None:  # noqa: F811
+def test_what_inspect_shows(machine: Machine, tmp_path: Path) -> None:
     words = ["-v", f"{tmp_path}:/bound:ro", "-v", "named:/named", "-v", "/alone", "--tmpfs", "/run:size=1m"]
     words += ["--mount", "type=tmpfs,dst=/tmpfs", "--mount", "type=volume,src=other,dst=/other,readonly"]
     machine.docker("create", "--name", "one", *words, "box")
@@ -88,7 +88,7 @@ def test_what_inspect_shows(machine: Machine, tmp_path: Path) -> None:  # noqa: 
     assert shown["Config"]["Volumes"] == {"/alone": {}}
 
 
-def test_an_empty_volume_gets_what_the_image_has(machine: Machine, layer: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_an_empty_volume_gets_what_the_image_has(machine: Machine, layer: Path, tmp_path: Path) -> None:
     root = tmp_path / "root"
     root.mkdir()
     subprocess.run(["tar", "-xf", layer, "-C", root], check=True)
@@ -119,7 +119,7 @@ def test_an_empty_volume_gets_what_the_image_has(machine: Machine, layer: Path, 
     assert set(os.listdir(mount["Source"])) == {"deep", "link"}
 
 
-def test_removing_with_and_without_volumes(machine: Machine) -> None:  # noqa: F811
+def test_removing_with_and_without_volumes(machine: Machine) -> None:
     machine.docker("run", "--name", "one", "-v", "/anonymous", "-v", "named:/named", "box", "true")
     assert len(names(machine)) == 2
     machine.docker("rm", "-v", "one")
@@ -137,7 +137,7 @@ def test_removing_with_and_without_volumes(machine: Machine) -> None:  # noqa: F
     assert names(machine) == set()
 
 
-def test_volumes_from(machine: Machine) -> None:  # noqa: F811
+def test_volumes_from(machine: Machine) -> None:
     machine.docker("run", "--name", "donor", "-v", "/data", "-v", "named:/named", "box", "sh", "-c", "echo 1 > /data/x")
     assert sh(machine, "--volumes-from", "donor", script="cat /data/x; ls -d /named") == "1\n/named"
     refused = machine.docker(
@@ -151,7 +151,7 @@ def test_volumes_from(machine: Machine) -> None:  # noqa: F811
     machine.docker("rm", "heir")
 
 
-def test_driver_options_are_mounted_while_a_container_runs(machine: Machine, tmp_path: Path) -> None:  # noqa: F811
+def test_driver_options_are_mounted_while_a_container_runs(machine: Machine, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("hello")
     options = ["-o", "type=none", "-o", "o=bind", "-o", f"device={tmp_path}"]
     machine.docker("volume", "create", *options, "bound")
@@ -176,7 +176,7 @@ def test_driver_options_are_mounted_while_a_container_runs(machine: Machine, tmp
     assert refused.returncode == 125
 
 
-def test_a_part_of_a_volume(machine: Machine) -> None:  # noqa: F811
+def test_a_part_of_a_volume(machine: Machine) -> None:
     sh(machine, "-v", "data:/d", script="mkdir -p /d/a/b; echo deep > /d/a/b/f; ln -s /etc /d/out; ln -s a/b /d/short")
     part = "type=volume,src=data,dst=/p,volume-subpath="
     assert sh(machine, "--mount", part + "a/b", script="cat /p/f") == "deep"
@@ -188,7 +188,7 @@ def test_a_part_of_a_volume(machine: Machine) -> None:  # noqa: F811
     assert not list(machine.host.run_dir.glob("subpaths/*"))
 
 
-def test_bind_sources(machine: Machine, tmp_path: Path) -> None:  # noqa: F811
+def test_bind_sources(machine: Machine, tmp_path: Path) -> None:
     new = tmp_path / "new"
     sh(machine, "-v", f"{new}:/n", script="echo 1 > /n/f")
     assert (new / "f").read_text() == "1\n"
@@ -209,7 +209,7 @@ def test_bind_sources(machine: Machine, tmp_path: Path) -> None:  # noqa: F811
     assert absent.is_dir(), made
 
 
-def test_propagation_and_read_only_binds(machine: Machine, tmp_path: Path) -> None:  # noqa: F811
+def test_propagation_and_read_only_binds(machine: Machine, tmp_path: Path) -> None:
     outer = machine.host.directory / "outer"
     machine.host.sh(f"mkdir -p {outer}; mount -t tmpfs none {outer}; mount --make-shared {outer}; mkdir {outer}/in")
     machine.host.sh(f"mount -t tmpfs none {outer}/in")
@@ -234,7 +234,7 @@ def test_propagation_and_read_only_binds(machine: Machine, tmp_path: Path) -> No
     machine.host.sh(f"umount {outer}/late {outer}/in {outer}")
 
 
-def test_tmpfs(machine: Machine) -> None:  # noqa: F811
+def test_tmpfs(machine: Machine) -> None:
     said = sh(
         machine,
         *("--tmpfs", "/a:size=1m,mode=700", "--mount", "type=tmpfs,dst=/b,tmpfs-size=2m,tmpfs-mode=1711"),
@@ -260,7 +260,7 @@ def test_tmpfs(machine: Machine) -> None:  # noqa: F811
         (("ls", "--filter", "dangling=perhaps"), "invalid filter 'dangling="),
     ],
 )
-def test_refusals(machine: Machine, words: tuple[str, ...], sentence: str) -> None:  # noqa: F811
+def test_refusals(machine: Machine, words: tuple[str, ...], sentence: str) -> None:
     for command in ("docker", "fairlead"):
         run = machine.docker if command == "docker" else machine.host.fairlead
         done = run("volume", *words, check=False)
@@ -269,7 +269,7 @@ def test_refusals(machine: Machine, words: tuple[str, ...], sentence: str) -> No
     assert names(machine) == set()
 
 
-def test_filters(machine: Machine) -> None:  # noqa: F811
+def test_filters(machine: Machine) -> None:
     machine.docker("volume", "create", "--label", "tier=db", "alpha")
     machine.docker("volume", "create", "--label", "tier=web", "beta")
     machine.docker("create", "--name", "one", "-v", "beta:/b", "box")
@@ -282,7 +282,7 @@ def test_filters(machine: Machine) -> None:  # noqa: F811
     assert names(machine, "-f", "driver=other") == set()
 
 
-def test_docker_py(machine: Machine) -> None:  # noqa: F811
+def test_docker_py(machine: Machine) -> None:
     with Client(machine) as client:
         volume = client.volumes.create(name="vol", labels={"x": "y"})
         assert client.volumes.get("vol").attrs["Labels"] == {"x": "y"}
@@ -302,7 +302,7 @@ def test_docker_py(machine: Machine) -> None:  # noqa: F811
 class Client:
     """docker-py's client; the socket file is reached from outside the host."""
 
-    def __init__(self, machine: Machine) -> None:  # noqa: F811
+    def __init__(self, machine: Machine) -> None:
         self._client = docker.DockerClient(base_url=f"unix://{machine.host.run_dir}/fairlead.sock")
 
     def __enter__(self) -> Any:
@@ -312,7 +312,7 @@ class Client:
         self._client.close()
 
 
-def test_our_own_command(machine: Machine) -> None:  # noqa: F811
+def test_our_own_command(machine: Machine) -> None:
     fairlead = machine.host.fairlead
     assert fairlead("volume", "create", "--label", "a=b", "data").stdout == "data\n"
     assert fairlead("volume", "create", "--explain", "other").stdout == f"mkdir -p {data(machine, 'other')}\n"
@@ -327,7 +327,7 @@ def test_our_own_command(machine: Machine) -> None:  # noqa: F811
     assert fairlead("volume", "ls", "-q").stdout == ""
 
 
-def test_two_at_once(machine: Machine) -> None:  # noqa: F811
+def test_two_at_once(machine: Machine) -> None:
     """Containers that share a new volume are made at once, while the volume is removed again and again."""
     script = """
     for i in 1 2 3 4 5 6; do docker run --rm -v race:/r box sh -c 'echo x >> /r/f && cat /r/f >/dev/null' & done
@@ -341,7 +341,7 @@ def test_two_at_once(machine: Machine) -> None:  # noqa: F811
 
 
 @pytest.mark.parametrize("action", ["make", "remove"])
-def test_a_kill_leaves_no_half_volume(machine: Machine, action: str) -> None:  # noqa: F811
+def test_a_kill_leaves_no_half_volume(machine: Machine, action: str) -> None:
     """The daemon dies at each commit of making and removing: afterwards the volume is there whole, or not at all."""
     for fault in range(1, 4):
         if action == "remove":
