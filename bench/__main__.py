@@ -31,6 +31,9 @@ PACKAGES = (
 QUICK = ("memory", "attach", "crowd-1", "crowd-100", "network", "run", "query", "ports-1", "ports-50", "names")
 PAUSE = 0.05
 """Seconds between two samples: the kernel takes links and namespaces away in the background, under one lock."""
+CALM = 15.0
+"""Seconds after preparations: each new link asks for routers three times, four seconds apart (RFC 4861 10), and in a
+bridge with hundreds of ports each question goes to all of them."""
 
 
 def arguments() -> argparse.Namespace:
@@ -65,6 +68,8 @@ class Bench:
         for peer, prepare in measurement.before:
             if peer in ready and not self._attempt(measurement, peer, prepare):
                 ready.remove(peer)
+        if measurement.before:
+            time.sleep(CALM)
         rounds = self._rounds or measurement.rounds
         for number in range(rounds):
             for peer, action in here:

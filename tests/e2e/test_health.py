@@ -60,9 +60,10 @@ def test_well_then_ill_then_well(shared: Machine) -> None:
 
 def test_a_check_that_dies_with_its_container_did_not_fail(shared: Machine) -> None:
     before = time.time()
-    for _ in range(10):
-        run(shared, "brief", "true", "--health-interval", "1ms", "--health-retries", "1")
+    for _ in range(20):
+        run(shared, "brief", "test ! -e /ill && echo fine", "--health-interval", "1ms", "--health-retries", "1")
         until(shared, "brief", "healthy")
+        time.sleep(0.2)
         shared.docker("rm", "-f", "brief")
     lines = shared.out("events", "--since", f"{before:.6f}", "--until", f"{time.time():.6f}", "--format", "{{.Action}}")
     assert "health_status: unhealthy" not in lines
