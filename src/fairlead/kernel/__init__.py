@@ -15,6 +15,7 @@ from fairlead.kernel.netlink import NETLINK_ROUTE, Message, NetlinkError, Socket
 from fairlead.kernel.nftables import Nftables
 from fairlead.kernel.ports import Ports
 from fairlead.kernel.removal import Removals
+from fairlead.kernel.sysctl import LinkSettings
 from fairlead.model import HOST
 
 __all__ = ["Batch", "Kernel", "NetlinkError"]
@@ -107,6 +108,7 @@ class Kernel:
         self.nft = Nftables()
         self.firewalls = Firewalls(self.nft)
         self.ports = Ports(run)
+        self.link_settings = LinkSettings()
         self._removals = Removals()
         self._idle: list[Socket] = []
 

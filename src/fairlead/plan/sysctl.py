@@ -31,6 +31,9 @@ class SetSysctl(Step):
     namespace: str = HOST
 
     def apply(self, kernel: Kernel) -> None:
+        if self.link and self.namespace == HOST:
+            kernel.link_settings.write(self.name, self.value, optional=self.optional)
+            return
         with kernel.namespaces.entered(self.namespace):
             sysctl.write(self.name, self.value, optional=self.optional)
 
