@@ -77,6 +77,7 @@ ENDPOINTS: list[Endpoint] = [
         GET /exec/{id}/json
         GET /images/json
         GET /distribution/{name}/json
+        GET /images/search
         GET /images/{name}/json
         GET /images/{name}/history
         POST /images/{name}/tag

@@ -26,7 +26,6 @@ FEATURES: dict[str, str] = {
     "checkpointing containers": """
         GET /containers/{id}/checkpoints, POST /containers/{id}/checkpoints,
         DELETE /containers/{id}/checkpoints/{checkpoint}""",
-    "searching a registry": "GET /images/search",
 }
 """Feature → the requests that need it."""
 

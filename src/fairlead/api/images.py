@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from fairlead.api.app import Daemon, Explained, answer, body, flag
+from fairlead.api.app import Daemon, Explained, answer, body, flag, number
 from fairlead.api.archive import send
 from fairlead.api.create_body import CreateBody
 from fairlead.api.login import AuthConfig
@@ -23,6 +23,7 @@ from fairlead.containers.commit import commit
 from fairlead.errors import FairleadError, Invalid
 from fairlead.images import Credentials, Image, Images, Progress, Reference
 from fairlead.images.manifest import architecture, created_at
+from fairlead.images.search import search
 
 log = logging.getLogger("fairlead.api")
 
@@ -41,6 +42,7 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
     return [
         web.get("/images/json", handlers.list),
         web.post("/images/create", handlers.create),
+        web.get("/images/search", handlers.search),
         web.get("/distribution/{name:.+}/json", handlers.distribution),
         web.post("/images/load", handlers.load),
         web.post("/images/prune", handlers.prune),
@@ -105,6 +107,24 @@ class _Handlers:
 
     async def history(self, request: web.Request) -> web.Response:
         return answer(_history(self._images.get(request.match_info["name"])))
+
+    async def search(self, request: web.Request) -> web.Response:
+        """What a registry's index knows by a term; of the filters, none finds what was built automatically any more."""
+        wanted = read_filters(request, ("stars", "is-official", "is-automated"))
+        stars = max((_stars(word) for word in wanted.get("stars", [])), default=0)
+        official = [_boolean("is-official", word) for word in wanted.get("is-official", [])]
+        automated = [_boolean("is-automated", word) for word in wanted.get("is-automated", [])]
+        credentials = _credentials(request.headers.get("X-Registry-Auth", ""))
+        found = await search(request.query.get("term", ""), number(request, "limit", 25), credentials)
+        return answer(
+            [
+                one
+                for one in found
+                if one.star_count >= stars
+                and all(one.is_official is word for word in official)
+                and all(one.is_automated is word for word in automated)
+            ]
+        )
 
     async def distribution(self, request: web.Request) -> web.StreamResponse:
         """What the registry has, without fetching it."""
@@ -334,6 +354,18 @@ def _credentials(header: str) -> Credentials | None:
     if not value.get("username"):
         return None
     return Credentials(str(value["username"]), str(value.get("password", "")))
+
+
+def _stars(word: str) -> int:
+    if not word.isdigit():
+        raise Invalid(f"invalid filter 'stars={word}': a whole number is needed")
+    return int(word)
+
+
+def _boolean(name: str, word: str) -> bool:
+    if word.lower() not in ("true", "false", "1", "0"):
+        raise Invalid(f"invalid filter '{name}={word}': true or false is needed")
+    return word.lower() in ("true", "1")
 
 
 def read_filters(request: web.Request, allowed: Iterable[str]) -> Filters:

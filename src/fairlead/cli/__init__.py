@@ -30,6 +30,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "wait": ("container:WAIT", "Wait until containers stop, then print their exit codes"),
     "port": ("listing:PORT", "List the published ports of a container"),
     "attach": ("container:ATTACH", "Attach the terminal to a running container"),
+    "search": ("image:SEARCH", "Search a registry for images"),
     "commit": ("image:COMMIT", "Make an image of a container's changes"),
     "cp": ("copy:CP", "Copy files between a container and this machine"),
     "diff": ("copy:DIFF", "List the files that a container changed"),

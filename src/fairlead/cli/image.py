@@ -228,6 +228,28 @@ def _history(options: Options, words: list[str]) -> None:
     )
 
 
+def _search(options: Options, words: list[str]) -> None:
+    limit = options.text("limit") or None
+    found = Client().get("/images/search", term=words[0], limit=limit, filters=filters(options.many("filter")))
+    whole = options.flag("no-trunc")
+
+    def description(image: dict[str, Any]) -> str:
+        text = " ".join((image["description"] or "").split())
+        return text if whole or len(text) <= 45 else text[:44] + "…"
+
+    show(
+        options,
+        found,
+        {
+            "NAME": lambda image: image["name"],
+            "DESCRIPTION": description,
+            "STARS": lambda image: str(image["star_count"]),
+            "OFFICIAL": lambda image: "[OK]" if image["is_official"] else "",
+        },
+        id_of=lambda image: str(image["name"]),
+    )
+
+
 def _push(options: Options, words: list[str]) -> None:
     name, tag = image_name(words[0])
     if "@" in words[0]:
@@ -289,6 +311,19 @@ HISTORY = Command(
     "Show how an image was made, layer by layer",
     _history,
     (QUIET, NO_TRUNC, FORMAT),
+    (1, 1),
+)
+SEARCH = Command(
+    "search",
+    "[OPTIONS] TERM",
+    "Search a registry for images: TERM or HOST[:PORT]/TERM",
+    _search,
+    (
+        Flag("--limit", "How many results at most, 1 to 100", "text"),
+        Flag("-f --filter", "Only those that fit, such as 'stars=3' or 'is-official=true'", "list", "filter"),
+        NO_TRUNC,
+        FORMAT,
+    ),
     (1, 1),
 )
 PUSH = Command(

@@ -4,6 +4,7 @@ reference   names of images
 layout      where blobs and layers lie
 manifest    what an image says about itself
 skopeo      fetching from registries
+search      asking a registry's index
 archive     reading docker and OCI archives
 unpack      from a packed tar to a directory for overlayfs
 changes     Dockerfile words for `import` and `commit`
