@@ -79,7 +79,7 @@ def test_with_a_login(index: Machine) -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--limit", "101", f"{ADDRESS}/web"], "limit 101 is outside the range of [1, 100]"),
+        (["--limit", "101", f"{ADDRESS}/web"], "Limit 101 is outside the range of [1, 100]"),
         (["--filter", "stars=many", f"{ADDRESS}/web"], "invalid filter 'stars=many'"),
         (["--filter", "is-official=maybe", f"{ADDRESS}/web"], "invalid filter 'is-official=maybe'"),
         (["--filter", "colour=red", f"{ADDRESS}/web"], "invalid filter 'colour'"),

@@ -759,6 +759,7 @@ STORAGE: dict[str, list[Step]] = {
         delete("/images/mine:1"),
         post("/images/create?fromImage=127.0.0.1:1/x&tag=1"),
         get("/distribution/127.0.0.1:1/x:1/json"),
+        get("/images/search?term=x&limit=101"),
         get("/distribution/UPPER/json"),
     ],
 }

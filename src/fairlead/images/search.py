@@ -42,7 +42,7 @@ async def search(term: str, limit: int, credentials: Credentials | None = None) 
     """What an index knows by a term, ``NAME`` for the Docker Hub or ``HOST[:PORT]/NAME``; raises `Invalid` for a wrong
     term or limit, `Unavailable` when the index does not answer."""
     if limit not in LIMITS:
-        raise Invalid(f"limit {limit} is outside the range of [{LIMITS[0]}, {LIMITS[-1]}]")
+        raise Invalid(f"Limit {limit} is outside the range of [{LIMITS[0]}, {LIMITS[-1]}]")
     if "://" in term:
         raise Invalid(f"invalid repository name: repository name ({term}) should not have a scheme")
     where = Reference.parse(term)
