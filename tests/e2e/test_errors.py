@@ -156,7 +156,7 @@ def test_one_sentence(host: Host, line: str, code: int, sentence: str) -> None:
 
 def test_exec_of_what_the_container_does_not_have(host: Host) -> None:
     done = host.fairlead("exec", "web", "nosuch", check=False)
-    assert done.returncode == 127
+    assert done.returncode == 126
     assert done.stderr.endswith('exec: "nosuch": executable file not found in $PATH\n')
 
 

@@ -400,7 +400,7 @@ def test_a_keeper_that_dies_at_any_moment(engine: Engine, tmp_path: Path) -> Non
     killer = threading.Thread(target=kill)
     killer.start()
     try:
-        for turn in range(12):
+        for turn in range(40):
             join(engine, f"ns{turn}", "bridge", PortSpec(port=80), PortSpec(port=53, host_port=9000 + turn))
             if turn % 3:
                 engine.perform(engine.planner.close_sandbox, f"ns{turn - 1}")

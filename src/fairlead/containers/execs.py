@@ -190,8 +190,15 @@ class Execs:
         execution.started = True
         execution.size = size or execution.size
         attachment = Attachment(stdout=True, stderr=True)
+        spawning = asyncio.ensure_future(asyncio.to_thread(self._spawn, container, execution, detach))
+        given_up: asyncio.CancelledError | None = None
         try:
-            streams = await asyncio.to_thread(self._spawn, container, execution, detach)
+            try:
+                streams = await asyncio.shield(spawning)
+            except asyncio.CancelledError as error:
+                # Nobody waits for it any more, but the thread starts it all the same, and somebody must reap it.
+                given_up = error
+                streams = await spawning
         except BaseException:
             execution.exit_code = _NOT_STARTED
             execution.ended.set()
@@ -201,6 +208,8 @@ class Execs:
         task = asyncio.get_running_loop().create_task(self._attend(container, execution, streams, attachment))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        if given_up:
+            raise given_up
         if detach:
             # Only a refusal is of interest, and that comes at once or not at all.
             pid_file = execution.pid_file
