@@ -311,8 +311,6 @@ def test_prune_and_list_by_filters(machine: Machine) -> None:
     assert "deleted" not in machine.out("image", "prune", "-f", "--filter", "until=24h").lower()
     assert "deleted: sha256:" in machine.out("image", "prune", "-f", "--filter", "label=kind=b").lower()
     assert set(ids(machine)) == {"box:latest", "one:1", "two:1"}
-    said = machine.host.run("docker", "search", "x", check=False)
-    assert "searching a registry is not supported by Fairlead" in said.stderr
     assert os.path.isdir(machine.host.state / "images")
 
 
