@@ -72,6 +72,8 @@ def fresh_kernel() -> Iterator[None]:
     Path("/run/netns").mkdir(exist_ok=True)
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/run/netns"], check=True)
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    # A new namespace has it from the machine's own, where a daemon under test may run (devconf_inherit_init_net).
+    Path("/proc/sys/net/ipv4/ip_forward").write_text("0")
     yield
     _end_keepers()
     subprocess.run("umount -l /run/netns/* /run/netns 2>/dev/null", shell=True, check=False)
