@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from fairlead.api.members import text_member
 from fairlead.containers import seccomp
 from fairlead.containers.isolation import PREFIX, Device, Isolation, check_rule
 from fairlead.containers.record import Container
@@ -33,13 +34,13 @@ _BLOCK = {
 
 def parse_isolation(body: dict[str, Any], host: dict[str, Any], container: Any) -> Isolation:
     """Raises `Invalid`; `container` finds a container by its name or id, for the modes that join one."""
-    runtime = _text(host, "Runtime")
+    runtime = text_member(host, "Runtime")
     if runtime not in RUNTIMES:
         raise Invalid(f"unknown or invalid runtime name: {runtime}")
     uts = _mode(host, "UTSMode", "UTS", ("", "private", "host"))
     if uts == "host" and body.get("Hostname"):
         raise Invalid("conflicting options: hostname and the UTS mode")
-    if (userns := _text(host, "UsernsMode")) not in ("", "private", "host"):
+    if (userns := text_member(host, "UsernsMode")) not in ("", "private", "host"):
         raise Invalid(f"invalid user namespace mode: {userns}")
     words = _security(host)
     return Isolation(
@@ -47,7 +48,7 @@ def parse_isolation(body: dict[str, Any], host: dict[str, Any], container: Any) 
         ipc=_own(_join(_mode(host, "IpcMode", "IPC", _IPC, join=True), container)),
         uts=_own(uts),
         cgroup=_own(_mode(host, "CgroupnsMode", "cgroup namespace", ("", "private", "host"))),
-        cgroup_parent=_parent(_text(host, "CgroupParent")),
+        cgroup_parent=_parent(text_member(host, "CgroupParent")),
         devices=tuple(map(_device, _objects(host, "Devices"))),
         device_rules=tuple(check_rule(text) for text in _texts(host, "DeviceCgroupRules") or ()),
         masked=() if words.get("systempaths") == "unconfined" else _texts(host, "MaskedPaths"),
@@ -72,7 +73,7 @@ def _own(mode: str) -> str:
 
 
 def _mode(host: dict[str, Any], member: str, what: str, allowed: tuple[str, ...], *, join: bool = False) -> str:
-    mode = _text(host, member)
+    mode = text_member(host, member)
     if mode in allowed or (join and mode.startswith(PREFIX) and mode != PREFIX):
         return mode
     raise Invalid(f"invalid {what} mode: {mode}")
@@ -94,8 +95,8 @@ def _parent(text: str) -> str:
 
 
 def _device(item: dict[str, Any]) -> Device:
-    host = _text(item, "PathOnHost")
-    inside, access = _text(item, "PathInContainer") or host, _text(item, "CgroupPermissions") or "rwm"
+    host = text_member(item, "PathOnHost")
+    inside, access = text_member(item, "PathInContainer") or host, text_member(item, "CgroupPermissions") or "rwm"
     if not host.startswith("/"):
         raise Invalid(f"invalid device: {host!r} is not an absolute path")
     if not inside.startswith("/"):
@@ -152,15 +153,6 @@ def _security(host: dict[str, Any]) -> dict[str, str]:
         else:
             raise Invalid(f"security option {option!r} is not supported: only no-new-privileges, seccomp are")
     return found
-
-
-def _text(body: dict[str, Any], name: str) -> str:
-    value = body.get(name) or ""
-    if not isinstance(value, str):
-        raise Invalid(f"{name} must be a string")
-    if "\0" in value:
-        raise Invalid(f"{name} must not have a zero byte")
-    return value
 
 
 def _texts(body: dict[str, Any], name: str) -> tuple[str, ...] | None:

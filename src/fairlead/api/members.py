@@ -13,6 +13,8 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 import msgspec
 
+from fairlead.errors import Invalid
+
 _Rename = Callable[[Any], Any]
 
 
@@ -63,3 +65,13 @@ def _rename_members(members: dict[str, tuple[str, _Rename | None]], value: Any) 
         known, inner = members.get(name.casefold(), (name, None))
         renamed[known] = inner(item) if inner else item
     return renamed
+
+
+def text_member(members: dict[str, Any], name: str) -> str:
+    """A member that is a string, empty where there is none; raises `Invalid`."""
+    value = members.get(name) or ""
+    if not isinstance(value, str):
+        raise Invalid(f"{name} must be a string")
+    if "\0" in value:
+        raise Invalid(f"{name} must not have a zero byte")
+    return value

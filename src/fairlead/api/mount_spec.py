@@ -14,6 +14,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from fairlead.api.members import text_member
 from fairlead.containers.record import Bind, Container, VolumeMount
 from fairlead.containers.volumes import ANONYMOUS, check_driver, check_options, check_volume_name
 from fairlead.errors import Invalid
@@ -54,7 +55,7 @@ class Mounts:
 def parse_mounts(body: dict[str, Any], host: dict[str, Any], image: dict[str, Any], lookup: Lookup) -> Mounts:
     """All mounts of a container that is to be made; `image` is the image's own configuration.  Raises `Invalid`."""
     found = Mounts()
-    driver = _text(host, "VolumeDriver")
+    driver = text_member(host, "VolumeDriver")
     for text in _list(host, "VolumesFrom"):
         _from_container(found, text, lookup)
     taken: set[str] = set()
@@ -144,17 +145,17 @@ def _from_container(found: Mounts, text: str, lookup: Lookup) -> None:
 
 
 def _from_mount(found: Mounts, item: dict[str, Any], taken: set[str]) -> None:
-    kind = _text(item, "Type")
+    kind = text_member(item, "Type")
 
     def refused(reason: str) -> Invalid:
         return Invalid(f'invalid mount config for type "{kind}": {reason}')
 
     if kind not in ("bind", "volume", "tmpfs"):
         raise refused("mount type unknown")
-    if not _text(item, "Target"):
+    if not text_member(item, "Target"):
         raise refused("field Target must not be empty")
     try:
-        target = check_target(_text(item, "Target"))
+        target = check_target(text_member(item, "Target"))
     except Invalid as error:
         raise refused(str(error)) from None
     for name, owner in (("BindOptions", "bind"), ("VolumeOptions", "volume"), ("TmpfsOptions", "tmpfs")):
@@ -166,18 +167,18 @@ def _from_mount(found: Mounts, item: dict[str, Any], taken: set[str]) -> None:
     elif kind == "volume":
         found.volumes.append(_volume_of(item, target, refused))
     else:
-        if _text(item, "Source"):
+        if text_member(item, "Source"):
             raise refused("field Source must not be specified")
         found.tmpfs[target] = _tmpfs_of(item, refused)
 
 
 def _bind_of(item: dict[str, Any], target: str, refused: Callable[[str], Invalid]) -> Bind:
-    source, options = _text(item, "Source"), _object(item, "BindOptions")
+    source, options = text_member(item, "Source"), _object(item, "BindOptions")
     if not source:
         raise refused("field Source must not be empty")
     if not source.startswith("/"):
         raise refused(f"invalid mount path: '{source}' mount path must be absolute")
-    propagation = _text(options, "Propagation")
+    propagation = text_member(options, "Propagation")
     if propagation not in ("", *_PROPAGATION):
         raise refused(f"invalid propagation mode: {propagation}")
     flat, forced = bool(options.get("ReadOnlyNonRecursive")), bool(options.get("ReadOnlyForceRecursive"))
@@ -200,9 +201,9 @@ def _bind_of(item: dict[str, Any], target: str, refused: Callable[[str], Invalid
 
 
 def _volume_of(item: dict[str, Any], target: str, refused: Callable[[str], Invalid]) -> VolumeMount:
-    name, options = _text(item, "Source"), _object(item, "VolumeOptions")
+    name, options = text_member(item, "Source"), _object(item, "VolumeOptions")
     driver = _object(options, "DriverConfig")
-    check_driver(name, _text(driver, "Name"))
+    check_driver(name, text_member(driver, "Name"))
     settings = _texts(driver, "Options")
     if name:
         try:
@@ -210,7 +211,7 @@ def _volume_of(item: dict[str, Any], target: str, refused: Callable[[str], Inval
             check_options(name, settings)
         except Invalid as error:
             raise refused(str(error)) from None
-    subpath = _text(options, "Subpath")
+    subpath = text_member(options, "Subpath")
     if subpath and (subpath.startswith("/") or ".." in subpath.split("/")):
         raise refused(f"subpath must be a relative path within the volume: {subpath}")
     labels = _texts(options, "Labels")
@@ -267,13 +268,4 @@ def _texts(body: dict[str, Any], name: str) -> dict[str, str]:
     value = _object(body, name)
     if not all(isinstance(text, str) for text in value.values()):
         raise Invalid(f"{name} must be an object of strings")
-    return value
-
-
-def _text(body: dict[str, Any], name: str) -> str:
-    value = body.get(name) or ""
-    if not isinstance(value, str):
-        raise Invalid(f"{name} must be a string")
-    if "\0" in value:
-        raise Invalid(f"{name} must not have a zero byte")
     return value

@@ -34,8 +34,10 @@ def with_filter(config: dict[str, Any], place: Place) -> dict[str, Any]:
 def keep_filter(place: Place) -> None:
     """Keep the filter that crun has made for this container."""
     config = json.loads(place.config.read_text())
+    if _ANNOTATION in config.get("annotations", {}):
+        return  # It was made before.
     kept = _kept(config, place)
-    if kept is None or _ANNOTATION in config.get("annotations", {}):
+    if kept is None:
         return
     with contextlib.suppress(OSError):  # Then it is compiled again.
         program = (place.runtime_state / "seccomp.bpf").read_bytes()
