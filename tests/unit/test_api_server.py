@@ -1,10 +1,13 @@
-"""Where a request for a stream ends and its input begins."""
+"""Where a request for a stream ends and its input begins, and when a connection ends."""
 
 from __future__ import annotations
 
-import pytest
+import asyncio
 
-from fairlead.api.server import stream_request
+import pytest
+from aiohttp import web
+
+from fairlead.api.server import Connection, stream_request
 
 BODY = b"Content-Length: 2\r\n\r\n{}"
 
@@ -29,3 +32,45 @@ def test_other_requests_are_none(line: bytes) -> None:
 def test_what_cannot_be_made_out_is_left_to_aiohttp() -> None:
     assert stream_request(b"POST /exec/ab/start HTTP/1.1\r\nHost: d\r\n") is None
     assert stream_request(b"POST /exec/ab/start HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n") is None
+
+
+class _Transport(asyncio.Transport):
+    """Keeps what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent = b""
+        self.closed = asyncio.Event()
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.sent += data
+
+    def close(self) -> None:
+        self.closed.set()
+
+    def is_closing(self) -> bool:
+        return self.closed.is_set()
+
+
+@pytest.mark.parametrize("turns", range(6))
+def test_an_end_behind_the_answer_ends_the_connection(turns: int) -> None:
+    """Also where it comes before aiohttp has come round to waiting for the next request."""
+
+    async def answer(_: web.BaseRequest) -> web.Response:
+        return web.Response(text="OK")
+
+    async def converse() -> None:
+        connection = Connection(web.Server(answer), asyncio.get_running_loop())
+        transport = _Transport()
+        connection.connection_made(transport)
+        connection.data_received(b"GET / HTTP/1.1\r\nHost: d\r\n\r\n")
+        while b"OK" not in transport.sent:
+            await asyncio.sleep(0)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        if not connection.eof_received():
+            transport.close()  # as asyncio does
+        await asyncio.wait_for(transport.closed.wait(), 2)
+        connection.connection_lost(None)
+
+    asyncio.run(converse())

@@ -39,7 +39,7 @@ def stream_request(data: bytes) -> int | None:
 class Connection(web.RequestHandler):
     """aiohttp's connection, which answers a client that has ended its half, and keeps early input for its stream."""
 
-    __slots__ = ("_due", "_early", "half_closed")
+    __slots__ = ("_answered", "_due", "_early", "half_closed")
 
     def __init__(self, server: web.Server, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(server, loop=loop, access_log=None)  # type: ignore[arg-type]  # None: no log
@@ -48,10 +48,12 @@ class Connection(web.RequestHandler):
         self._due: int | None = None
         """Bytes that are still to come of a request for a stream; None where it is another request, or none."""
         self._early = b""
+        self._answered = 0
+        """Requests, of those that aiohttp has counted."""
 
     @property
     def _is_idle(self) -> bool:
-        return not self._messages and (self._waiter is not None or not self._request_count)
+        return self._answered == self._request_count
 
     def data_received(self, data: bytes) -> None:
         """Pass a request on to aiohttp, and keep what comes behind a request for a stream."""
@@ -93,9 +95,10 @@ class Connection(web.RequestHandler):
         """Send the answer; go on with the next request, or close where none can come."""
         done = await super().finish_response(request, resp, start_time)
         self._due = None
+        self._answered += 1
         if early := self.take_early():  # there was no stream after all
             self.data_received(early)
-        if self.half_closed and not self._messages:
+        if self.half_closed and self._is_idle:
             self.close()
         return done
 
