@@ -131,6 +131,19 @@ def test_input_right_behind_the_start_of_an_exec_arrives(shared: Machine, head: 
     assert frames(raw.partition(b"\r\n\r\n")[2]) == data
 
 
+@pytest.mark.parametrize("head", [UPGRADE, b""])
+@pytest.mark.parametrize(
+    "length", [b"Content-Length: 2\r\n\r\n{}", b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"]
+)
+@pytest.mark.parametrize("cut", [3, 20, 60, -12, -1])
+def test_a_start_that_comes_in_pieces_loses_no_input(shared: Machine, head: bytes, length: bytes, cut: int) -> None:
+    """Its head in two segments, its body in two, its body in chunks."""
+    line = f"POST /exec/{make_exec(shared, 'cat')}/start HTTP/1.1\r\nHost: d\r\n".encode()
+    start = line + head + b"Content-Type: application/json\r\n" + length
+    raw = exchange(shared, start[:cut], start[cut:] + PING, b"more", pause=0.02)
+    assert frames(raw.partition(b"\r\n\r\n")[2]) == PING + b"more"
+
+
 def test_input_right_behind_an_attach_arrives(shared: Machine) -> None:
     shared.docker("create", "-i", "--name", "reader", "box", "cat")
     attach = request("POST", "/v1.51/containers/reader/attach?stream=1&stdin=1&stdout=1", head=UPGRADE)

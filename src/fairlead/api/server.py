@@ -17,36 +17,65 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 _STREAM = re.compile(rb"POST /\S*(?:/attach|exec/[^/\s?]+/start)(?:\?\S*)? HTTP/1\.[01]\r\n")
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,9})[ \t]*\r\n", re.IGNORECASE)
+_IN_CHUNKS = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked[ \t]*\r\n", re.IGNORECASE)
+_CHUNK = re.compile(rb"([0-9a-f]{1,8})[ \t]*(?:;[^\r\n]*)?\r\n", re.IGNORECASE)
 
-_EARLY = 1 << 16
-"""Bytes of early input that are kept before the client has to wait."""
+_KEPT = 1 << 16
+"""Bytes of a request that are waited for, and of early input that are kept before the client has to wait."""
+
+OTHER = -1
+"""`stream_request`: it is no request for a stream, or one that aiohttp is to judge."""
 
 
 def stream_request(data: bytes) -> int | None:
-    """The length in bytes, body included, of a request for a stream that `data` begins with; None if it does not.
+    """The length in bytes, body included, of the request for a stream that `data` begins with; None: more must come.
 
-    A head in several segments, or a body in chunks, is not made out; no client of Docker's sends such.
+    `OTHER` for what is none, and for requests whose end only aiohttp may tell: malformed, or very long.
     """
-    if not _STREAM.match(data) or (end := data.find(b"\r\n\r\n")) < 0:
+    length = _length(data)
+    return OTHER if length is None and len(data) >= _KEPT else length
+
+
+def _length(data: bytes) -> int | None:
+    if b"\r\n" not in data:
+        return None if data[:6] == b"POST /"[: len(data)] else OTHER
+    if not _STREAM.match(data):
+        return OTHER
+    if (end := data.find(b"\r\n\r\n") + 4) < 4:
         return None
-    head = data[: end + 4]
-    if b"transfer-encoding:" in head.lower():
-        return None
-    length = _LENGTH.search(head)
-    return len(head) + (int(length[1]) if length else 0)
+    head = data[:end]
+    if b"\r\nexpect:" in head.lower():  # waits for an answer before it sends its body
+        return OTHER
+    if b"\r\ntransfer-encoding:" in head.lower():
+        return _after_chunks(data, end) if _IN_CHUNKS.search(head) else OTHER
+    if length := _LENGTH.search(head):
+        end += int(length[1])
+    return end if end <= len(data) else None
+
+
+def _after_chunks(data: bytes, at: int) -> int | None:
+    """Where a body in chunks (RFC 9112, 7.1) ends that begins at `at`; what lies behind the last chunk is for aiohttp."""
+    while chunk := _CHUNK.match(data, at):
+        size = int(chunk[1], 16)
+        at = chunk.end() + size + 2
+        if not size and at <= len(data):
+            return at if data[at - 2 : at] == b"\r\n" else OTHER
+    return OTHER if b"\r\n" in data[at:] else None
 
 
 class Connection(web.RequestHandler):
     """aiohttp's connection, which answers a client that has ended its half, and keeps early input for its stream."""
 
-    __slots__ = ("_answered", "_due", "_early", "half_closed")
+    __slots__ = ("_answered", "_begun", "_early", "_is_stream", "half_closed")
 
     def __init__(self, server: web.Server, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(server, loop=loop, access_log=None)  # type: ignore[arg-type]  # None: no log
         self.half_closed = False
         """The client has said that it will send no more."""
-        self._due: int | None = None
-        """Bytes that are still to come of a request for a stream; None where it is another request, or none."""
+        self._begun = b""
+        """A request that may be for a stream, of which more must come."""
+        self._is_stream = False
+        """The request that is being answered is for a stream."""
         self._early = b""
         self._answered = 0
         """Requests, of those that aiohttp has counted."""
@@ -57,23 +86,27 @@ class Connection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Pass a request on to aiohttp, and keep what comes behind a request for a stream."""
-        if self._due is None and self._is_idle:
-            self._due = stream_request(data)
-        if self._due is None:
+        if self._is_idle and not self._is_stream:
+            self._begun, data = b"", self._begun + data
+            length = stream_request(data)
+            if length is None:
+                self._begun = data
+                return
+            if length != OTHER:
+                self._is_stream = True
+                super().data_received(data[:length])
+                data = data[length:]
+        if not self._is_stream:
             super().data_received(data)
             return
-        request, early = data[: self._due], data[self._due :]
-        self._due -= len(request)
-        if request:
-            super().data_received(request)
-        self._early += early
-        if len(self._early) >= _EARLY and self.transport is not None:
+        self._early += data
+        if len(self._early) >= _KEPT and self.transport is not None:
             self.transport.pause_reading()
 
     def take_early(self) -> bytes:
         """What came behind the request, once: for the one who takes the connection over."""
         early, self._early = self._early, b""
-        if len(early) >= _EARLY and self.transport is not None:
+        if len(early) >= _KEPT and self.transport is not None:
             self.transport.resume_reading()
         return early
 
@@ -94,7 +127,7 @@ class Connection(web.RequestHandler):
     ) -> tuple[web.StreamResponse, bool]:
         """Send the answer; go on with the next request, or close where none can come."""
         done = await super().finish_response(request, resp, start_time)
-        self._due = None
+        self._is_stream = False
         self._answered += 1
         if early := self.take_early():  # there was no stream after all
             self.data_received(early)
