@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from fairlead.cli.stats import binary_size, cpu_percent, memory_used
-from fairlead.kernel.cgroups import BlockCount, Cgroup, Counters, host_cpu
+from fairlead.kernel.cgroups import BlockCount, Cgroup, Counters, expect_move, host_cpu
 
 VERSION_2 = {
     "cgroup.procs": "4711\n4712\n",
@@ -118,6 +119,28 @@ def test_what_is_gone_counts_nothing(tmp_path: Path) -> None:
     (tmp_path / "cgroup.controllers").touch()
     assert Cgroup("/x", tmp_path).read() == Counters(version=2)
     assert Cgroup("/x", tmp_path).processes() == []
+
+
+@pytest.mark.parametrize(
+    ("tree", "own"),
+    [
+        ("pids/a", "8:pids:/a\n3:cpu,cpuacct:/b\n0::/\n"),
+        ("systemd", "9:name=systemd:/\n0::/\n"),
+        ("unified/x", "0::/x\n"),
+        ("x", "0::/x\n"),
+    ],
+)
+def test_a_move_is_announced_where_we_are(tmp_path: Path, tree: str, own: str) -> None:
+    mine = tmp_path / "own"
+    mine.write_text(own)
+    procs = tmp_path / "root" / tree / "cgroup.procs"
+    procs.parent.mkdir(parents=True)
+    procs.touch()
+    expect_move(tmp_path / "root", mine)
+    assert procs.read_text() == str(os.getpid())
+    procs.unlink()
+    expect_move(tmp_path / "root", mine)
+    assert not procs.exists()
 
 
 def test_the_host(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from fairlead.containers.streams import STDERR, STDOUT, Attachment, Frame
 from fairlead.errors import Conflict, Invalid, NotFound
 from fairlead.kernel import cgroups
 from fairlead.model import new_id
+from fairlead.plan.launch import in_memory
 from fairlead.plan.runtime import explain_refusal, read_pid
 from fairlead.plan.users import resolve
 
@@ -241,6 +242,7 @@ class Execs:
                         ours[name], theirs[name] = (writer, reader) if name == "stdin" else (reader, writer)
             execution.process = subprocess.Popen(
                 [*argv, container.id],
+                executable=in_memory(argv[0]),
                 stdin=theirs["stdin"],
                 stdout=theirs["stdout"],
                 stderr=theirs["stderr"],
@@ -367,6 +369,7 @@ def _spawn_terminal(execution: Exec, argv: list[str], container_id: str) -> dict
         server.listen(1)
         execution.process = subprocess.Popen(
             [*argv, f"--console-socket={path}", container_id],
+            executable=in_memory(argv[0]),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import subprocess
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -14,7 +13,8 @@ from fairlead.containers.bundle import resources
 from fairlead.containers.record import Limits, Restart, Status
 from fairlead.errors import Conflict, Invalid, KernelError
 from fairlead.kernel.cgroups import Cgroup
-from fairlead.plan.runtime import Place, without_unified
+from fairlead.plan.launch import run_crun, without_unified
+from fairlead.plan.runtime import Place
 
 if TYPE_CHECKING:
     from fairlead.containers.service import Containers
@@ -59,12 +59,8 @@ def changed(before: Limits, wanted: Limits) -> dict[str, Any]:
 
 
 def _update(place: Place, document: dict[str, Any]) -> None:
-    done = subprocess.run(
-        [*without_unified(), *place.crun("update", "--resources=-", place.id)],
-        input=json.dumps(document).encode(),
-        capture_output=True,
-        close_fds=False,
-    )
+    words = place.crun("update", "--resources=-", place.id)
+    done = without_unified(lambda: run_crun(words, json.dumps(document).encode()))
     if done.returncode:
         reason = done.stderr.decode(errors="replace").strip()
         raise KernelError(f"Cannot update container {place.id}: {reason}")

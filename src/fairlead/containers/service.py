@@ -13,7 +13,6 @@ import logging
 import os
 import shutil
 import signal
-import subprocess
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
@@ -56,6 +55,7 @@ from fairlead.model import Address, Endpoint, check_name, new_id
 from fairlead.paths import Paths
 from fairlead.plan.containers import StartRefused
 from fairlead.plan.executor import Executor
+from fairlead.plan.launch import run_crun
 from fairlead.plan.runtime import Place, explain_refusal, is_monitor, program, read_pid
 from fairlead.store import Store
 
@@ -599,12 +599,7 @@ class Containers:
             self.health.resume(container)
 
     def _crun(self, container: Container, verb: str) -> None:
-        done = subprocess.run(
-            self.place(container).crun(verb, container.id),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            close_fds=False,
-        )
+        done = run_crun(self.place(container).crun(verb, container.id))
         if done.returncode:
             raise FairleadError(f"cannot {verb} container {container.name}: {done.stderr.decode().strip()}")
 

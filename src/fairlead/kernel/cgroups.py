@@ -182,21 +182,28 @@ class Cgroup:
         return tuple(found)
 
 
-def expect_move(root: Path = ROOT) -> None:
+def expect_move(root: Path = ROOT, own: Path = Path("/proc/self/cgroup")) -> None:
     """Tell the kernel that a process is about to be moved between control groups, so that it waits now and not then.
 
     Moving excludes forking, by a lock that is free for those who fork: the first to move waits until every processor
     has noticed, some 10 ms; for a moment afterwards others need not (percpu_down_write, kernel/locking/percpu-rwsem.c;
-    cgroup_procs_write_start, kernel/cgroup/cgroup.c).  To move ourselves to where we are is enough.
+    cgroup_procs_write_start, kernel/cgroup/cgroup.c).  To move ourselves to where we are is enough, in any one tree.
     """
-    tree = next((place for place in (root / "unified", root) if (place / "cgroup.procs").exists()), None)
-    if tree is None:
-        return
-    for line in Path("/proc/self/cgroup").read_text().splitlines():
-        number, _, path = line.split(":", 2)
-        if number == "0":  # cgroups(7): the entry of version 2, which hybrid hosts have as well.
-            with contextlib.suppress(OSError):
-                (tree / path.lstrip("/") / "cgroup.procs").write_text(str(os.getpid()))
+    for line in own.read_text().splitlines():  # cgroups(7)
+        _, controllers, path = line.split(":", 2)
+        # Version 2 names no controllers, and hybrid hosts have it beside the others.
+        trees = (root / controllers.removeprefix("name="),) if controllers else (root, root / "unified")
+        for tree in trees:
+            try:
+                descriptor = os.open(tree / path.lstrip("/") / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+            except OSError:
+                continue
+            try:
+                with contextlib.suppress(OSError):
+                    os.write(descriptor, str(os.getpid()).encode())
+            finally:
+                os.close(descriptor)
+            return
 
 
 def host_cpu(stat: Path = Path("/proc/stat")) -> tuple[int, int]:

@@ -13,6 +13,9 @@ MNT_DETACH = 2
 
 _MS_BIND = 4096
 _MS_REC = 16384
+_MS_PRIVATE = 1 << 18
+_MS_SLAVE = 1 << 19
+_CLONE_NEWNS = 0x20000
 
 _SYS_OPENAT2 = 437
 """The same on every architecture that has it (Linux 5.6)."""
@@ -25,6 +28,23 @@ DATA_MAX = 4095
 
 class _OpenHow(ctypes.Structure):
     _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
+
+
+def unshare() -> None:
+    """Give the calling thread, for good, a mount namespace of its own (unshare(2)); raises OSError."""
+    if _LIBC.unshare(_CLONE_NEWNS):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def make_private(target: Path) -> None:
+    """What is mounted beneath `target` is no longer passed on, in either direction (mount_namespaces(7))."""
+    mount("none", target, "none", flags=_MS_REC | _MS_PRIVATE)
+
+
+def make_slave(target: Path) -> None:
+    """What others mount beneath `target` is still seen here; what is mounted here is seen here alone."""
+    mount("none", target, "none", flags=_MS_REC | _MS_SLAVE)
 
 
 def mount(source: str, target: Path, kind: str, options: str = "", flags: int = 0) -> None:

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 from fairlead.errors import DiskFull, Invalid, KernelError
 from fairlead.kernel import cgroups, mounts
 from fairlead.plan.filters import keep_filter, with_filter
-from fairlead.plan.runtime import Place, is_monitor, read_pid
+from fairlead.plan.launch import in_memory, run_crun, without_unified, words_without_unified
+from fairlead.plan.runtime import Place, is_monitor, program, read_pid
 from fairlead.plan.step import State, Step
 from fairlead.plan.users import resolve
 
@@ -236,17 +237,7 @@ class StartMonitor(Step):
         reader, writer = os.pipe()
         with os.fdopen(reader, "rb") as answers:
             try:
-                # An absolute path and no preexec_fn: so Python starts it by vfork.
-                launcher = subprocess.Popen(
-                    self._argv(),
-                    executable=self._argv()[0],
-                    env={"_OCI_SYNCPIPE": str(writer), "PATH": os.defpath, "LC_ALL": "C.UTF-8"},
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                    cwd=self.place.bundle,
-                    pass_fds=(writer,),
-                )
+                launcher = without_unified(lambda: self._launch(writer), shared=self.shared)
             finally:
                 os.close(writer)
             # conmon writes one line: the pid, or -1 and the runtime's message; an early death closes the pipe.
@@ -263,24 +254,31 @@ class StartMonitor(Step):
             raise StartRefused(str(answer.get("message", "")))
         keep_filter(self.place)
 
-    def _argv(self) -> list[str]:
+    def _launch(self, writer: int) -> subprocess.Popen[bytes]:
+        # An absolute path and no preexec_fn: so Python starts it by vfork.
+        return subprocess.Popen(
+            self._argv(in_memory(program("crun"))),
+            env={"_OCI_SYNCPIPE": str(writer), "PATH": os.defpath, "LC_ALL": "C.UTF-8"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd=self.place.bundle,
+            pass_fds=(writer,),
+        )
+
+    def _argv(self, runtime: str = "") -> list[str]:
         return self.place.monitor(
             log=self.log,
             terminal=self.terminal,
             stdin=self.stdin,
             keep_stdin=self.keep_stdin,
-            shared=self.shared,
+            runtime=runtime,
         )
 
     def revert(self, kernel: Kernel) -> None:
         monitor = read_pid(self.place.monitor_pid_file)
         if self.place.runtime_state.exists():
-            done = subprocess.run(
-                self.place.crun("delete", "--force", self.place.id),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                close_fds=False,
-            )
+            done = run_crun(self.place.crun("delete", "--force", self.place.id))
             if done.returncode and self.place.runtime_state.exists():
                 raise KernelError(f"crun delete {self.place.id[:12]}: {done.stderr.decode(errors='replace').strip()}")
         if is_monitor(monitor, self.place.id):
@@ -295,8 +293,9 @@ class StartMonitor(Step):
     def shell(self) -> tuple[str, ...]:
         """conmon works on in the background: the pid file says that crun has made the container."""
         bundle, pid = (shlex.quote(str(path)) for path in (self.place.bundle, self.place.pid_file))
+        argv = [*words_without_unified(shared=self.shared), *self._argv()]
         return (
-            f"(cd {bundle} && {shlex.join(self._argv())} </dev/null >/dev/null 2>&1)",
+            f"(cd {bundle} && {shlex.join(argv)} </dev/null >/dev/null 2>&1)",
             f"for i in $(seq 100); do [ -s {pid} ] && break; sleep 0.1; done",
         )
 
@@ -313,9 +312,7 @@ class StartProcess(Step):
     def apply(self, kernel: Kernel) -> None:
         pid = read_pid(self.place.pid_file)
         before = _program(pid)
-        done = subprocess.run(
-            self._argv(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, close_fds=False
-        )
+        done = run_crun(self._argv())
         if done.returncode:
             raise StartRefused(done.stderr.decode(errors="replace"))
         # crun has only let it go on; whoever is told that it runs wants to see the program, not crun's first half.

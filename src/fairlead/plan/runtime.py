@@ -17,8 +17,6 @@ from fairlead.errors import MissingProgram
 from fairlead.kernel.cgroups import Cgroup
 from fairlead.paths import Paths
 
-_HYBRID = Path("/sys/fs/cgroup/unified/cgroup.controllers")
-
 
 @functools.cache
 def program(name: str) -> str:
@@ -39,29 +37,6 @@ def usual_parent() -> str:
     nothing is left in the trees.
     """
     return "/fairlead" if Cgroup("/").version == 2 else ""
-
-
-@functools.cache
-def without_unified(shared: bool = False) -> tuple[str, ...]:
-    """Words before a command that makes crun accept a host where cgroup v1 and v2 share the controllers.
-
-    There crun refuses to work when the v2 tree has any controller, although it uses only the v1 trees; so it gets to
-    see a mount table without the v2 tree.  Empty on hosts with v2 alone or v1 alone.
-
-    What the host mounts later is still seen there, for binds that follow the host; with `shared` also the other way
-    round, for which the cgroup mounts must first be taken out of the sharing.
-    """
-    try:
-        hybrid = bool(_HYBRID.read_text().strip())
-    except OSError:
-        hybrid = False
-    if not hybrid:
-        return ()
-    script = 'umount /sys/fs/cgroup/unified && exec "$@"'
-    if shared:
-        script = f"mount --make-rprivate /sys/fs/cgroup && {script}"
-    kind = "unchanged" if shared else "slave"
-    return (program("unshare"), "--mount", f"--propagation={kind}", "sh", "-c", script, "sh")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,19 +103,20 @@ class Place:
         """A crun command line."""
         return [program("crun"), f"--root={self.runtime_root}", "--cgroup-manager=cgroupfs", *arguments]
 
-    def monitor(self, *, log: Path | None, terminal: bool, stdin: bool, keep_stdin: bool, shared: bool) -> list[str]:
+    def monitor(
+        self, *, log: Path | None, terminal: bool, stdin: bool, keep_stdin: bool, runtime: str = ""
+    ) -> list[str]:
         """The conmon command line that creates the container.
 
         `log`: None keeps no output.  `keep_stdin`: the container's standard input stays open when the attached client
-        goes away.  `shared`: it has a bind whose mounts the host is to see.
+        goes away.  `runtime`: where to run crun from, if not where it is installed.
         """
         return [
-            *without_unified(shared),
             program("conmon"),
             "--api-version=1",
             f"--cid={self.id}",
             f"--cuuid={self.id}",
-            f"--runtime={program('crun')}",
+            f"--runtime={runtime or program('crun')}",
             f"--runtime-arg=--root={self.runtime_root}",
             "--runtime-arg=--cgroup-manager=cgroupfs",
             f"--bundle={self.bundle}",
