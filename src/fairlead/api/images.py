@@ -6,7 +6,7 @@ import asyncio
 import base64
 import binascii
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -74,6 +74,14 @@ class _Handlers:
         self._tell("tag", image, tag)
         return tag
 
+    def _tell_gone(self, known: Iterable[Image], gone: Iterable[dict[str, str]]) -> None:
+        """Of the images that were `known` before, these names and these ids are gone."""
+        owners = {name: image for image in known for name in (*image.names, f"sha256:{image.id}")}
+        for item in gone:
+            for word, action in (("Untagged", "untag"), ("Deleted", "delete")):
+                if image := owners.get(item.get(word, "")):  # a layer is none
+                    self._tell(action, image)
+
     async def list(self, request: web.Request) -> web.Response:
         filters = read_filters(request, ("before", "dangling", "label", "reference", "since", "until"))
         images = self._images.list()
@@ -86,27 +94,38 @@ class _Handlers:
         for text in filters.get("until", ()):
             limit = parse_until(text)
             images = [image for image in images if image.created < limit]
+        dangling = {image.id for image in self._images.dangling()}
+        if not flag(request, "all"):
+            # What others were committed from, and has no name, is theirs.
+            images = [image for image in images if image.names or image.id in dangling]
         if "dangling" in filters:
             wanted = _truth(filters["dangling"], "dangling")
-            images = [image for image in images if wanted == (not image.tags)]
+            images = [image for image in images if (image.id in dangling if wanted else image.names)]
         if labels := filters.get("label"):
             images = [image for image in images if all(_has_label(image, label) for label in labels)]
         patterns = filters.get("reference", [])
         shown = [(image, [t for t in image.tags if _matches(t, patterns)]) for image in images]
         shared = self._images.shared_sizes() if flag(request, "shared-size") else {}
         listed = [(image, tags) for image, tags in shown if tags or not patterns]
-        found = [{**summary(image, tags), "SharedSize": shared.get(image.id, -1)} for image, tags in listed]
+        found = [
+            {**summary(image, tags, self._images.parent(image)), "SharedSize": shared.get(image.id, -1)}
+            for image, tags in listed
+        ]
         with_old_fields(request, found)
         return answer(found)
 
     async def inspect(self, request: web.Request) -> web.Response:
         image = self._images.get(request.match_info["name"])
-        details = _details(image, [str(path) for path in self._images.lower_directories(image)])
+        parent = self._images.parent(image)
+        details = _details(image, parent, [str(path) for path in self._images.lower_directories(image)])
         with_old_fields(request, [details])
         return answer(details)
 
     async def history(self, request: web.Request) -> web.Response:
-        return answer(_history(self._images.get(request.match_info["name"])))
+        line = [self._images.get(request.match_info["name"])]
+        while parent := self._images.parent(line[-1]):
+            line.append(parent)
+        return answer(_history(line))
 
     async def search(self, request: web.Request) -> web.Response:
         """What a registry's index knows by a term; of the filters, none finds what was built automatically any more."""
@@ -240,16 +259,13 @@ class _Handlers:
         return web.Response(status=201)
 
     async def remove(self, request: web.Request) -> web.Response:
-        in_use, ref, force = self._daemon.containers.using_image, request.match_info["name"], flag(request, "force")
-        image = self._images.get(ref)
+        in_use, ref = self._daemon.containers.using_image, request.match_info["name"]
+        force, alone = flag(request, "force"), flag(request, "noprune")
         if flag(request, "explain"):
-            raise Explained(self._images.explain_remove(ref, force=force, in_use=in_use))
-        gone = await self._images.remove(ref, force=force, in_use=in_use)
-        for item in gone:
-            if "Untagged" in item:
-                self._tell("untag", image)
-        if {"Deleted": f"sha256:{image.id}"} in gone:
-            self._tell("delete", image)
+            raise Explained(self._images.explain_remove(ref, force=force, alone=alone, in_use=in_use))
+        known = self._images.list()
+        gone = await self._images.remove(ref, force=force, alone=alone, in_use=in_use)
+        self._tell_gone(known, gone)
         return answer(gone)
 
     async def prune(self, request: web.Request) -> web.Response:
@@ -267,10 +283,11 @@ class _Handlers:
         in_use = self._daemon.containers.using_image
         if flag(request, "explain"):
             doomed = self._images.unused(all_unused=not dangling, in_use=in_use, fits=fits)
-            raise Explained(self._images.explain_prune(doomed))
-        before = self._images.disk_usage()
+            raise Explained(self._images.explain_prune(doomed, in_use))
+        before, known = self._images.disk_usage(), self._images.list()
         gone = await self._images.prune(all_unused=not dangling, in_use=in_use, fits=fits)
         reclaimed = max(0, before - self._images.disk_usage())
+        self._tell_gone(known, gone)
         self._daemon.events.publish("image", "prune", "", {"reclaimed": str(reclaimed)})
         return answer({"ImagesDeleted": gone or None, "SpaceReclaimed": reclaimed})
 
@@ -411,11 +428,11 @@ def _has_label(image: Image, wanted: str) -> bool:
     return key in labels and (not equals or labels[key] == value)
 
 
-def summary(image: Image, tags: list[str]) -> dict[str, Any]:
+def summary(image: Image, tags: list[str], parent: Image | None = None) -> dict[str, Any]:
     """One entry of ``docker images``."""
     return {
         "Id": f"sha256:{image.id}",
-        "ParentId": "",
+        "ParentId": f"sha256:{parent.id}" if parent else "",
         "RepoTags": sorted(tags),
         "RepoDigests": sorted(image.digests),
         "Created": int(image.created),
@@ -426,7 +443,7 @@ def summary(image: Image, tags: list[str]) -> dict[str, Any]:
     }
 
 
-def _details(image: Image, directories: list[str]) -> dict[str, Any]:
+def _details(image: Image, parent: Image | None, directories: list[str]) -> dict[str, Any]:
     """`directories`: the unpacked layers, topmost first."""
     config = image.config
     history = [item for item in config.get("history") or [] if isinstance(item, dict)]
@@ -435,7 +452,7 @@ def _details(image: Image, directories: list[str]) -> dict[str, Any]:
         "Id": f"sha256:{image.id}",
         "RepoTags": sorted(image.tags),
         "RepoDigests": sorted(image.digests),
-        "Parent": config.get("parent", ""),
+        "Parent": f"sha256:{parent.id}" if parent else "",
         **({"Container": config["container"]} if "container" in config else {}),
         **({"ContainerConfig": config["container_config"]} if "container_config" in config else {}),
         "Comment": str(history[-1].get("comment", "")) if history else "",
@@ -453,8 +470,12 @@ def _details(image: Image, directories: list[str]) -> dict[str, Any]:
     }
 
 
-def _history(image: Image) -> list[dict[str, Any]]:
-    """Newest first.  Entries of the configuration that made no layer have the size 0."""
+def _history(line: Sequence[Image]) -> list[dict[str, Any]]:
+    """Newest first, of an image; behind it in `line` those that it was committed from, each by one more entry.
+
+    Entries of the configuration that made no layer have the size 0.
+    """
+    image = line[0]
     sizes = iter(image.layer_sizes)
     items = [item for item in image.config.get("history") or [] if isinstance(item, dict)]
     if not items:
@@ -471,6 +492,6 @@ def _history(image: Image) -> list[dict[str, Any]]:
         for item in items
     ]
     entries.reverse()
-    if entries:
-        entries[0].update(Id=f"sha256:{image.id}", Tags=image.tags or None)
+    for entry, one in zip(entries, line, strict=False):
+        entry.update(Id=f"sha256:{one.id}", Tags=one.tags or None)
     return entries

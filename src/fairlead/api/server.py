@@ -54,7 +54,7 @@ def _length(data: bytes) -> int | None:
 
 
 def _after_chunks(data: bytes, at: int) -> int | None:
-    """Where a body in chunks (RFC 9112, 7.1) ends that begins at `at`; what lies behind the last chunk is for aiohttp."""
+    """Where the body in chunks (RFC 9112, 7.1) that begins at `at` ends; one with trailers is for aiohttp."""
     while chunk := _CHUNK.match(data, at):
         size = int(chunk[1], 16)
         at = chunk.end() + size + 2

@@ -16,7 +16,7 @@ import re
 import time
 import weakref
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -123,6 +123,15 @@ class Images:
             return next((image for image in self._store.all(Image) if wanted in image.digests), None)
         owner = self._store.owner(f"image:{reference}")
         return owner if isinstance(owner, Image) else None
+
+    def parent(self, image: Image) -> Image | None:
+        """The image that this one was committed from, while there is one."""
+        parent = self._store.get(Image, str(image.config.get("parent", "")).removeprefix("sha256:"))
+        return parent if parent and not parent.removed else None
+
+    def parents(self) -> set[str]:
+        """The ids of the images that others were committed from; they cannot be removed before those."""
+        return {parent.id for image in self._all() if (parent := self.parent(image))}
 
     def lower_directories(self, image: Image) -> PathList:
         """The unpacked layers, topmost first, as overlayfs wants its ``lowerdir``."""
@@ -445,32 +454,47 @@ class Images:
 
     # Removing
 
-    async def remove(self, ref: str, *, force: bool = False, in_use: InUse) -> Outcome:
+    async def remove(self, ref: str, *, force: bool = False, alone: bool = False, in_use: InUse) -> Outcome:
         """Docker's rules: a tag is taken away, and with the last one goes the image; an id takes all its tags along.
 
+        The images that it was committed from go along, as far as they have no names and no other use, unless `alone`.
         `force` removes an image from which stopped containers were made, too; they can still be started.
         """
         image, left = self._removal(ref, force, in_use)
         if left is None:
-            return await self._delete(image, kept=bool(in_use(image.id)))
+            return await self._delete([image] if alone else self._line(image, in_use), in_use)
         self._store.put(left)
         self._layout.write_index(self._store.all(Image))
         return [{"Untagged": name} for name in image.names if name not in left.names]
 
-    def explain_remove(self, ref: str, *, force: bool = False, in_use: InUse) -> Lines:
+    def explain_remove(self, ref: str, *, force: bool = False, alone: bool = False, in_use: InUse) -> Lines:
         """What `remove` would do, as shell lines; refuses what it would refuse."""
         image, left = self._removal(ref, force, in_use)
-        return self._explain_delete(image, () if left is None else left.names, kept=bool(in_use(image.id)))
+        if left is not None or in_use(image.id):
+            return []  # Names are only in the store.
+        return self._explain_delete([image] if alone else self._line(image, in_use))
+
+    def _line(self, image: Image, in_use: InUse) -> ImageList:
+        """An image, and those that it was committed from as far as only it keeps them."""
+        line = [image]
+        while (parent := self.parent(line[-1])) and not parent.names and not in_use(parent.id):
+            if [other for other in self._all() if other.id != line[-1].id and self.parent(other) == parent]:
+                break
+            line.append(parent)
+        return line
 
     def _removal(self, ref: str, force: bool, in_use: InUse) -> tuple[Image, Image | None]:
         """An image, and what is to be left of it: None, or with fewer names."""
         image = self.get(ref)
+        is_parent = image.id in self.parents()
         by_id = image.id.startswith(ref.removeprefix("sha256:")) and not self._is_reference(ref)
         users = in_use(image.id)
         is_running = bool(users) and users[0].startswith("running")
         names = {tag.rpartition(":")[0] for tag in image.tags} | {digest.partition("@")[0] for digest in image.digests}
         if by_id:
             what = f"conflict: unable to delete {image.id[:12]}"
+            if is_parent:
+                raise Conflict(f"{what} (cannot be forced) - image has dependent child images")
             if is_running:
                 raise Conflict(f"{what} (cannot be forced) - image is being used by {users[0]}")
             if (len(image.tags) > 1 or len(names) > 1) and not force:
@@ -490,7 +514,7 @@ class Images:
                 f'conflict: unable to remove repository reference "{ref}" (must force) - container '
                 f"{users[0].split()[-1]} is using its referenced image {image.id[:12]}"
             )
-        if not tags and not digests and not is_running:
+        if not tags and not digests and not is_running and not is_parent:
             return image, None
         return image, msgspec.structs.replace(image, tags=tags, digests=digests)
 
@@ -502,46 +526,63 @@ class Images:
     async def prune(
         self, *, all_unused: bool, in_use: InUse, fits: Callable[[Image], bool] = lambda image: True
     ) -> Outcome:
-        """Remove the images without a tag, or with `all_unused` all, that no container uses and that fit."""
+        """Remove the images without a tag, or with `all_unused` all, that no container uses and that fit.
+
+        An image that others were committed from loses its names, and goes with the last of those.
+        """
         outcome: Outcome = []
         for image in self.unused(all_unused=all_unused, in_use=in_use, fits=fits):
-            outcome += await self._delete(image)
+            if image.id in self.parents():
+                self._store.put(msgspec.structs.replace(image, tags=(), digests=()))
+                outcome += [{"Untagged": name} for name in image.names]
+            else:
+                outcome += await self._delete(self._line(image, in_use), in_use)
+        self._layout.write_index(self._store.all(Image))
         return outcome
 
     def unused(
         self, *, all_unused: bool, in_use: InUse, fits: Callable[[Image], bool] = lambda image: True
     ) -> ImageList:
-        """The images that `prune` would remove."""
+        """The images that `prune` would remove or take the names of."""
+        dangling = {image.id for image in self.dangling()}
         return [
-            image for image in self.list() if (all_unused or not image.tags) and fits(image) and not in_use(image.id)
+            image
+            for image in self.list()
+            if (image.id in dangling or (all_unused and image.names)) and fits(image) and not in_use(image.id)
         ]
 
-    def explain_prune(self, doomed: Sequence[Image]) -> Lines:
+    def dangling(self) -> ImageList:
+        """The images without a tag from which no other was committed."""
+        parents = self.parents()
+        return [image for image in self.list() if not image.tags and image.id not in parents]
+
+    def explain_prune(self, doomed: Sequence[Image], in_use: InUse) -> Lines:
         """What it takes to remove these images, as shell lines."""
-        lines = (self._explain_delete(image, (), also={one.id for one in doomed}) for image in doomed)
-        return list(dict.fromkeys(line for several in lines for line in several))  # Layers may be shared.
+        return self._explain_delete([one for image in doomed for one in self._line(image, in_use)])
 
-    def _explain_delete(
-        self, image: Image, left: Sequence[str], *, kept: bool = False, also: Collection[str] = ()
-    ) -> Lines:
-        """The lines; `left` are the names that stay, `also` the ids of the images that go at the same time."""
-        if left or kept:
-            return []  # Names are only in the store.
-        gone = {image.id, *also}
+    def _explain_delete(self, doomed: Sequence[Image]) -> Lines:
+        gone = {image.id for image in doomed}
         needed = {chain for other in self._store.all(Image) if other.id not in gone for chain in other.layers}
-        places = dict(zip(image.layers, reversed(self.lower_directories(image)), strict=False))
-        return [f"rm -r {place}" for chain, place in places.items() if chain not in needed]
+        places = {
+            place: None
+            for image in doomed
+            for chain, place in zip(image.layers, reversed(self.lower_directories(image)), strict=True)
+            if chain not in needed
+        }
+        return [f"rm -r {place}" for place in places]
 
-    async def _delete(self, image: Image, *, kept: bool = False) -> Outcome:
-        """Remove an image; with `kept` it stays on the disk for its containers, until `let_go`."""
-        if kept:
-            self._store.put(msgspec.structs.replace(image, tags=(), digests=(), removed=True))
-        else:
-            self._store.delete(image)
-        left = {chain for other in self._store.all(Image) for chain in other.layers}
-        outcome = [{"Untagged": name} for name in image.names]
-        outcome.append({"Deleted": f"sha256:{image.id}"})
-        outcome += [{"Deleted": f"sha256:{chain}"} for chain in reversed(image.layers) if chain not in left]
+    async def _delete(self, doomed: Sequence[Image], in_use: InUse) -> Outcome:
+        """Remove images; one that containers were made from stays on the disk for them, until `let_go`."""
+        outcome: Outcome = []
+        for image in doomed:
+            if in_use(image.id):
+                self._store.put(msgspec.structs.replace(image, tags=(), digests=(), removed=True))
+            else:
+                self._store.delete(image)
+            left = {chain for other in self._store.all(Image) for chain in other.layers}
+            outcome += [{"Untagged": name} for name in image.names]
+            outcome.append({"Deleted": f"sha256:{image.id}"})
+            outcome += [{"Deleted": f"sha256:{chain}"} for chain in reversed(image.layers) if chain not in left]
         self._layout.write_index(self._store.all(Image))
         await self._collect()
         return outcome
@@ -550,7 +591,7 @@ class Images:
         """Take from the disk what was removed and stayed for containers that are now gone, too."""
         for image in self._store.all(Image):
             if image.removed and not in_use(image.id):
-                await self._delete(image)
+                await self._delete([image], in_use)
 
     # Order
 
