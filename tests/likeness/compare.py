@@ -110,7 +110,7 @@ def _name(value: dict[str, Any]) -> str:
             return str(found)
     if "PrivatePort" in value:
         return f"{value['PrivatePort']}/{value.get('Type')} {value.get('IP')}"
-    return str(sorted(value.get("RepoTags") or ()))
+    return f"{sorted(value.get('RepoTags') or ())} {bool(value.get('ParentId'))}"
 
 
 def _flat(value: Any, path: str) -> Iterator[tuple[str, Any]]:

@@ -160,9 +160,10 @@ DIFFERENCES: list[Difference] = [
     ),
     *_many(
         "Fields of images that newer versions of the API dropped, or that Fairlead does not know: the container that "
-        "an image was made from, when a tag was set, where it would be mounted.",
+        "an image was made from and Docker's version then, when a tag was set, where it would be mounted.",
         ("GET /images/*", "*.Container"),
         ("GET /images/*", "*.ContainerConfig.*"),
+        ("GET /images/*", "*.DockerVersion"),
         ("GET /images/*", "*.GraphDriver.*"),
         ("GET /images/*", "*.LastTagTime"),
         ("GET /system/df", "*.BuilderSize"),

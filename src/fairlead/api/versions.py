@@ -37,9 +37,11 @@ _SETTINGS: dict[str, Any] = {
 
 
 def with_old_fields(request: web.Request, images: Iterable[dict[str, Any]]) -> None:
-    """Images as older clients know them: with their size under a second name, and with empty settings."""
+    """Images as older clients know them: with a size under a second name, empty settings, and names that say none."""
     version = asked(request)
     for image in images:
+        if version < (1, 43) and "Config" not in image and not image["RepoTags"] and not image["RepoDigests"]:
+            image |= {"RepoTags": ["<none>:<none>"], "RepoDigests": ["<none>@<none>"]}
         if version < (1, 44):
             image["VirtualSize"] = image["Size"]
         if version < (1, 50) and "Config" in image:
