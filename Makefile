@@ -11,7 +11,7 @@ PACKAGES += python3 python3-venv curl iputils-ping util-linux
 # Lays out the pictures of `fairlead topology --format svg`.
 PACKAGES += graphviz
 # What it is tested with.
-TEST_PACKAGES := docker-registry conntrack bind9-dnsutils dnsperf
+TEST_PACKAGES := docker-registry conntrack attr bind9-dnsutils dnsperf
 # The containment test runs beside a Docker of its own.  Where there is one already it stays: docker.io would replace
 # Docker's own packages.  scripts/install-packages sees to it that no daemon is started.
 TEST_PACKAGES += $(if $(shell command -v dockerd),,docker.io)

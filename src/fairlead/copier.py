@@ -249,6 +249,45 @@ def explained(error: OSError, path: str, container: str) -> Refused:
     return Refused(500, f"{path}: {error.strerror}")
 
 
+def find(job: dict[str, Any]) -> dict[str, Any]:
+    """Where a path really is: in which of the mounts (-1: in the root), how it is called there, which lie beneath it.
+
+    Of each of those the real path, too.  With ``into`` it must be a directory in which one may write.
+    """
+    path = normal(job["path"])
+    look(path, job["container"])
+    if path.endswith(("/", "/.")):
+        real = os.path.realpath(path)
+    else:
+        real = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+    if job.get("into"):
+        real = os.path.realpath(path)
+        if not os.path.isdir(real):
+            raise Refused(400, "extraction point is not a directory")
+        _check_writable(real, job)
+    number = _mount_of(real, job)
+    targets = [os.path.realpath(target) for _, _, target, _ in job["mounts"]]
+    beneath = {
+        str(other): target for other, target in enumerate(targets) if target != real and _is_within(target, real)
+    }
+    inside = targets[number] if number >= 0 else "/"
+    return {"real": real, "mount": number, "rest": os.path.relpath(real, inside), "beneath": beneath}
+
+
+def _real_source(source: str, subpath: str) -> str:
+    """Where on the host a mount comes from; empty where that is gone."""
+    if not subpath:
+        return source
+    try:
+        origin = open_in(source, subpath)
+    except OSError:
+        return ""
+    try:
+        return os.readlink(f"/proc/self/fd/{origin}")
+    finally:
+        os.close(origin)
+
+
 # Reading
 
 
@@ -344,13 +383,25 @@ def extract(job: dict[str, Any], source: BinaryIO) -> None:
 
 
 def _check_writable(path: str, job: dict[str, Any]) -> None:
-    best, read_only = "", job.get("read_only", False)
-    for _, _, target, flag in job.get("mounts", []):
-        real = os.path.realpath(target)
-        if (path == real or path.startswith(real.rstrip("/") + "/")) and len(real) >= len(best):
-            best, read_only = real, flag
+    number = _mount_of(path, job)
+    read_only = job.get("read_only", False) if number < 0 else job["mounts"][number][3]
     if read_only:
-        raise Refused(403, "mounted volume is marked read-only" if best else "container rootfs is marked read-only")
+        volume = number >= 0
+        raise Refused(403, "mounted volume is marked read-only" if volume else "container rootfs is marked read-only")
+
+
+def _mount_of(path: str, job: dict[str, Any]) -> int:
+    """The number of the mount in which a real path is, -1 where it is in the root itself."""
+    best, found = "", -1
+    for number, (_, _, target, _) in enumerate(job.get("mounts", [])):
+        real = os.path.realpath(target)
+        if _is_within(path, real) and len(real) >= len(best):
+            best, found = real, number
+    return found
+
+
+def _is_within(path: str, directory: str) -> bool:
+    return path == directory or path.startswith(directory.rstrip("/") + "/")
 
 
 def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, job: dict[str, Any], times: list[Any]) -> None:
@@ -508,6 +559,10 @@ def main(job: dict[str, Any]) -> None:
             case "stat":
                 enter(root)
                 say({"stat": look(normal(job["path"]), job["container"])})
+            case "find":
+                sources = [_real_source(source, subpath) for source, subpath, _, _ in job["mounts"]]
+                enter(root)
+                say({**find(job), "sources": sources})
             case "get":
                 enter(root)
                 path = normal(job["path"])

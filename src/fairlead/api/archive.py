@@ -10,8 +10,9 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from fairlead.api.app import Daemon, answer, flag
+from fairlead.api.app import Daemon, Explained, answer, flag
 from fairlead.containers.archive import Archives
+from fairlead.containers.explain_files import FileExplainer
 from fairlead.errors import Invalid
 
 _STAT_HEADER = "X-Docker-Container-Path-Stat"
@@ -37,28 +38,37 @@ class Door:
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
         self._archives = Archives(daemon.containers)
+        self._explainer = FileExplainer(daemon.containers)
 
     async def look(self, request: web.Request) -> web.StreamResponse:
         async with self._archives.read(request.match_info["ref"], "stat", _path(request)) as copy:
             return web.Response(headers={_STAT_HEADER: _header(copy.answer["stat"])})
 
     async def get(self, request: web.Request) -> web.StreamResponse:
+        if flag(request, "explain"):
+            raise Explained(await self._explainer.get(*_place(request), _target(request), owner=flag(request, "owner")))
         async with self._archives.read(request.match_info["ref"], "get", _path(request)) as copy:
             self._tell("archive-path", request)
             return await send(request, copy.chunks(), {_STAT_HEADER: _header(copy.answer["stat"])})
 
     async def put(self, request: web.Request) -> web.StreamResponse:
+        as_user = flag(request, "copyUIDGID")
+        if flag(request, "explain"):
+            source, name = request.query.get("source", ""), request.query.get("name", ".")
+            raise Explained(await self._explainer.put(*_place(request), source, name, as_user=as_user))
         await self._archives.write(
             request.match_info["ref"],
             _path(request),
             request.content.iter_chunked(_CHUNK),
             no_overwrite=flag(request, "noOverwriteDirNonDir"),
-            as_user=flag(request, "copyUIDGID"),
+            as_user=as_user,
         )
         self._tell("extract-to-dir", request)
         return web.Response()
 
     async def export(self, request: web.Request) -> web.StreamResponse:
+        if flag(request, "explain"):
+            raise Explained(await self._explainer.export(request.match_info["ref"], _target(request)))
         async with self._archives.read(request.match_info["ref"], "export") as copy:
             self._tell("export", request)
             return await send(request, copy.chunks(), {"Content-Type": "application/octet-stream"})
@@ -79,6 +89,15 @@ def _path(request: web.Request) -> str:
     if "\0" in path:
         raise Invalid("bad parameter: path must not have a zero byte")
     return path
+
+
+def _place(request: web.Request) -> tuple[str, str]:
+    return request.match_info["ref"], _path(request)
+
+
+def _target(request: web.Request) -> str:
+    """For the lines: the file of the client's into which all goes; empty: the standard output."""
+    return request.query.get("target", "")
 
 
 def _header(status: dict[str, Any]) -> str:

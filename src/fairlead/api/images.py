@@ -19,7 +19,7 @@ from fairlead.api.login import AuthConfig
 from fairlead.api.members import named
 from fairlead.api.networks import parse_until
 from fairlead.api.versions import with_old_fields
-from fairlead.containers.commit import commit
+from fairlead.containers.commit import Wanted, commit, explain_commit
 from fairlead.errors import FairleadError, Invalid
 from fairlead.images import Credentials, Image, Images, Progress, Reference
 from fairlead.images.manifest import architecture, created_at
@@ -154,16 +154,24 @@ class _Handlers:
     async def create(self, request: web.Request) -> web.StreamResponse:
         """Pull (``fromImage``) or import (``fromSrc=-``)."""
         _check_platform(request.query.get("platform", ""))
+        explain = flag(request, "explain")
         if name := request.query.get("fromImage", ""):
             ref = _join(name, request.query.get("tag", ""))
             credentials = _credentials(request.headers.get("X-Registry-Auth", ""))
 
-            async def pull(progress: Progress) -> None:
-                wanted = Reference.parse(ref)
+            async def wanted_refs(wanted: Reference) -> Sequence[str]:
                 # Without a tag all are meant (`docker pull -a`); clients that mean latest say so.
                 whole = not wanted.tag and not wanted.digest
-                refs = await self._images.tags_of(wanted, credentials=credentials) if whole else [ref]
-                for one in refs:
+                return await self._images.tags_of(wanted, credentials=credentials) if whole else [ref]
+
+            if explain:
+                refs = await wanted_refs(Reference.parse(ref))
+                several = [await self._images.explain_pull(one, credentials=credentials) for one in refs]
+                raise Explained([line for lines in several for line in lines])
+
+            async def pull(progress: Progress) -> None:
+                wanted = Reference.parse(ref)
+                for one in await wanted_refs(wanted):
                     image = await self._images.pull(one, progress, credentials=credentials)
                     self._tell("pull", image, wanted.name, str(Reference.parse(one)))
 
@@ -173,13 +181,14 @@ class _Handlers:
         repository = request.query.get("repo", "")
         ref = _join(repository, request.query.get("tag", "")) if repository else ""
 
+        changes, message = request.query.getall("changes", []), request.query.get("message", "")
+        if explain:
+            file = request.query.get("source", "")
+            lines = await self._images.explain_import(_upload(request), ref, file, changes=changes, message=message)
+            raise Explained(lines)
+
         async def load(progress: Progress) -> None:
-            image = await self._images.import_(
-                _upload(request),
-                ref,
-                changes=request.query.getall("changes") if "changes" in request.query else [],
-                message=request.query.get("message", ""),
-            )
+            image = await self._images.import_(_upload(request), ref, changes=changes, message=message)
             if ref:
                 self._tell_tag(image, ref)
             self._tell("import", image)
@@ -189,6 +198,8 @@ class _Handlers:
 
     async def load(self, request: web.Request) -> web.StreamResponse:
         quiet = flag(request, "quiet")
+        if flag(request, "explain"):
+            raise Explained(await self._images.explain_load(_upload(request), request.query.get("source", "")))
 
         async def load(progress: Progress) -> None:
             def report(message: dict[str, Any]) -> None:
@@ -209,6 +220,8 @@ class _Handlers:
         if not names:
             raise Invalid("no image given: names must name at least one")
         _check_platform(request.query.get("platform", ""))
+        if flag(request, "explain"):
+            raise Explained(self._images.explain_save(names, request.query.get("target", "")))
         async with self._images.saved(names) as (images, archive):
             for image in images:
                 self._tell("save", image)
@@ -217,6 +230,8 @@ class _Handlers:
     async def push(self, request: web.Request) -> web.StreamResponse:
         ref = _join(request.match_info["name"], request.query.get("tag", ""))
         credentials = _credentials(request.headers.get("X-Registry-Auth", ""))
+        if flag(request, "explain"):
+            raise Explained(self._images.explain_push(ref))
 
         async def push(progress: Progress) -> None:
             for image, tag in await self._images.push(ref, progress, credentials=credentials):
@@ -231,9 +246,7 @@ class _Handlers:
         containers, comment = self._daemon.containers, query.get("comment", "")
         container = containers.get(ref)
         name = _join(query["repo"], query.get("tag", "")) if query.get("repo") else ""
-        image = await commit(
-            containers,
-            container.id,
+        wanted = Wanted(
             name=name,
             comment=comment,
             author=query.get("author", ""),
@@ -241,6 +254,9 @@ class _Handlers:
             body=await body(request, CreateBody),
             pause=flag(request, "pause", default=True),
         )
+        if flag(request, "explain"):
+            raise Explained(await asyncio.to_thread(explain_commit, containers, container.id, wanted))
+        image = await commit(containers, container.id, wanted)
         if name:
             name = self._tell_tag(image, name)
         told = {"comment": comment, "imageID": f"sha256:{image.id}", "imageRef": name}

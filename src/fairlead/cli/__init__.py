@@ -207,8 +207,7 @@ def _help() -> str:
             "Groups:",
             *(f"  {name:12}{text}" for name, text in _GROUPS.items()),
             "",
-            "Every command that changes something takes --explain (those that move files and images do not),",
-            "every listing takes --format json.",
+            "Every command that changes something takes --explain, every listing takes --format json.",
             "The environment: FAIRLEAD_HOST (unix:///PATH), FAIRLEAD_RUN, FAIRLEAD_STATE.",
             "Run 'fairlead COMMAND --help' for more on a command.",
         ]

@@ -7,8 +7,8 @@ import stat
 import sys
 
 from fairlead.cli.client import ApiError, Client, segment
-from fairlead.cli.flags import Command, Failure, Flag, Options, Usage
-from fairlead.cli.output import print_json
+from fairlead.cli.flags import EXPLAIN, OUTPUT, Command, Failure, Flag, Options, Usage
+from fairlead.cli.output import explained, print_json, print_lines
 from fairlead.cli.quick import loads
 from fairlead.cli.stream import write_all
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import tarfile
     from collections.abc import Iterator
     from typing import Any, BinaryIO
+
+    from fairlead.cli.client import Value
 
 _BLOCK = 1 << 18
 _GO_DIRECTORY = 1 << 31
@@ -69,8 +71,13 @@ def _status(headers: dict[str, str]) -> dict[str, Any]:
 def _in(client: Client, source: str, container: str, target: str, options: Options) -> None:
     archive = f"/containers/{segment(container)}/archive"
     query: dict[str, Any] = {"noOverwriteDirNonDir": True, "copyUIDGID": options.flag("archive")}
+    query |= explained(options, "source", source)
     if source == "-":
-        client.request("PUT", archive, raw=_stdin(), query={**query, "path": target or "/"}).read()
+        query["path"] = target or "/"
+        if options.flag("explain"):
+            print_lines(loads(client.request("PUT", archive, query=query).read()))
+        else:
+            client.request("PUT", archive, raw=_stdin(), query=query).read()
         return
     path = os.path.realpath(source) if options.flag("follow-link") else source
     try:
@@ -81,7 +88,13 @@ def _in(client: Client, source: str, container: str, target: str, options: Optio
     inside = target if target.startswith("/") else f"/{target}"
     found = _look(client, container, inside)
     place, name = _destination(inside, found, os.path.basename(source.rstrip("/")), is_directory, path.endswith("/."))
-    client.request("PUT", archive, raw=_pack(path, name), query={**query, "path": place}).read()
+    query["path"] = place
+    if options.flag("explain"):
+        # What is in a directory is copied, and not the directory as such: to where it may be already.
+        query |= {"source": os.path.abspath(path) + ("/." if is_directory else ""), "name": name}
+        print_lines(loads(client.request("PUT", archive, query=query).read()))
+        return
+    client.request("PUT", archive, raw=_pack(path, name), query=query).read()
 
 
 def _destination(
@@ -168,7 +181,15 @@ def _out(client: Client, container: str, path: str, target: str, options: Option
         found = _look(client, container, inside)
         if found is not None and found["name"] != os.path.basename(inside.rstrip("/")):
             inside = _status(client.request("HEAD", archive, query={"path": inside}).headers)["linkTarget"] or inside
-    response = client.request("GET", archive, query={"path": inside})
+    explain = options.flag("explain")
+    query: dict[str, Value] = {"path": inside, "explain": explain, "owner": options.flag("archive")}
+    response = client.request("GET", archive, query=query)
+    if explain and target == "-":
+        print_lines(loads(response.read()))
+        return
+    if explain:
+        response.read()
+        response = client.request("HEAD", archive, query=query)
     if target == "-":
         for data in response.stream():
             write_all(1, data)
@@ -183,6 +204,10 @@ def _out(client: Client, container: str, path: str, target: str, options: Option
         raise Failure(f"{target} is no directory that exists")
     else:
         place = target
+    if explain:
+        query |= explained(options, "target", place)
+        print_lines(loads(client.request("GET", archive, query=query).read()))
+        return
     _unpack(_Stream(response.stream()), place, keep_owner=options.flag("archive"))  # type: ignore[arg-type]
 
 
@@ -238,14 +263,21 @@ def _write(tar: tarfile.TarFile, member: tarfile.TarInfo, place: str, keep_owner
 
 
 def _export(options: Options, words: list[str]) -> None:
+    save(f"/containers/{segment(words[0])}/export", options)
+
+
+def save(path: str, options: Options, **query: Value) -> None:
+    """Write an archive of the API's to stdout, or to a file that only takes its name when it is whole."""
     file = options.text("output")
+    if options.flag("explain"):
+        print_lines(Client().get(path, **query, **explained(options, "target", file)))
+        return
     if not file and sys.stdout.isatty():
         raise Failure("an archive is no text for a terminal: use --output or redirect", 2)
-    save(Client().request("GET", f"/containers/{segment(words[0])}/export").stream(), file)
+    _save(Client().request("GET", path, query=query).stream(), file)
 
 
-def save(parts: Iterator[bytes], file: str) -> None:
-    """Write a stream to stdout, or to a file that only takes its name when it is whole."""
+def _save(parts: Iterator[bytes], file: str) -> None:
     if not file:
         for data in parts:
             write_all(1, data)
@@ -280,6 +312,7 @@ CP = Command(
         Flag("-a --archive", "Keep owners; into a container: all belongs to its user"),
         Flag("-L --follow-link", "Copy what a link leads to"),
         Flag("-q --quiet", "No effect: there is no progress to suppress"),
+        EXPLAIN,
     ),
     (2, 2),
 )
@@ -288,7 +321,7 @@ EXPORT = Command(
     "[OPTIONS] CONTAINER",
     "Write a container's files as a tar archive",
     _export,
-    (Flag("-o --output", "Write to a file, instead of stdout", "text", "file"),),
+    (OUTPUT, EXPLAIN),
     (1, 1),
 )
 DIFF = Command(

@@ -47,6 +47,7 @@ class Flag:
 
 
 EXPLAIN = Flag("--explain", "Print what would be done as shell lines, and do nothing")
+OUTPUT = Flag("-o --output", "Write to a file, instead of stdout", "text", "file")
 FORMAT = Flag("--format", "'json', 'table', or a template such as '{{.Name}}'", "text")
 QUIET = Flag("-q --quiet", "Only display IDs")
 NO_TRUNC = Flag("--no-trunc", "Don't truncate output")

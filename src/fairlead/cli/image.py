@@ -6,9 +6,10 @@ import os
 import sys
 
 from fairlead.cli.client import Client, segment
-from fairlead.cli.flags import EXPLAIN, FILTER, FORMAT, NO_TRUNC, QUIET, Command, Failure, Flag, Options
-from fairlead.cli.output import each, filters, print_json, print_lines, short, show, since, size
+from fairlead.cli.flags import EXPLAIN, FILTER, FORMAT, NO_TRUNC, OUTPUT, QUIET, Command, Failure, Flag, Options
+from fairlead.cli.output import each, explained, filters, print_json, print_lines, short, show, since, size
 from fairlead.cli.parse import image_name
+from fairlead.cli.quick import loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,6 +74,10 @@ def pull(client: Client, ref: str, out: TextIO, *, quiet: bool = False) -> None:
 
 
 def _pull(options: Options, words: list[str]) -> None:
+    if options.flag("explain"):
+        name, tag = image_name(words[0])
+        print_lines(Client().post("/images/create", fromImage=name, tag=tag, explain=True))
+        return
     pull(Client(), words[0], sys.stderr, quiet=options.flag("quiet"))
     name, tag = image_name(words[0])
     print(f"{name}@{tag}" if "@" in words[0] else f"{name}:{tag}")
@@ -92,8 +97,13 @@ def _blocks(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _load(options: Options, _: list[str]) -> None:
-    with _open(options.text("input")) as file:
-        response = Client().request("POST", "/images/load", raw=_blocks(file), query={"quiet": options.flag("quiet")})
+    name = options.text("input")
+    with _open(name) as file:
+        query = {"quiet": options.flag("quiet"), **explained(options, "source", name)}
+        response = Client().request("POST", "/images/load", raw=_blocks(file), query=query)
+        if options.flag("explain"):
+            print_lines(loads(response.read()))
+            return
         for line in Progress(sys.stderr, options.flag("quiet")).follow(response.messages()):
             print(line)
 
@@ -111,8 +121,12 @@ def _import(options: Options, words: list[str]) -> None:
                 "tag": tag or None,
                 "message": options.text("message") or None,
                 "changes": options.many("change"),
+                **explained(options, "source", words[0]),
             },
         )
+        if options.flag("explain"):
+            print_lines(loads(response.read()))
+            return
         for line in Progress(sys.stderr, quiet=True).follow(response.messages()):
             print(line)
 
@@ -197,10 +211,7 @@ def _prune(options: Options, _: list[str]) -> None:
 def _save(options: Options, words: list[str]) -> None:
     from fairlead.cli.copy import save
 
-    file = options.text("output")
-    if not file and sys.stdout.isatty():
-        raise Failure("an archive is no text for a terminal: use --output or redirect", 2)
-    save(Client().request("GET", "/images/get", query={"names": words}).stream(), file)
+    save("/images/get", options, names=words)
 
 
 def _history(options: Options, words: list[str]) -> None:
@@ -255,6 +266,9 @@ def _push(options: Options, words: list[str]) -> None:
     if "@" in words[0]:
         raise Failure("cannot push a digest reference: give a tag", 2)
     query = {} if options.flag("all-tags") else {"tag": tag}
+    if options.flag("explain"):
+        print_lines(Client().post(f"/images/{name}/push", **query, explain=True))
+        return
     response = Client().request("POST", f"/images/{name}/push", headers={"X-Registry-Auth": "e30="}, query=query)
     for line in Progress(sys.stderr, options.flag("quiet")).follow(response.messages()):
         if ": digest: " in line or not options.flag("quiet"):
@@ -273,18 +287,24 @@ def _commit(options: Options, words: list[str]) -> None:
         author=options.text("author") or None,
         changes=options.many("change"),
         pause="1" if options.flag("pause", True) else "0",
+        explain=options.flag("explain"),
     )
-    print(answer["Id"])
+    if options.flag("explain"):
+        print_lines(answer)
+    else:
+        print(answer["Id"])
 
 
 _QUIET = Flag("-q --quiet", "No progress")
-PULL = Command("image pull", "[OPTIONS] NAME[:TAG|@DIGEST]", "Pull an image from a registry", _pull, (_QUIET,), (1, 1))
+PULL = Command(
+    "image pull", "[OPTIONS] NAME[:TAG|@DIGEST]", "Pull an image from a registry", _pull, (_QUIET, EXPLAIN), (1, 1)
+)
 LOAD = Command(
     "image load",
     "[OPTIONS]",
     "Load images from an archive that docker save or skopeo wrote",
     _load,
-    (Flag("-i --input", "The archive, instead of stdin", "text", "file"), _QUIET),
+    (Flag("-i --input", "The archive, instead of stdin", "text", "file"), _QUIET, EXPLAIN),
 )
 IMPORT = Command(
     "image import",
@@ -294,6 +314,7 @@ IMPORT = Command(
     (
         Flag("-c --change", "Dockerfile instruction, such as 'CMD [\"sh\"]'", "list"),
         Flag("-m --message", "Note for the image's history", "text"),
+        EXPLAIN,
     ),
     (1, 2),
 )
@@ -302,7 +323,7 @@ SAVE = Command(
     "[OPTIONS] IMAGE [IMAGE...]",
     "Write images to an archive that docker load and image load read",
     _save,
-    (Flag("-o --output", "Write to a file, instead of stdout", "text", "file"),),
+    (OUTPUT, EXPLAIN),
     (1, None),
 )
 HISTORY = Command(
@@ -331,7 +352,7 @@ PUSH = Command(
     "[OPTIONS] NAME[:TAG]",
     "Push an image to a registry",
     _push,
-    (Flag("-a --all-tags", "All tags of the repository"), _QUIET),
+    (Flag("-a --all-tags", "All tags of the repository"), _QUIET, EXPLAIN),
     (1, 1),
 )
 COMMIT = Command(
@@ -344,6 +365,7 @@ COMMIT = Command(
         Flag("-c --change", "Dockerfile instruction, such as 'CMD [\"sh\"]'", "list"),
         Flag("-m --message", "Note for the image's history", "text"),
         Flag("-p --pause", "Freeze the container meanwhile (default true)"),
+        EXPLAIN,
     ),
     (1, 2),
 )

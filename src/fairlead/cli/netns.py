@@ -11,6 +11,7 @@ from fairlead.cli.output import each, print_lines, short, show
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
 _CLONE_NEWNS, _CLONE_NEWNET = 0x00020000, 0x40000000  # linux/sched.h
@@ -91,9 +92,13 @@ def _rm(options: Options, words: list[str]) -> int:
     return each(words, remove)
 
 
-def _exec(_: Options, words: list[str]) -> int:
+def _exec(options: Options, words: list[str]) -> int:
     name, *command = words
     namespace = Client().get(f"/fairlead/netns/{segment(name)}")
+    if options.flag("explain"):
+        lines = enter_lines(namespace["Path"], namespace["Name"], namespace.get("Resolver", ""), command)
+        print("\n".join(lines))
+        return 0
     enter(namespace["Path"], namespace["Name"], namespace.get("Resolver", ""))
     sys.stdout.flush()
     try:
@@ -133,19 +138,41 @@ def enter(path: str, name: str, resolver: str) -> None:
         if os.path.exists(over):
             call("mount", source.encode(), over.encode(), b"none", ctypes.c_ulong(_MS_BIND), None)
     if resolver and os.path.exists(_RESOLV_CONF) and not os.path.exists(os.path.join(directory, "resolv.conf")):
-        file = _resolv_conf(resolver)
+        file = _written(*_resolv_conf(resolver))
         call("mount", file.encode(), _RESOLV_CONF.encode(), b"none", ctypes.c_ulong(_MS_BIND), None)
         os.unlink(file)  # what is mounted stays
 
 
-def _resolv_conf(resolver: str) -> str:
-    """A file that leads to the resolver."""
+def enter_lines(path: str, name: str, resolver: str, command: Sequence[str]) -> list[str]:
+    """What `enter` does and then the program, as shell lines."""
+    import shlex
+
+    directory = os.path.join("/etc/netns", name)
+    own = [file for file in os.listdir(directory) if os.path.exists(f"/etc/{file}")] if os.path.isdir(directory) else []
+    over = [(os.path.join(directory, file), f"/etc/{file}") for file in own]
+    before, after = [], []
+    if resolver and os.path.exists(_RESOLV_CONF) and "resolv.conf" not in own:
+        file, text = _resolv_conf(resolver)
+        before, after = [f"cat >{shlex.quote(file)} <<'END'", *text.splitlines(), "END"], [f"rm {shlex.quote(file)}"]
+        over.append((file, _RESOLV_CONF))
+    mounts = [f"mount -t sysfs {shlex.quote(name)} /sys", *(f"mount --bind {shlex.join(pair)}" for pair in over)]
+    inside = "; ".join(["umount -l /sys", *mounts, 'exec "$@"'])
+    enter = ["nsenter", f"--net={path}", "unshare", "--mount", "--propagation=slave", "sh", "-c", inside, "sh"]
+    return [*before, shlex.join([*enter, *command]), *after]
+
+
+def _resolv_conf(resolver: str) -> tuple[str, str]:
+    """A file that leads to the resolver: where it is to be, and what is in it."""
     from fairlead.dns.hosts import led_to
     from fairlead.paths import Paths
 
     with open(_RESOLV_CONF, errors="replace") as host:
         text = led_to(resolver, host.read())
-    path = str(Paths.from_environment().run / f"resolv.conf.{os.getpid()}")
+    return str(Paths.from_environment().run / f"resolv.conf.{os.getpid()}"), text
+
+
+def _written(path: str, text: str) -> str:
+    """A file for the time of a mount; returns its path."""
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644), "w") as file:
         file.write(text)
     return path
@@ -171,10 +198,10 @@ INSPECT = Command(
 )
 EXEC = Command(
     "netns exec",
-    "NAME|CONTAINER PROGRAM [ARGUMENT...]",
+    "[OPTIONS] NAME|CONTAINER PROGRAM [ARGUMENT...]",
     "Run a program of the host in a namespace",
     _exec,
-    (),
+    (EXPLAIN,),
     (2, None),
     stop=True,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
+    from fairlead.cli.client import Value
     from fairlead.cli.flags import Options
 
 _LEAST = 10
@@ -82,6 +84,13 @@ def print_lines(value: dict[str, Any] | None) -> None:
     """The answer to ``?explain=1``."""
     for line in (value or {}).get("Lines") or []:
         print(line)
+
+
+def explained(options: Options, which: str, file: str) -> dict[str, Value]:
+    """The query for ``--explain``; the lines name the file by its whole path, or the standard streams."""
+    if not options.flag("explain"):
+        return {}
+    return {"explain": True, which: "" if file in ("", "-") else os.path.abspath(file)}
 
 
 def short(id_: str) -> str:

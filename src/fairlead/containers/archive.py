@@ -50,10 +50,27 @@ class Archives:
                 await stack.enter_async_context(live.lock)
                 container = self._alive(container.id)
             job = {"do": "put", "path": path, "no_overwrite": no_overwrite, **self._view(container, writable=True)}
-            if as_user and container.spec.user:
-                job["owner"] = await self._owner(container)
+            if as_user and (owner := await self.owner(container)):
+                job["owner"] = owner
             await stack.enter_async_context(self._mounted(container, job["mounts"]))
             await stack.enter_async_context(copying.running(job, self._containers.paths, body))
+
+    async def find(self, ref: str, path: str, *, into: bool) -> tuple[Container, dict[str, Any], dict[str, Any]]:
+        """Where a path is: the container, the job that shows what it sees, and the answer to `copier.find`.
+
+        With `into` it must be a directory in which one may write; raises what `read` or `write` would raise.
+        """
+        container = self._alive(ref)
+        job = {"do": "find", "path": path, "into": into, **self._view(container, writable=False)}
+        async with (
+            self._mounted(container, job["mounts"]),
+            copying.running(job, self._containers.paths) as copy,
+        ):
+            return container, job, copy.answer
+
+    async def owner(self, container: Container) -> tuple[int, int] | None:
+        """To whom belongs what is copied in as the container's user; None: to whom it belonged before."""
+        return await self._owner(container) if container.spec.user else None
 
     async def changes(self, ref: str) -> list[layerdiff.Change]:
         """What differs from the image."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -22,25 +24,38 @@ _GIVEN = ("Cmd", "Entrypoint", "Env", "ExposedPorts", "Healthcheck", "Labels", "
 """Members of the request's body that win over the container's own."""
 
 
-async def commit(
-    containers: Containers,
-    ref: str,
-    *,
-    name: str,
-    comment: str = "",
-    author: str = "",
-    changes: Sequence[str] = (),
-    body: dict[str, Any],
-    pause: bool = True,
-) -> Image:
-    """Make the image; a running container is frozen meanwhile, unless `pause` says otherwise."""
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is asked for: the new image's name (or empty: none), who made it and why, and what is to be different."""
+
+    name: str
+    comment: str
+    author: str
+    changes: Sequence[str]
+    body: dict[str, Any]
+    pause: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What the image is made of."""
+
+    container: Container
+    parent: Image
+    settings: dict[str, Any]
+    upper: Path
+    lower: list[Path]
+    entry: dict[str, str]
+    source: dict[str, Any]
+    freeze: bool
+
+
+def _parts(containers: Containers, ref: str, wanted: Wanted) -> _Parts:
+    """Raises what a commit would raise."""
     container = containers.get(ref)
     if container.status is Status.REMOVING:
         raise Conflict(f"You cannot commit container {container.id} which is being removed")
     parent = containers.image(container)
-    settings = apply_changes(config_of(container, parent, body), changes)
-    upper = containers.paths.container_state(container.id) / "upper"
-    lower = containers.images.lower_directories(parent)
     source = {
         "parent": f"sha256:{parent.id}",
         "container": container.id,
@@ -50,9 +65,27 @@ async def commit(
             "Cmd": list(container.spec.arguments),
         },
     }
-    entry = {"created_by": " ".join(container.spec.arguments), "author": author, "comment": comment}
-    frozen = False
-    if pause and container.status is Status.RUNNING:
+    return _Parts(
+        container=container,
+        parent=parent,
+        settings=apply_changes(config_of(container, parent, wanted.body), wanted.changes),
+        upper=containers.paths.container_state(container.id) / "upper",
+        lower=containers.images.lower_directories(parent),
+        entry={
+            "created_by": " ".join(container.spec.arguments),
+            "author": wanted.author,
+            "comment": wanted.comment,
+        },
+        source=source,
+        freeze=wanted.pause and container.status is Status.RUNNING,
+    )
+
+
+async def commit(containers: Containers, ref: str, wanted: Wanted) -> Image:
+    """Make the image; a running container is frozen meanwhile, if that is wanted."""
+    parts = _parts(containers, ref, wanted)
+    container, frozen = parts.container, False
+    if parts.freeze:
         try:
             await containers.pause(container.id)
             frozen = True
@@ -62,12 +95,34 @@ async def commit(
                 raise
     try:
         return await containers.images.derive(
-            parent, settings, name, write=lambda out: _write(upper, lower, out), entry=entry, source=source
+            parts.parent,
+            parts.settings,
+            wanted.name,
+            write=lambda out: _write(parts.upper, parts.lower, out),
+            entry=parts.entry,
+            source=parts.source,
         )
     finally:
         if frozen:
             with contextlib.suppress(FairleadError):  # it has ended meanwhile
                 await containers.unpause(container.id)
+
+
+def explain_commit(containers: Containers, ref: str, wanted: Wanted) -> list[str]:
+    """What `commit` would do, as shell lines.  Blocks while it looks at what the container changed."""
+    parts = _parts(containers, ref, wanted)
+    lines = containers.images.explain_derive(
+        parts.parent,
+        parts.settings,
+        wanted.name,
+        packing=lambda target: layerdiff.layer_lines(parts.upper, parts.lower, target),
+        entry=parts.entry,
+        source=parts.source,
+    )
+    if parts.freeze:
+        crun = containers.place(parts.container).crun
+        lines = [shlex.join(crun("pause", parts.container.id)), *lines, shlex.join(crun("resume", parts.container.id))]
+    return lines
 
 
 def _write(upper: Path, lower: list[Path], out: BinaryIO) -> bool:

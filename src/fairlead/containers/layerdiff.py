@@ -10,6 +10,7 @@ import contextlib
 import errno
 import io
 import os
+import shlex
 import stat
 import tarfile
 from collections.abc import Iterator, Sequence
@@ -188,6 +189,55 @@ def write_layer(upper: Path, lower: Sequence[Path], out: BinaryIO) -> None:
                 _add_file(tar, member, change.place)
             else:
                 tar.addfile(member)
+
+
+def layer_lines(upper: Path, lower: Sequence[Path], target: Path) -> list[str]:
+    """What `write_layer` does, as shell lines that write the tar `target`; none where nothing was changed."""
+    files: list[str] = []
+    marks: list[str] = []
+    for change in changes(upper, lower):
+        name = change.path.lstrip("/")
+        if change.kind == DELETED:
+            if change.place:
+                marks.append(os.path.join(os.path.dirname(name), WHITEOUT + os.path.basename(name)))
+        elif not stat.S_ISSOCK(os.lstat(change.place).st_mode):
+            files.append(name)
+            if _is_directory(change.place) and is_opaque(change.place):
+                marks.append(f"{name}/{OPAQUE}")
+    if not files and not marks:
+        return []
+    archive, beside = shlex.quote(str(target)), target.with_name("marks")
+    lines = _tar_lines("--create", archive, upper, files)
+    if marks:
+        # What an image's layer says of files that are gone are files, too: empty ones, with a name of a certain kind.
+        places = dict.fromkeys(str(beside / os.path.dirname(mark)) for mark in marks)
+        lines.append(f"mkdir -p {' '.join(map(_word, places))}")
+        lines.append(f"touch {' '.join(_word(str(beside / mark)) for mark in marks)}")
+        lines += _tar_lines("--append", archive, beside, marks)
+    return lines
+
+
+def _tar_lines(verb: str, archive: str, directory: Path, names: list[str]) -> list[str]:
+    """The lines that put these names, and nothing beneath them, into an archive."""
+    options = "--numeric-owner --format=posix --xattrs --xattrs-include=security.capability --no-recursion"
+    where = f"--file={archive} --directory={shlex.quote(str(directory))}"
+    return [
+        f"tar {verb} {where} {options} --pax-option=delete=atime,delete=ctime --files-from=- <<'END'",
+        *(f"./{_escaped(name)}" for name in names),
+        "END",
+    ]
+
+
+def _escaped(name: str) -> str:
+    """A name as tar reads it from a list: what is no plain letter, by its number (tar(1), ``--unquote``)."""
+    return "".join(chr(byte) if 32 <= byte < 127 and byte != 92 else f"\\{byte:03o}" for byte in os.fsencode(name))
+
+
+def _word(name: str) -> str:
+    """A name as a word for the shell, which may hold any bytes."""
+    if name.isprintable():
+        return shlex.quote(name)
+    return '"$(printf %b ' + shlex.quote("".join(f"\\0{byte:03o}" for byte in os.fsencode(name))) + ')"'
 
 
 def _add_empty(tar: tarfile.TarFile, name: str) -> None:

@@ -9,7 +9,8 @@ archive     reading docker and OCI archives
 unpack      from a packed tar to a directory for overlayfs
 changes     Dockerfile words for `import` and `commit`
 saving      archives that Docker loads, and pushing
-derive      a new image out of another
+derive      new images, of a layer or out of another
+explain     all of that as shell lines
 images      the operations
 """
 

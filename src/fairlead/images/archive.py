@@ -47,6 +47,8 @@ class Loaded:
 
     content: Content
     tags: tuple[Reference, ...]
+    members: dict[str, str]
+    """By digest, the member of the archive that has these bytes; what the archive has not was made here."""
 
 
 def read_archive(packed: Path, scratch: Path, layout: Layout) -> list[Loaded]:
@@ -82,6 +84,7 @@ class _Reader:
         self._layout = layout
         self.members = {posixpath.normpath(member.name): member for member in archive}
         self._stored: dict[str, Blob] = {}
+        self._places: dict[str, str] = {}
 
     def docker_images(self) -> Iterator[Loaded]:
         entries = parse_json(self._document("manifest.json"), "manifest.json")
@@ -124,10 +127,11 @@ class _Reader:
     def _keep(self, content: Content, config: bytes, tags: list[Reference]) -> Loaded:
         self._layout.add_document(config)
         self._layout.add_document(content.manifest.body)
-        return Loaded(content, tuple(tags))
+        members = {digest: self._places[digest] for digest in content.manifest.blobs if digest in self._places}
+        return Loaded(content, tuple(tags), members)
 
-    @contextlib.contextmanager
-    def _open(self, name: str) -> Iterator[BinaryIO]:
+    def _member(self, name: str) -> tarfile.TarInfo:
+        """The file that a name leads to."""
         where = posixpath.normpath(name)
         for _ in range(_LINKS_MAX):
             member = self.members.get(where)
@@ -141,7 +145,11 @@ class _Reader:
                 break
         if member is None or not member.isreg():
             raise Invalid(f"the archive is damaged: {name!r} is not a file")
-        stream = self._archive.extractfile(member)
+        return member
+
+    @contextlib.contextmanager
+    def _open(self, name: str) -> Iterator[BinaryIO]:
+        stream = self._archive.extractfile(self._member(name))
         assert stream is not None
         with stream:
             yield cast(BinaryIO, stream)
@@ -151,6 +159,7 @@ class _Reader:
             body = stream.read(DOCUMENT_MAX + 1)
         if len(body) > DOCUMENT_MAX:
             raise Invalid(f"the archive is damaged: {name!r} has more than {DOCUMENT_MAX >> 20} MiB")
+        self._places[digest_of(body)] = self._member(name).name
         return body
 
     def _by_digest(self, digest: Any, what: str) -> bytes:
@@ -168,6 +177,7 @@ class _Reader:
             with self._open(name) as stream, target.open("wb") as out:
                 digest = copy_hashed(stream, out)
             self._stored[name] = Blob(digest, target.stat().st_size)
+            self._places[digest] = self._member(name).name
             self._layout.add_blob(target, digest)
         return self._stored[name]
 

@@ -1,4 +1,4 @@
-"""A new image out of another: one more layer, another configuration (``docker commit``)."""
+"""New images: of one layer (``docker import``), or another with one more layer and other words (``docker commit``)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,32 @@ from typing import Any
 import msgspec
 
 from fairlead.images.layout import LAYER, MANIFEST
-from fairlead.images.manifest import Blob, architecture
+from fairlead.images.manifest import (
+    Blob,
+    Content,
+    architecture,
+    make_manifest,
+    parse_content,
+    parse_manifest,
+)
+
+
+def made_of_layer(layer: Blob, settings: dict[str, Any], message: str) -> tuple[Content, bytes]:
+    """An image of one layer, which is not packed, and its configuration's own bytes (``docker import``)."""
+    now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    body = msgspec.json.encode(
+        {
+            "created": now,
+            "architecture": architecture(),
+            "os": "linux",
+            "config": settings,
+            "rootfs": {"type": "layers", "diff_ids": [layer.digest]},
+            "history": [{"created": now, "comment": message or "Imported from -"}],
+        }
+    )
+    manifest = parse_manifest(msgspec.json.encode(make_manifest(body, [layer])), "the import")
+    return parse_content(manifest, body, "the import"), body
+
 
 _OCI = {
     "application/vnd.docker.image.rootfs.diff.tar.gzip": f"{LAYER}+gzip",

@@ -18,30 +18,28 @@ import weakref
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, ParamSpec, TypeVar
 
 import msgspec
 
 from fairlead.errors import Conflict, FairleadError, Invalid, NotFound
+from fairlead.images import explain
 from fairlead.images.archive import read_archive
 from fairlead.images.changes import apply_changes
-from fairlead.images.derive import derived
+from fairlead.images.derive import derived, made_of_layer
 from fairlead.images.layout import CHUNK, CONFIG, Layout, copy_hashed, digest_of, explained, remove_tree
 from fairlead.images.manifest import (
     Blob,
     Content,
-    architecture,
     created_at,
-    make_manifest,
     parse_content,
     parse_manifest,
 )
 from fairlead.images.record import Image, Progress
 from fairlead.images.reference import Reference
-from fairlead.images.saving import archive_command, choose, read_manifest
-from fairlead.images.skopeo import Credentials, open_registry, push
+from fairlead.images.saving import archive_command, choose, documents, read_manifest
+from fairlead.images.skopeo import Credentials, open_registry, push, push_line
 from fairlead.images.unpack import plain, settle, unpack_layer
 from fairlead.images.words import bar, short
 from fairlead.paths import Paths
@@ -160,9 +158,7 @@ class Images:
         self, ref: str, progress: Progress, *, insecure: bool | None = None, credentials: Credentials | None = None
     ) -> Image:
         """Fetch an image from its registry.  `insecure` None: plain HTTP on loopback only, as Docker has it."""
-        reference = Reference.parse(ref).tagged()
-        if reference.digest:
-            reference = reference.at(reference.digest)
+        reference = _pulled_as(ref)
         async with (
             self._working(),
             self._lock(f"pull {reference}"),
@@ -183,6 +179,16 @@ class Images:
             done = "Downloaded newer image" if news else "Image is up to date"
             progress({"status": f"Status: {done} for {reference}"})
             return image
+
+    async def explain_pull(self, ref: str, *, credentials: Credentials | None = None) -> Lines:
+        """What `pull` would do, as shell lines.  Asks the registry what there is, and fetches no layer."""
+        async with open_registry(self._layout, _pulled_as(ref), credentials=credentials) as registry:
+            manifest = await registry.manifest()
+            known = self._store.get(Image, manifest.config.digest.removeprefix("sha256:"))
+            if known is not None and self._whole(known):
+                return []  # At most it gets a name, which is only in the store.
+            content = await registry.described_content(manifest)
+            return explain.pulled(self._layout, content, registry.fetch_lines(manifest))
 
     async def tags_of(self, reference: Reference, *, credentials: Credentials | None = None) -> Sequence[str]:
         """Every tag that the registry has of a repository, as full references."""
@@ -212,6 +218,16 @@ class Images:
                 progress({"stream": f"Loaded image ID: sha256:{image.id}\n"})
         return [self.get(image.id) for image in unpacked]
 
+    async def explain_load(self, archive: AsyncIterator[bytes], source: str) -> Lines:
+        """What `load` would do with an archive, as shell lines; `source` is its file, empty for the standard input."""
+        async with self._layout.workspace("load") as scratch:
+            await _receive(archive, scratch / "upload")
+            aside = Layout(scratch / "images")
+            aside.prepare()
+            return explain.loaded(
+                self._layout, source, await self._aside(read_archive, scratch / "upload", scratch, aside)
+            )
+
     async def import_(
         self,
         tar: AsyncIterator[bytes],
@@ -221,41 +237,43 @@ class Images:
         message: str = "",
     ) -> Image:
         """An image of one layer out of a root file system's tar, packed or not.  `ref` may be empty: no tag."""
-        tags: tuple[str, ...] = ()
-        if ref:
-            reference = Reference.parse(ref).tagged()
-            if reference.digest:
-                raise Invalid(f"cannot import to {ref!r}: a digest is given by the content, only a tag can be chosen")
-            tags = (str(reference),)
+        tags = _chosen_tag("import", ref)
         settings = apply_changes({}, changes or [])
         async with self._working(), self._layout.workspace("import") as scratch:
             await _receive(tar, scratch / "upload")
-            layer = await self._aside(self._add_plain, scratch / "upload", scratch / "layer")
-            now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
-            body = msgspec.json.encode(
-                {
-                    "created": now,
-                    "architecture": architecture(),
-                    "os": "linux",
-                    "config": settings,
-                    "rootfs": {"type": "layers", "diff_ids": [layer.digest]},
-                    "history": [{"created": now, "comment": message or "Imported from -"}],
-                }
-            )
-            manifest = parse_manifest(msgspec.json.encode(make_manifest(body, [layer])), "the import")
+            layer = await self._aside(self._unpacked_upload, scratch / "upload", scratch / "layer")
+            self._layout.add_blob(scratch / "layer", layer.digest)
+            content, body = made_of_layer(layer, settings, message)
             self._layout.add_document(body)
-            self._layout.add_document(manifest.body)
-            content = parse_content(manifest, body, "the import")
+            self._layout.add_document(content.manifest.body)
             return await self._adopt(content, tags, (), lambda message: None)
 
-    def _add_plain(self, packed: Path, target: Path) -> Blob:
-        """Unpack an upload into a blob: one whose digest is the layer's diff id."""
+    async def explain_import(
+        self,
+        tar: AsyncIterator[bytes],
+        ref: str,
+        source: str,
+        *,
+        changes: Sequence[str] | None = None,
+        message: str = "",
+    ) -> Lines:
+        """What `import_` would do, as shell lines; `source` is the tar's file, empty for the standard input."""
+        _chosen_tag("import", ref)
+        settings = apply_changes({}, changes or [])
+        async with self._layout.workspace("import") as scratch:
+            await _receive(tar, scratch / "upload")
+            layer = await self._aside(self._unpacked_upload, scratch / "upload", scratch / "layer")
+            with (scratch / "upload").open("rb") as file:
+                head = file.read(8)
+            content, body = made_of_layer(layer, settings, message)
+            return explain.imported(self._layout, source, head, layer, content, body)
+
+    def _unpacked_upload(self, packed: Path, target: Path) -> Blob:
+        """Unpack an upload into a file whose digest is the layer's diff id."""
         with explained(self._layout.root):
             with packed.open("rb") as file, plain(file) as stream, target.open("wb") as out:
                 digest = copy_hashed(stream, out)
-            size = target.stat().st_size
-            self._layout.add_blob(target, digest)
-        return Blob(digest, size)
+            return Blob(digest, target.stat().st_size)
 
     async def _adopt(
         self, content: Content, tags: tuple[str, ...], digests: tuple[str, ...], progress: Progress
@@ -349,12 +367,7 @@ class Images:
         `settings` is the new image's ``config``, `entry` its line in the history, `source` what it
         came from, in Docker's words (`parent`, `container`, `container_config`); `ref` may be empty: no tag.
         """
-        tags: tuple[str, ...] = ()
-        if ref:
-            reference = Reference.parse(ref).tagged()
-            if reference.digest:
-                raise Invalid(f"cannot commit to {ref!r}: a digest is given by the content, only a tag can be chosen")
-            tags = (str(reference),)
+        tags = _chosen_tag("commit", ref)
         async with self._working(), self._layout.workspace("commit") as scratch:
             layer = await self._aside(self._written, scratch / "layer", write)
             manifest = read_manifest(self._layout, parent)
@@ -364,6 +377,29 @@ class Images:
             self._layout.add_document(body)
             self._layout.add_document(made.body)
             return await self._adopt(parse_content(made, body, "the commit"), tags, (), lambda message: None)
+
+    def explain_derive(
+        self,
+        parent: Image,
+        settings: dict[str, Any],
+        ref: str,
+        *,
+        packing: Callable[[Path], Sequence[str]],
+        entry: dict[str, str],
+        source: dict[str, Any],
+    ) -> Lines:
+        """What `derive` would do, as shell lines; `packing` gives those that write the layer's tar, none if empty."""
+        _chosen_tag("commit", ref)
+        return explain.committed(
+            self._layout,
+            parent.layers,
+            parent.config,
+            read_manifest(self._layout, parent),
+            settings,
+            entry,
+            source,
+            packing(explain.commit_layer(self._layout)),
+        )
 
     def _written(self, target: Path, write: Callable[[BinaryIO], bool]) -> Blob | None:
         with explained(self._layout.root):
@@ -382,7 +418,10 @@ class Images:
         """Images, and an archive of them in pieces, which Docker loads as well; raises before anything is written."""
         async with self._working(), self._layout.workspace("save") as scratch:
             chosen = choose(refs, self.list(), self.get)
-            command = await self._aside(archive_command, self._layout, scratch, chosen)
+            files = await self._aside(documents, self._layout, chosen)
+            for name, text in files.items():
+                (scratch / name).write_bytes(text)
+            command = archive_command(self._layout, scratch, files)
             process = await asyncio.create_subprocess_exec(
                 *command,
                 stdin=asyncio.subprocess.DEVNULL,
@@ -397,6 +436,10 @@ class Images:
                         process.kill()
                 await process.wait()
 
+    def explain_save(self, refs: Sequence[str], target: str) -> Lines:
+        """What writing the archive takes, as shell lines; `target` is its file, empty for the standard output."""
+        return explain.saved(self._layout, choose(refs, self.list(), self.get), target)
+
     async def push(
         self, ref: str, progress: Progress, *, credentials: Credentials | None = None
     ) -> Sequence[tuple[Image, str]]:
@@ -404,22 +447,28 @@ class Images:
 
         Returns what was sent, each with its tag.
         """
-        reference = Reference.parse(ref)
-        if reference.digest:
-            raise Invalid("cannot push a digest reference")
+        reference = _pushed_as(ref)
         progress({"status": f"The push refers to repository [{reference.domain}/{reference.path}]"})
-        tags = [tag for image in self.list() for tag in image.tags if tag.rpartition(":")[0] == reference.name]
-        if reference.tag:
-            tags = [tag for tag in tags if tag == str(reference)]
-        if not tags:
-            raise NotFound(f"An image does not exist locally with the tag: {reference.name}")
         sent = []
-        for tag in sorted(tags):
+        for tag in self._to_push(reference):
             async with self._working():
                 image = self.get(tag)
                 await push(self._layout, image, Reference.parse(tag), progress, credentials=credentials)
                 sent.append((image, tag))
         return sent
+
+    def explain_push(self, ref: str) -> Lines:
+        """What `push` would do, as shell lines."""
+        return [push_line(self._layout, self.get(tag), Reference.parse(tag)) for tag in self._to_push(_pushed_as(ref))]
+
+    def _to_push(self, reference: Reference) -> Lines:
+        """The tags that a reference means; raises where there are none."""
+        tags = [tag for image in self.list() for tag in image.tags if tag.rpartition(":")[0] == reference.name]
+        if reference.tag:
+            tags = [tag for tag in tags if tag == str(reference)]
+        if not tags:
+            raise NotFound(f"An image does not exist locally with the tag: {reference.name}")
+        return sorted(tags)
 
     # Records
 
@@ -626,6 +675,29 @@ class Images:
         for path in (*self._layout.leftovers(), *self._layout.bury(self._layout.strangers(images))):
             remove_tree(path)
         self._layout.write_index(images)
+
+
+def _pulled_as(ref: str) -> Reference:
+    """A reference with a tag, or with a digest alone."""
+    reference = Reference.parse(ref).tagged()
+    return reference.at(reference.digest) if reference.digest else reference
+
+
+def _pushed_as(ref: str) -> Reference:
+    reference = Reference.parse(ref)
+    if reference.digest:
+        raise Invalid("cannot push a digest reference")
+    return reference
+
+
+def _chosen_tag(verb: str, ref: str) -> tuple[str, ...]:
+    """The tag that a new image is to have, none where `ref` is empty."""
+    if not ref:
+        return ()
+    reference = Reference.parse(ref).tagged()
+    if reference.digest:
+        raise Invalid(f"cannot {verb} to {ref!r}: a digest is given by the content, only a tag can be chosen")
+    return (str(reference),)
 
 
 async def _output(process: asyncio.subprocess.Process) -> AsyncIterator[bytes]:

@@ -21,9 +21,12 @@ from fairlead.images.reference import Reference
 Chosen = dict[str, tuple[Image, list[str]]]
 """By image id: the image, and the tags under which it is saved."""
 
+NAMES = "names"
+"""The file that names an archive's blobs; it does not go into the archive itself."""
+
 
 def documents(layout: Layout, chosen: Chosen) -> dict[str, bytes]:
-    """The archive's JSON files by name; raises where a blob is lost."""
+    """The archive's JSON files by name, and `NAMES`, the list of its blobs for tar; raises where a blob is lost."""
     entries: list[dict[str, Any]] = []
     manifests: list[dict[str, Any]] = []
     repositories: dict[str, dict[str, str]] = {}
@@ -53,7 +56,9 @@ def documents(layout: Layout, chosen: Chosen) -> dict[str, bytes]:
                 repositories.setdefault(tag.rpartition(":")[0], {})[reference.tag] = layers[-1].removeprefix("sha256:")
         if not tags:
             manifests.append(descriptor)
+    blobs = dict.fromkeys(_name(digest) for image, _ in chosen.values() for digest in image.blobs)
     return {
+        NAMES: "".join(f"{blob}\n" for blob in blobs).encode(),
         "manifest.json": json.dumps(entries).encode(),
         "index.json": json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests}).encode(),
         "oci-layout": b'{"imageLayoutVersion":"1.0.0"}',
@@ -70,18 +75,12 @@ def read_manifest(layout: Layout, image: Image) -> dict[str, Any]:
     return found
 
 
-def archive_command(layout: Layout, scratch: Path, chosen: Chosen) -> list[str]:
-    """The tar command that writes the archive to its output; puts the documents into `scratch`."""
-    made = documents(layout, chosen)
-    for name, body in made.items():
-        (scratch / name).write_bytes(body)
-    blobs = dict.fromkeys(_name(digest) for image, _ in chosen.values() for digest in image.blobs)
-    names = scratch / "names"
-    names.write_text("\n".join(blobs) + "\n")
+def archive_command(layout: Layout, scratch: Path, files: Iterable[str]) -> list[str]:
+    """The tar command that writes the archive to its output; `files` of `documents` are in `scratch`."""
     return [
         *("tar", "--create", "--file=-", "--format=posix", "--numeric-owner", "--owner=0", "--group=0", "--mode=0644"),
-        *("--pax-option=delete=atime,delete=ctime", "--directory", str(layout.root), f"--files-from={names}"),
-        *("--directory", str(scratch), *made),
+        *("--pax-option=delete=atime,delete=ctime", "--directory", str(layout.root)),
+        *(f"--files-from={scratch / NAMES}", "--directory", str(scratch), *(file for file in files if file != NAMES)),
     ]
 
 

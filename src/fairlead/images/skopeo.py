@@ -14,6 +14,7 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterable, Iterator
@@ -103,10 +104,7 @@ class Registry:
             # skopeo does not fetch what it finds.
             free_copy(self._layout.blob(digest), blobs / digest.removeprefix("sha256:"))
         watch = _Watch(copy, manifest, present, progress)
-        copying = asyncio.ensure_future(
-            self._run("copy", *self._source_options(), "--dest-oci-accept-uncompressed-layers", "--quiet",
-                      self.reference.source, f"oci:{copy}:image")
-        )  # fmt: skip
+        copying = asyncio.ensure_future(self._run(*_copy([*self._options, "--quiet"], self.reference.source, copy)))
         try:
             while not copying.done():
                 await asyncio.wait([copying], timeout=POLL)
@@ -129,6 +127,32 @@ class Registry:
         self._layout.add_document(manifest.body)
         return content
 
+    async def described_content(self, manifest: Manifest) -> Content:
+        """The image of `manifest` as far as its configuration tells, without its layers."""
+        return parse_content(manifest, await self._inspect(self.reference, "--config"), self.reference.name)
+
+    def fetch_lines(self, manifest: Manifest) -> list[str]:
+        """What `fetch` does, as shell lines; whoever types them has logged in by himself, if that is needed."""
+        layout, scratch = self._layout, self._layout.temporary / "pull"
+        options = [option for option in self._options if not option.startswith("--authfile")]
+        skopeo, source = ["skopeo", *_policy()], self.reference.source
+        layers = dict.fromkeys(layer.digest for layer in manifest.layers)
+        copied = scratch / layout.blob("").relative_to(layout.root)
+        lines = []
+        if missing := [digest for digest in layers if not layout.blob(digest).exists()]:
+            lines.append(f"mkdir -p {shlex.quote(str(copied))}")
+            if present := [str(layout.blob(digest)) for digest in layers if digest not in missing]:
+                lines.append(f"ln {shlex.join(present)} {shlex.quote(str(copied))}/")
+            lines.append(shlex.join([*skopeo, *_copy(options, source, scratch)]))
+            fetched = [str(copied / layout.blob(digest).name) for digest in missing]
+            lines.append(f"mv {shlex.join(fetched)} {shlex.quote(str(layout.blob('')))}/")
+            lines.append(f"rm -r {shlex.quote(str(scratch))}")
+        for blob, more in ((manifest.config.digest, ["--config"]), (manifest.digest, [])):
+            if not layout.blob(blob).exists():
+                inspect = [*skopeo, "inspect", "--raw", *more, *options, source]
+                lines.append(f"{shlex.join(inspect)} >{shlex.quote(str(layout.blob(blob)))}")
+        return lines
+
     async def push(self, image: Image, progress: Progress) -> None:
         """Send an image's blobs and manifest; layers that are not packed are packed on the way."""
         source = push_layout(self._layout, self._scratch, image)
@@ -137,7 +161,7 @@ class Registry:
         sending = Sending(
             ((one["digest"], one["size"], diff_id) for one, diff_id in zip(layers, diff_ids, strict=True)), progress
         )
-        options = [option.replace("--tls-verify", "--dest-tls-verify") for option in self._options]
+        options = _push_options(self._options)
         file = self._scratch / "digest"
         await self._run(
             "copy", *options, f"--digestfile={file}", "--quiet", source, self.reference.source, sending=sending
@@ -147,9 +171,6 @@ class Registry:
         size = len(await self._inspect(self.reference))
         progress({"status": f"{self.reference.tag}: digest: {digest} size: {size}"})
         progress({"progressDetail": {}, "aux": {"Tag": self.reference.tag, "Digest": digest, "Size": size}})
-
-    def _source_options(self) -> list[str]:
-        return [option.replace("--tls-verify", "--src-tls-verify") for option in self._options]
 
     async def _inspect(self, reference: Reference, *options: str) -> bytes:
         body = await self._run("inspect", "--raw", *options, *self._options, reference.source)
@@ -165,7 +186,7 @@ class Registry:
                     f"images are pulled with {program}, which is not installed: apt-get install {package}"
                 )
         options = ["--debug"] if sending else []
-        options += [] if Path("/etc/containers/policy.json").exists() else ["--insecure-policy"]
+        options += _policy()
         # setpriv: a daemon that is killed takes its downloads along.
         command = ["setpriv", "--pdeathsig", "KILL", "skopeo", f"--tmpdir={self._scratch}", *options, verb, *arguments]
         process = await asyncio.create_subprocess_exec(
@@ -198,13 +219,40 @@ async def push(
         await registry.push(image, progress)
 
 
+def push_line(layout: Layout, image: Image, reference: Reference) -> str:
+    """What `push` does, as a shell line; whoever types it has logged in by himself, if that is needed."""
+    read_manifest(layout, image)
+    options = _push_options(_verifying(reference))
+    source = f"oci:{layout.root}:{reference}"
+    return shlex.join(["skopeo", *_policy(), "copy", *options, source, reference.source])
+
+
+def _copy(options: Iterable[str], source: str, target: Path) -> list[str]:
+    """skopeo's words that fetch an image into a layout."""
+    options = [option.replace("--tls-verify", "--src-tls-verify") for option in options]
+    return ["copy", *options, "--dest-oci-accept-uncompressed-layers", source, f"oci:{target}:image"]
+
+
+def _push_options(options: Iterable[str]) -> list[str]:
+    return [option.replace("--tls-verify", "--dest-tls-verify") for option in options]
+
+
+def _policy() -> list[str]:
+    """Without a policy file skopeo refuses everything, but if it is told not to."""
+    return [] if Path("/etc/containers/policy.json").exists() else ["--insecure-policy"]
+
+
+def _verifying(reference: Reference, insecure: bool | None = None) -> list[str]:
+    return ["--tls-verify=false"] if (reference.on_loopback if insecure is None else insecure) else []
+
+
 @contextlib.asynccontextmanager
 async def open_registry(
     layout: Layout, reference: Reference, *, insecure: bool | None = None, credentials: Credentials | None = None
 ) -> AsyncIterator[Registry]:
     """`insecure`: plain HTTP or an unknown certificate will do; None: only on loopback, as Docker has it."""
     async with layout.workspace("pull") as scratch:
-        options = ["--tls-verify=false"] if (reference.on_loopback if insecure is None else insecure) else []
+        options = _verifying(reference, insecure)
         if credentials is not None:
             options.append(f"--authfile={_write_authfile(scratch, reference, credentials)}")
         yield Registry(layout, scratch, reference, options)
