@@ -180,3 +180,32 @@ def test_refusals(machine: Machine, words: tuple[str, ...], sentence: str) -> No
     assert done.returncode == 125
     assert sentence in done.stderr
     assert machine.out("ps", "-aq") == ""
+
+
+def test_limits_of_block_devices(shared: Machine) -> None:
+    block = next(f"/dev/{name}" for name in sorted(os.listdir("/sys/block")) if os.path.exists(f"/dev/{name}"))
+    device = f"{os.major(os.stat(block).st_rdev)}:{os.minor(os.stat(block).st_rdev)}"
+    limits = {"read-bps": "1mb", "write-bps": "2mb", "read-iops": "30", "write-iops": "40"}
+    words = [f"--device-{name}={block}:{value}" for name, value in limits.items()]
+    script = "cat /sys/fs/cgroup/blkio/blkio.throttle.*_device /sys/fs/cgroup/io.max 2>/dev/null || true"
+    said = shared.out("run", "--rm", *words, "box", "sh", "-c", script)
+    if "rbps" in said:  # version 2
+        assert said == f"{device} rbps=1048576 wbps=2097152 riops=30 wiops=40"
+    else:
+        found = {line.split()[1] for line in said.splitlines() if line.startswith(f"{device} ")}
+        assert found == {"1048576", "2097152", "30", "40"}
+
+
+@pytest.mark.skipif(
+    not Path("/sys/fs/cgroup/blkio").exists() or Path("/sys/fs/cgroup/blkio/blkio.weight").exists(),
+    reason="this kernel has weights of block I/O",
+)
+def test_weights_of_block_devices_that_the_kernel_has_not_are_left_out(shared: Machine) -> None:
+    done = shared.docker("run", "--name", "heavy", "--blkio-weight", "300", "box", "true")
+    assert "Your kernel does not support Block I/O weight or the cgroup is not mounted" in done.stderr
+    assert shared.inspect("heavy")["HostConfig"]["BlkioWeight"] == 0
+    warned = shared.api("POST", "/containers/heavy/update", {"BlkioWeight": 400})
+    assert warned["Warnings"] == [
+        "Your kernel does not support Block I/O weight or the cgroup is not mounted. Weight discarded."
+    ]
+    shared.docker("rm", "heavy")

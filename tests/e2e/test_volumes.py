@@ -173,7 +173,7 @@ def test_driver_options_are_mounted_while_a_container_runs(machine: Machine, tmp
     machine.docker("volume", "create", "-o", "type=none", "-o", "o=bind", "-o", "device=/no/such", "wrong")
     refused = machine.docker("run", "--rm", "-v", "wrong:/w", "box", "true", check=False)
     assert "failed to mount local volume: mount /no/such" in refused.stderr
-    assert refused.returncode == 125
+    assert refused.returncode == 127  # the docker command has read "no such file"
 
 
 def test_a_part_of_a_volume(machine: Machine) -> None:
@@ -361,3 +361,43 @@ def test_a_kill_leaves_no_half_volume(machine: Machine, action: str) -> None:
             assert ("vol" in known) == (action == "make")
         assert list((machine.host.state / "volumes/.removed").glob("*")) == []
         machine.docker("volume", "rm", "-f", "vol")
+
+
+def test_what_the_source_forbids_is_forbidden_inside(machine: Machine) -> None:
+    """A mount that is read-only, or where nothing may be executed, is not opened by being bound."""
+    place = machine.host.directory / "place"
+    machine.host.sh(
+        f"mkdir {place}; mount -t tmpfs -o nosuid,nodev,noexec tmpfs {place}; mkdir {place}/fixed {place}/v; "
+        f"mount --bind {place}/v {place}/fixed; mount -o remount,bind,ro {place}/fixed"
+    )
+    machine.docker("volume", "create", "-o", "type=none", "-o", "o=bind,ro", "-o", f"device={place}/v", "fixed")
+    for source in (f"{place}/fixed:/b", f"{place}/fixed:/b:rw", f"{place}/v:/b:ro", "fixed:/b"):
+        assert "Read-only file system" in sh(machine, "-v", source, script="touch /b/x 2>&1; true"), source
+    script = "cp /bin/busybox /b/x; /b/x true 2>&1; grep ' /b ' /proc/mounts"
+    said, options = sh(machine, "-v", f"{place}:/b", script=script).splitlines()
+    assert "Permission denied" in said
+    assert {"rw", "nosuid", "nodev", "noexec"} <= set(options.split()[3].split(","))
+    machine.docker("volume", "rm", "fixed")
+    machine.host.sh(f"umount {place}/fixed {place}")
+
+
+@pytest.mark.parametrize("kind", ["nfs", "cifs"])
+def test_a_server_that_does_not_answer(machine: Machine, kind: str) -> None:
+    """The reason is the kernel's, in Docker's words; a container can be made, and nothing stays mounted."""
+    options = "addr=127.0.0.1,soft,nosuid,password=open"
+    machine.docker("volume", "create", "-o", f"type={kind}", "-o", f"o={options}", "-o", "device=:/export", "far")
+    machine.docker("create", "--name", "one", "-v", "far:/far", "box", "true")
+    place = data(machine, "far")
+    sentence = f"mount :/export:{place}, flags: 0x2, data: addr=127.0.0.1,soft,password=********: "
+    refused = machine.docker("start", "one", check=False).stderr
+    assert f"error while mounting volume '{place}': failed to mount local volume: {sentence}" in refused
+    assert machine.inspect("one")["State"]["ExitCode"] == 128
+    assert sentence in machine.inspect("one")["State"]["Error"]
+    machine.docker("rm", "one")
+    machine.docker("volume", "rm", "far")
+
+
+def test_a_server_without_an_address(machine: Machine) -> None:
+    machine.docker("volume", "create", "-o", "type=nfs", "-o", "o=addr=no/name", "-o", "device=:/export", "far")
+    refused = machine.docker("run", "--rm", "-v", "far:/far", "box", "true", check=False).stderr
+    assert "error resolving passed in network volume address: lookup no/name: " in refused

@@ -13,6 +13,7 @@ from likeness.client import Answer
 MISSING = "(missing)"
 
 _TEXT = (
+    (re.compile(r"/tmp/fairlead-lab-\w+/(docker|state)/volumes"), "<volumes>"),
     (re.compile(r"/tmp/fairlead-lab-\w+"), "<dir>"),
     (re.compile(r"sha256:[0-9a-f]{64}"), "<digest>"),
     (re.compile(r"\b[0-9a-f]{64}\b"), "<id>"),

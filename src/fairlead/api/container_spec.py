@@ -12,6 +12,7 @@ from typing import Any, TypeVar, cast
 
 import msgspec
 
+from fairlead.api.block_spec import discard_unsupported
 from fairlead.api.health_spec import health_check
 from fairlead.api.isolation_spec import SHOWN_AGAIN, no_new_privileges, parse_isolation
 from fairlead.api.limits import limits
@@ -121,7 +122,7 @@ def _check(body: dict[str, Any], host: dict[str, Any]) -> list[str]:
         raise Invalid(f"Invalid isolation: \"{isolation}\" - linux only supports 'default'")
     if host.get("StorageOpt"):
         raise Invalid("--storage-opt is not supported: layers have no quota")
-    return [
+    return discard_unsupported(host) + [
         f"HostConfig.{name} is not supported: the container runs without that limit"
         for name in UNSET_LIMITS.split()
         if host.get(name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from fairlead.api import block_spec
 from fairlead.api.members import text_member
 from fairlead.containers import seccomp
 from fairlead.containers.isolation import PREFIX, Device, Isolation, check_rule
@@ -13,23 +14,13 @@ from fairlead.errors import Invalid
 
 _MEMBERS = (
     "Annotations CgroupParent CgroupnsMode DeviceCgroupRules Devices IpcMode Isolation MaskedPaths PidMode "
-    "ReadonlyPaths Runtime SecurityOpt UTSMode UsernsMode BlkioWeight BlkioWeightDevice BlkioDeviceReadBps "
-    "BlkioDeviceWriteBps BlkioDeviceReadIOps BlkioDeviceWriteIOps"
+    "ReadonlyPaths Runtime SecurityOpt UTSMode UsernsMode"
 )
-SHOWN_AGAIN = tuple(_MEMBERS.split())
+SHOWN_AGAIN = (*_MEMBERS.split(), *block_spec.DEVICES)
 """Members of HostConfig that inspect shows as they came."""
 
 RUNTIMES = ("", "crun", "runc", "io.containerd.runc.v2")
 """All mean crun, which is what there is."""
-
-_BLOCK = {
-    "BlkioWeightDevice": ("weightDevice", "Weight"),
-    "BlkioDeviceReadBps": ("throttleReadBpsDevice", "Rate"),
-    "BlkioDeviceWriteBps": ("throttleWriteBpsDevice", "Rate"),
-    "BlkioDeviceReadIOps": ("throttleReadIOPSDevice", "Rate"),
-    "BlkioDeviceWriteIOps": ("throttleWriteIOPSDevice", "Rate"),
-}
-"""Member of HostConfig: the runtime's name for it, and the member with the number."""
 
 
 def parse_isolation(body: dict[str, Any], host: dict[str, Any], container: Any) -> Isolation:
@@ -55,12 +46,7 @@ def parse_isolation(body: dict[str, Any], host: dict[str, Any], container: Any) 
         read_only=() if words.get("systempaths") == "unconfined" else _texts(host, "ReadonlyPaths"),
         annotations=_annotations(host),
         seccomp=words.get("seccomp", ""),
-        block_weight=_weight(host),
-        block_limits={
-            name: tuple((str(item.get("Path", "")), _number(item, key)) for item in _objects(host, member))
-            for member, (name, key) in _BLOCK.items()
-            if host.get(member)
-        },
+        block_limits=block_spec.device_limits(host),
     )
 
 
@@ -113,13 +99,6 @@ def _annotations(host: dict[str, Any]) -> dict[str, str]:
     if "" in found:
         raise Invalid("invalid Annotations: the empty string is not permitted as an annotation key")
     return found
-
-
-def _weight(host: dict[str, Any]) -> int:
-    weight = _number(host, "BlkioWeight")
-    if weight and not 10 <= weight <= 1000:
-        raise Invalid("range of blkio weight is from 10 to 1000")
-    return weight
 
 
 def no_new_privileges(host: dict[str, Any]) -> bool:

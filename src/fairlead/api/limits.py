@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from fairlead.api.block_spec import check_weight
 from fairlead.containers.record import Limits, Ulimit
 from fairlead.errors import Invalid
 
@@ -17,6 +18,7 @@ _NUMBERS = {
     "CpuPeriod": "cpu_period",
     "CpuQuota": "cpu_quota",
     "PidsLimit": "pids",
+    "BlkioWeight": "block_weight",
 }
 _WORDS = {"CpusetCpus": "cpuset", "CpusetMems": "cpuset_mems"}
 
@@ -77,6 +79,8 @@ def _check(limits: Limits) -> None:
         limits.memory or limits.memory_reservation
     ):
         raise Invalid("Minimum memory limit can not be less than memory reservation limit, see usage")
+    if limits.block_weight:
+        check_weight(limits.block_weight)
     processors = os.cpu_count() or 1
     if limits.nano_cpus < 0 or limits.nano_cpus > processors * 1_000_000_000:
         raise Invalid(f"range of CPUs is from 0.01 to {processors}.00, as there are only {processors} CPUs available")

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
 
 FLAGS = (
     Flag("--annotation", "Annotation for the runtime", "list", "KEY=VALUE"),
-    Flag("--blkio-weight", "Relative weight of block I/O (10 to 1000, 0 for none)", "number"),
     Flag("--cgroup-parent", "Control group to put its own into", "text"),
     Flag("--cgroupns", "Control group namespace: host or private (default)", "text"),
     Flag("--device", "A device of the host: PATH[:INSIDE[:rwm]]", "list", "device"),
@@ -39,8 +38,6 @@ def host_config(options: Options) -> dict[str, Any]:
     ):
         if options.has(name):
             found[member] = options.text(name)
-    if options.has("blkio-weight"):
-        found["BlkioWeight"] = options.number("blkio-weight")
     if rules := options.many("device-cgroup-rule"):
         found["DeviceCgroupRules"] = rules
     if devices := options.many("device"):

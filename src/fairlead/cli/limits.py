@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 LIMITS = (
+    Flag("--blkio-weight", "Relative weight of block I/O (10 to 1000, 0 for none)", "number"),
     Flag("-c --cpu-shares", "Relative weight of processor time", "number"),
     Flag("-m --memory", "Memory limit, such as 512m", "text", "bytes"),
     Flag("--cpu-period", "Period of the processor's scheduler, in microseconds", "number"),
@@ -32,6 +33,7 @@ ONCE = (
 
 _SIZES = {"memory": "Memory", "memory-reservation": "MemoryReservation"}
 _NUMBERS = {
+    "blkio-weight": "BlkioWeight",
     "cpu-period": "CpuPeriod",
     "cpu-quota": "CpuQuota",
     "cpu-shares": "CpuShares",

@@ -225,8 +225,7 @@ def _mounts(
             "type": "bind",
             "source": str(volumes.get(volume.target, "")),
             "options": [
-                "rbind",
-                "rprivate",
+                *("rbind", "rprivate", *kept_flags(str(volumes.get(volume.target, "")))),
                 *([_read_only(str(volumes.get(volume.target, "")))] if volume.read_only else []),
             ],
         }
@@ -253,8 +252,28 @@ def _bind_mount(bind: Bind) -> dict[str, Any]:
     words = [o for o in bind.options if o not in _NOT_FOR_MOUNT]
     if not bind.flat:
         words = [_read_only(bind.source) if word == "ro" else word for word in words]
-    options = ["rbind" if bind.recursive else "bind", *propagation, *words]
+    options = ["rbind" if bind.recursive else "bind", *propagation, *kept_flags(bind.source), *words]
     return {"destination": bind.target, "type": "bind", "source": bind.source, "options": options}
+
+
+_KEPT = {
+    os.ST_RDONLY: "ro",
+    os.ST_NOSUID: "nosuid",
+    os.ST_NODEV: "nodev",
+    os.ST_NOEXEC: "noexec",
+}
+
+
+def kept_flags(source: str) -> list[str]:
+    """What the mount that has the source does not allow, as options: it is not allowed in the container either.
+
+    A bind has the flags of its source (mount(2)); but crun sets those of each bind anew, and drops what is not said.
+    """
+    try:
+        flags = os.statvfs(source).f_flag
+    except OSError:  # not there yet: the plan of a container that is being created
+        return []
+    return [word for flag, word in _KEPT.items() if flags & flag]
 
 
 _NOT_FOR_MOUNT = ("z", "Z", "nocopy", "copy", "consistent", "cached", "delegated", "rw")
@@ -320,7 +339,9 @@ def resources(limits: Limits) -> dict[str, Any]:
     if limits.cpuset_mems:
         cpu["mems"] = limits.cpuset_mems
     pids = {"limit": limits.pids} if limits.pids > 0 else {}
-    return {name: part for name, part in (("memory", memory), ("pids", pids), ("cpu", cpu)) if part}
+    block = {"weight": limits.block_weight} if limits.block_weight else {}
+    parts = {"memory": memory, "pids": pids, "cpu": cpu, "blockIO": block}
+    return {name: part for name, part in parts.items() if part}
 
 
 def _sysctls(spec: ContainerSpec, namespace: str | None) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -29,6 +30,17 @@ _LINE_MAX = 1 << 20
 def command(job: dict[str, Any]) -> list[str]:
     """The command line of one job."""
     return [sys.executable, "-I", "-S", copier.__file__, json.dumps(job)]
+
+
+def image_has(lower: Iterable[Path], path: str) -> bool:
+    """Whether an image may have something at a path: where a link on the way leads to is not looked for."""
+    layers, inside = list(lower), Path()
+    for part in Path(path).parts[1:]:
+        inside /= part
+        found = [layer / inside for layer in layers if os.path.lexists(layer / inside)]
+        if not found or any(place.is_symlink() for place in found):
+            return bool(found)
+    return True
 
 
 def fill(paths: Paths, lower: Iterable[Path], places: Sequence[tuple[str, Path]]) -> None:

@@ -268,7 +268,7 @@ def _resources(limits: Limits) -> dict[str, Any]:
         "Memory": limits.memory,
         "NanoCpus": limits.nano_cpus,
         "CgroupParent": "",
-        "BlkioWeight": 0,
+        "BlkioWeight": limits.block_weight,
         "BlkioWeightDevice": [],
         "BlkioDeviceReadBps": [],
         "BlkioDeviceWriteBps": [],

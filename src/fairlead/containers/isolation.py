@@ -61,7 +61,6 @@ class Isolation(msgspec.Struct, frozen=True, kw_only=True):
     annotations: dict[str, str] = {}
     seccomp: str = ""
     """``unconfined``, or a profile's JSON; empty: the default profile."""
-    block_weight: int = 0
     block_limits: dict[str, tuple[tuple[str, int], ...]] = {}
     """By the runtime's name for it (``throttleReadBpsDevice``): devices' paths, and numbers."""
 
@@ -175,14 +174,14 @@ def _all_nodes() -> Iterator[dict[str, Any]]:
 
 
 def _block(wish: Isolation) -> dict[str, Any]:
-    found: dict[str, Any] = {"weight": wish.block_weight} if wish.block_weight else {}
+    found: dict[str, Any] = {}
     for name, devices in wish.block_limits.items():
         found[name] = []
         for path, number in devices:
             try:
                 status = os.stat(path)
             except OSError as error:
-                raise Invalid(f"the limit of block device {path} cannot be set: {error.strerror}") from None
+                raise Invalid(f"stat {path}: {str(error.strerror).lower()}") from None
             key = "weight" if name == "weightDevice" else "rate"
             found[name].append({"major": os.major(status.st_rdev), "minor": os.minor(status.st_rdev), key: number})
     return found
@@ -221,7 +220,7 @@ def apply(document: dict[str, Any], container: Container, around: Surroundings, 
         if (profile := seccomp.profile(wish.seccomp, allowed)) is not None:
             linux["seccomp"] = profile
     if around.block:
-        resources["blockIO"] = around.block
+        resources.setdefault("blockIO", {}).update(around.block)
 
 
 def _share_memory(document: dict[str, Any], wish: Isolation, around: Surroundings) -> None:

@@ -122,6 +122,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     memory_reservation: int = 0
     memory_swappiness: int | None = None
     oom_kill_disable: bool = False
+    block_weight: int = 0
+    """Of block I/O: 10 to 1000."""
     ulimits: tuple[Ulimit, ...] = ()
 
 

@@ -14,10 +14,9 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -168,7 +167,9 @@ class Containers:
     async def create(self, name: str, spec: ContainerSpec) -> Container:
         """A container that does not run yet.  An empty name: a random one."""
         container = self.plan_new(name, spec)
-        async with self.volumes.made_for(container.spec.volumes, partial(self._fill_volumes, container)) as made:
+        lower = self.images.lower_directories(self.image(container))
+        has, fill = partial(copying.image_has, lower), partial(copying.fill, self.paths, lower)
+        async with self.volumes.made_for(container.spec.volumes, has, fill) as made:
             self.images.get(container.image_id)  # it may have been removed while the volumes were being filled
             try:
                 self.store.put(container, *made)
@@ -213,9 +214,6 @@ class Containers:
         for name in ("crun", "conmon"):
             program(name)
         return container
-
-    def _fill_volumes(self, container: Container, places: Sequence[tuple[str, Path]]) -> None:
-        copying.fill(self.paths, self.images.lower_directories(self.image(container)), places)
 
     def _name_taken(self, name: str) -> Conflict:
         owner = self.store.owner(f"container:{name}")

@@ -17,7 +17,9 @@ import os
 import re
 import secrets
 import shlex
+import socket
 import subprocess
+import sys
 import threading
 import time
 import weakref
@@ -48,6 +50,12 @@ ANONYMOUS = "com.docker.volume.anonymous"
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 _GRAVEYARD = ".removed"
 """In the directory of all volumes; no volume can have this name."""
+
+_PATIENCE = 60
+"""Seconds that a server has to let itself be mounted."""
+
+_SERVER = re.compile(r"\baddr=([^,]+)")
+_SECRET = re.compile(r"\bpassword=[^,]*")
 
 _NEEDED = {"device": ("type",), "type": ("device",), "o": ("device", "type")}
 """Which driver options need which others (moby, volume/local/local_unix.go)."""
@@ -105,8 +113,8 @@ class Volumes:
         self._store = store
         self._paths = paths
         self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
-        self._mounting = threading.Lock()
-        """Held while it is decided whether something is to be mounted or unmounted, and done."""
+        self._mounting: dict[str, threading.Lock] = {}
+        """By volume: held while it is decided whether something is to be mounted or unmounted, and done."""
         self._held: Counter[str] = Counter()
         """By how many bodies of `mounted`."""
         self.listeners: builtins.list[Listener] = []
@@ -172,9 +180,12 @@ class Volumes:
         return replace(volume, phase=Phase.READY)
 
     @asynccontextmanager
-    async def made_for(self, wanted: Iterable[VolumeMount], fill: Fill) -> AsyncIterator[builtins.list[Volume]]:
+    async def made_for(
+        self, wanted: Iterable[VolumeMount], has: Callable[[str], bool], fill: Fill
+    ) -> AsyncIterator[builtins.list[Volume]]:
         """The volumes of a container that is being created are there, and filled, while the body stores it.
 
+        `has` says whether the image may have something at a path; where not, the volume is not even looked into.
         The body stores the volumes it is given together with the container; if it raises, they are gone again.
         """
         wanted = tuple(wanted)
@@ -186,7 +197,7 @@ class Volumes:
                 for mount in wanted:
                     if not any(volume.id == mount.name for volume in (*made, *self._store.all(Volume))):
                         made.append(await self._begin(mount.name, mount.options, mount.labels))
-                await self._fill(wanted, fill)
+                await self._fill([mount for mount in wanted if has(mount.target)], fill)
                 yield made
             except BaseException:
                 for volume in made:
@@ -255,6 +266,7 @@ class Volumes:
     def _bury(self, volume: Volume) -> Path | None:
         """Take its directory out of its place, then forget it; returns what is to be removed at leisure."""
         self._unmount(volume)
+        self._mounting.pop(volume.id, None)
         place = self._paths.volumes / volume.id
         grave = self._paths.volumes / _GRAVEYARD / f"{volume.id[:200]}-{secrets.token_hex(4)}"
         grave.parent.mkdir(parents=True, exist_ok=True)
@@ -277,16 +289,17 @@ class Volumes:
             volume = self._store.get(Volume, name)
             if volume is None:
                 raise NotFound(f"get {name}: no such volume")
-            with self._mounting:
-                self.path(name).mkdir(parents=True, exist_ok=True)
-                self._mount(volume)
+            self.path(name).mkdir(parents=True, exist_ok=True)
+            if volume.options:
+                with self._guard(name):
+                    self._mount(volume)
 
     def unmount(self, container: Container) -> None:
         """After a container ended: take away what no other running container uses.  Blocks."""
         for name in {mount.name for mount in container.spec.volumes}:
             volume = self._store.get(Volume, name)
             if volume is not None and volume.options:
-                with self._mounting:
+                with self._guard(name):
                     if not self._is_mounted_for_others(name, container.id):
                         self._unmount(volume)
 
@@ -296,16 +309,19 @@ class Volumes:
         volumes = [v for v in (self._store.get(Volume, name) for name in set(names)) if v is not None and v.options]
         self._held.update(volume.id for volume in volumes)
         try:
-            with self._mounting:
-                for volume in volumes:
+            for volume in volumes:
+                with self._guard(volume.id):
                     self._mount(volume)
             yield
         finally:
             self._held.subtract(volume.id for volume in volumes)
-            with self._mounting:
-                for volume in volumes:
+            for volume in volumes:
+                with self._guard(volume.id):
                     if not self._is_mounted_for_others(volume.id, ""):
                         self._unmount(volume)
+
+    def _guard(self, name: str) -> threading.Lock:
+        return self._mounting.setdefault(name, threading.Lock())
 
     def _is_mounted_for_others(self, name: str, container: str) -> bool:
         resting = (Status.CREATED, Status.EXITED, Status.REMOVING, Status.RESTARTING)
@@ -315,26 +331,33 @@ class Volumes:
         )
 
     def _mount(self, volume: Volume) -> None:
-        if not volume.options or mounts.is_mounted(self.path(volume.id)):
+        if mounts.is_mounted(self.path(volume.id)):
             return
-        command = self._mount_command(volume)
-        done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-        if done.returncode:
-            device, options, target = volume.options.get("device", ""), volume.options.get("o", ""), command[-1]
-            reason = (done.stderr.strip().splitlines() or ["mount failed"])[0].removeprefix(f"mount: {target}: ")
-            raise KernelError(f"failed to mount local volume: mount {device}:{target}, data: {options}: {reason}")
-
-    def _mount_command(self, volume: Volume) -> builtins.list[str]:
-        kind, device, options = (volume.options.get(word, "") for word in ("type", "device", "o"))
         target = str(self.path(volume.id))
-        return ["mount", "-t", kind or "none", *(["-o", options] if options else []), "--", device or "none", target]
+        kind, device, options = _wanted(volume)
+        try:
+            words = [sys.executable, "-I", "-S", mounts.__file__, device, target, kind, options]
+            done = subprocess.run(words, capture_output=True, stdin=subprocess.DEVNULL, timeout=_PATIENCE)
+        except subprocess.TimeoutExpired:
+            raise KernelError(f"error while mounting volume '{target}': no answer in {_PATIENCE} seconds") from None
+        if done.returncode:
+            flags, data = mounts.parse_options(options)
+            what = f"mount {device}:{target}" + (f", flags: {flags:#x}" if flags else "")
+            what += f", data: {_SECRET.sub('password=********', data)}" if data else ""
+            reason = os.strerror(done.returncode)
+            raise KernelError(
+                f"error while mounting volume '{target}': failed to mount local volume: {what}: "
+                f"{reason[0].lower()}{reason[1:]}"
+            )
 
     def mount_lines(self, name: str) -> builtins.list[str]:
         """The line that mounts what a volume's options ask for, if it has any and is not mounted."""
         volume = self._store.get(Volume, name)
         if volume is None or not volume.options or mounts.is_mounted(self.path(name)):
             return []
-        return [shlex.join(self._mount_command(volume))]
+        kind, device, options = _wanted(volume)
+        words = ["-t", kind, *(["-o", options] if options else []), "--", device, str(self.path(name))]
+        return [shlex.join(["mount", "--internal-only", *words])]
 
     def _unmount(self, volume: Volume) -> None:
         if volume.options and mounts.is_mounted(self.path(volume.id)):
@@ -373,6 +396,23 @@ class Volumes:
                         remove_tree(Path(grave.path))
                 elif entry.name not in known:
                     _remove_empty(Path(entry.path))
+
+
+def _wanted(volume: Volume) -> tuple[str, str, str]:
+    """Type, device and options of a volume's mount; raises `KernelError` where the server's name has no address.
+
+    The kernel wants the address of an NFS or CIFS server as a number (moby, volume/local/local_linux.go).
+    """
+    kind, device, options = (volume.options.get(word, "") for word in ("type", "device", "o"))
+    server = _SERVER.search(options)
+    if kind in ("nfs", "nfs4", "cifs") and server:
+        try:
+            found = socket.getaddrinfo(server[1], None, type=socket.SOCK_STREAM)
+        except OSError as error:
+            reason = f"lookup {server[1]}: {error.strerror}"
+            raise KernelError(f"error resolving passed in network volume address: {reason}") from None
+        options = options.replace(server[0], f"addr={found[0][4][0]}")
+    return kind or "none", device or "none", options
 
 
 def _remove_empty(directory: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 from pathlib import Path
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -11,6 +12,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 MNT_DETACH = 2
 """umount2(2): take the mount out of the tree now, finish when the last user lets go."""
 
+_MS_REMOUNT = 32
 _MS_BIND = 4096
 _MS_REC = 16384
 _MS_PRIVATE = 1 << 18
@@ -21,6 +23,23 @@ _SYS_OPENAT2 = 437
 """The same on every architecture that has it (Linux 5.6)."""
 _RESOLVE_IN_ROOT = 0x10
 """openat2(2): resolve absolute links and ``..`` as if `root` were ``/``."""
+
+_FLAGS = {
+    "ro": 1, "nosuid": 2, "nodev": 4, "noexec": 8, "sync": 16, "remount": 32, "mand": 64, "dirsync": 128,
+    "noatime": 1024, "nodiratime": 2048, "bind": _MS_BIND, "rbind": _MS_BIND | _MS_REC,
+    "unbindable": 1 << 17, "private": 1 << 18, "slave": 1 << 19, "shared": 1 << 20,
+    "runbindable": 1 << 17 | _MS_REC, "rprivate": 1 << 18 | _MS_REC, "rslave": 1 << 19 | _MS_REC,
+    "rshared": 1 << 20 | _MS_REC, "relatime": 1 << 21, "strictatime": 1 << 24,
+}  # fmt: skip
+"""Words of mount(8) for the flags of mount(2)."""
+_OPPOSITES = {
+    "rw": "ro", "suid": "nosuid", "dev": "nodev", "exec": "noexec", "async": "sync", "nomand": "mand",
+    "atime": "noatime", "diratime": "nodiratime", "norelatime": "relatime", "nostrictatime": "strictatime",
+}  # fmt: skip
+
+_PROPAGATION = 0b1111 << 17
+_PER_MOUNT = 1 | 2 | 4 | 8 | 1024 | 2048 | 1 << 21
+"""Flags of a mount, which a bind has of its own only if it is remounted."""
 
 DATA_MAX = 4095
 """Bytes that mount(2) takes as options: a page less the closing zero."""
@@ -55,6 +74,29 @@ def mount(source: str, target: Path, kind: str, options: str = "", flags: int = 
     if result:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), str(target))
+
+
+def parse_options(text: str) -> tuple[int, str]:
+    """Options as mount(8) takes them, as flags and what is left for the file system."""
+    flags, data = 0, []
+    for word in filter(None, text.split(",")):
+        if word in _FLAGS:
+            flags |= _FLAGS[word]
+        elif word in _OPPOSITES:
+            flags &= ~_FLAGS[_OPPOSITES[word]]
+        elif word != "defaults":
+            data.append(word)
+    return flags, ",".join(data)
+
+
+def mount_with(source: str, target: Path, kind: str, options: str) -> None:
+    """Mount as mount(8) would without a helper for this kind of file system; raises OSError."""
+    flags, data = parse_options(options)
+    mount(source, target, kind, data, flags & ~_PROPAGATION)
+    if flags & _MS_BIND and flags & _PER_MOUNT:
+        mount("", target, "", "", flags & ~_PROPAGATION | _MS_REMOUNT)
+    if flags & _PROPAGATION:
+        mount("", target, "", "", flags & (_PROPAGATION | _MS_REC))
 
 
 def unmount(target: Path) -> bool:
@@ -154,3 +196,11 @@ def bind_subpath(source: Path, subpath: str, target: Path) -> None:
         mount(f"/proc/self/fd/{origin}", target, "none", flags=_MS_BIND | _MS_REC)
     finally:
         os.close(origin)
+
+
+if __name__ == "__main__":
+    # A program of its own, which can be given up: mount(2) waits for servers. The exit code is the kernel's error.
+    try:
+        mount_with(sys.argv[1], Path(sys.argv[2]), sys.argv[3], sys.argv[4])
+    except OSError as error:
+        sys.exit(error.errno)
