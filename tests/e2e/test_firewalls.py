@@ -165,12 +165,39 @@ def test_firewalld_keeps_from_the_host_and_its_own_line_lets_in(firewalld: Host)
     told = kinds.index(("error", "send"))
     assert kinds.index(("request", "rule")) < kinds.index(("request", "drop")) < told
     remedies = mended(firewalld, asked, "input-drop", "inet firewalld filter_IN_public", "rejects", "of firewalld")
-    assert remedies[0] == "firewall-cmd --add-port=8081/tcp"
+    port = "--zone=public --add-port=8081/tcp"
+    assert remedies == [f"firewall-cmd {port} && firewall-cmd --permanent {port}"]
+    firewalld.run("firewall-cmd", "--reload")
     assert rules_of(trace(firewalld, asked), "firewalld") == ["filter_IN_public_allow", "filter_OUTPUT"]
 
 
-def test_firewalld_passes_nothing_on(firewalld: Host) -> None:
-    mended(firewalld, "r1 10.1.2.2:80", "forward-drop", "inet firewalld", "it is of firewalld")
+def test_firewalld_passes_nothing_on_until_it_is_told_to_for_good(firewalld: Host) -> None:
+    """By a line that a second reload leaves alone, and that can be typed for one thing after the other."""
+    for asked in ("r1 10.1.2.2:80", "--udp r1 10.1.2.2:53", "r1 10.1.2.2", "r2 10.1.1.2"):
+        found = trace(firewalld, asked)["Verdict"]
+        assert (found["Cause"], "it is of firewalld" in found["Sentence"]) == ("forward-drop", True), found
+        (remedy,) = found["Remedies"]
+        assert remedy.endswith("firewall-cmd --reload")
+        firewalld.sh(remedy)
+        firewalld.run("firewall-cmd", "--reload")
+        assert trace(firewalld, asked)["Verdict"]["Cause"] != "forward-drop", asked
+    assert firewalld.sh("ip netns exec r1 curl -sm2 10.1.2.2/hostname") == Path("/etc/hostname").read_text()
+
+
+def test_firewalld_lets_pass_within_a_bridge_for_good(firewalld: Host) -> None:
+    firewalld.sh("sysctl -qw net.bridge.bridge-nf-call-iptables=1; ip link add brx type bridge; ip link set brx up")
+    for n in (1, 2):
+        firewalld.sh(
+            f"set -e; ip netns add b{n}; ip link add bv{n} type veth peer name eth0 netns b{n}\n"
+            f"ip link set bv{n} master brx up; ip -n b{n} addr add 10.7.7.{n}/24 dev eth0; ip -n b{n} link set eth0 up"
+        )
+    (said,) = [one for one in refusals(firewalld) if "brx" in one["Sentence"]]
+    remedies = mended(firewalld, "b1 10.7.7.2", "bridge-netfilter", "it is of firewalld")
+    assert said["Remedy"] == remedies[:1]
+    assert remedies[1:] == ["sysctl -w net.bridge.bridge-nf-call-iptables=0"]
+    firewalld.run("firewall-cmd", "--reload")
+    assert trace(firewalld, "b1 10.7.7.2")["Verdict"]["Ok"]
+    assert "brx" not in str(refusals(firewalld))
 
 
 def test_a_published_port_passes_firewalld_also_after_its_reload(firewalld: Host) -> None:
@@ -182,9 +209,11 @@ def test_a_published_port_passes_firewalld_also_after_its_reload(firewalld: Host
 def test_the_doctor_knows_how_firewalld_lets_containers_reach_the_host(firewalld: Host) -> None:
     (found,) = refusals(firewalld)
     assert "inet firewalld filter_INPUT drops what is for this host" in found["Sentence"]
-    assert found["Remedy"] == ["firewall-cmd --zone=trusted --add-interface=fairlead0"]
+    trusted = "--zone=trusted --add-interface=fairlead0"
+    assert found["Remedy"] == [f"firewall-cmd {trusted} && firewall-cmd --permanent {trusted}"]
     assert trace(firewalld, "web 198.51.100.2:8082")["Verdict"]["Cause"] == "input-drop"
     firewalld.sh(found["Remedy"][0])
+    firewalld.run("firewall-cmd", "--reload")
     assert not refusals(firewalld)
     assert trace(firewalld, "web 198.51.100.2:8082")["Verdict"]["Cause"] == "nothing-listening"
 
@@ -208,7 +237,10 @@ def test_a_table_that_its_program_keeps_to_itself() -> None:
             host.fairlead("network", "connect", "n", "a")
             found = refusals(host)
             assert [one["Remedy"] for one in found if "br0 of network n" in one["Sentence"]] == [
-                ["firewall-cmd --zone=trusted --add-interface=br0"]
+                [
+                    "firewall-cmd --zone=trusted --add-interface=br0"
+                    " && firewall-cmd --permanent --zone=trusted --add-interface=br0"
+                ]
             ]
             assert all(one["Result"] == "failed" and "flags owner" in one["Sentence"] for one in found)
             asked = trace(host, "a 8.8.8.8")["Verdict"]

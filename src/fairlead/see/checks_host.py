@@ -19,6 +19,7 @@ from fairlead.model import HOST, Endpoint, Network, Sandbox
 from fairlead.plan import State
 from fairlead.plan.firewall import AcceptIn
 from fairlead.plan.netlink import ip
+from fairlead.see import firewalld
 from fairlead.see.doctor import Finding, Patient, remedy
 
 KINDS = (
@@ -199,7 +200,8 @@ def _others_bridges(patient: Patient, ours: set[str]) -> Iterator[Finding]:
         if bridge.kind != "bridge" or bridge.name in ours or bridge.index not in masters:
             continue
         for chain in blocking:
-            if not _mentions(patient, str(chain), bridge.name):
+            rules = {} if chain.legacy else _rules_of(patient, f"{chain.family} {chain.table}")
+            if bridge.name not in _words_from(rules, chain.name):
                 yield Finding(
                     check="firewalls",
                     result="warning",
@@ -211,16 +213,13 @@ def _others_bridges(patient: Patient, ours: set[str]) -> Iterator[Finding]:
 
 def _accepting(chain: OtherChain, bridge: str) -> str:
     """The line that lets pass what stays within a bridge; without our mark, as the bridge is not ours."""
+    if chain.table == "firewalld":
+        return " && ".join(firewalld.trust(bridge))
     tables = {("ip", "filter", "FORWARD"): "iptables", ("ip6", "filter", "FORWARD"): "ip6tables"}
     program = tables.get((chain.family, chain.table, chain.name))
     if program:
         return f"{program}{'-legacy' if chain.legacy else ''} -I FORWARD -i {bridge} -o {bridge} -j ACCEPT"
     return f"nft insert rule {chain} iifname {bridge} oifname {bridge} accept"
-
-
-def _mentions(patient: Patient, chain: str, bridge: str) -> bool:
-    """Whether some rule of the chain is about this bridge."""
-    return bridge in _words_in(patient.ground.kernel.nft.list(f"chain {chain}"))
 
 
 def _words_in(value: Any) -> set[str]:
@@ -277,7 +276,7 @@ def _words_from(rules: Mapping[str, list[Any]], start: str) -> set[str]:
 def _let_in(table: str, chain: str, chains: set[str], bridge: str) -> str:
     """The line that lets a bridge's packets come to the host, in the words of the program whose chain it is."""
     if table.endswith(" firewalld"):
-        return f"firewall-cmd --zone=trusted --add-interface={bridge}"
+        return " && ".join(firewalld.trust(bridge))
     if any(name.startswith(("ufw-", "ufw6-")) for name in chains):
         return f"ufw allow in on {bridge}"
     return f"nft insert rule {table} {chain} iifname {bridge} accept"

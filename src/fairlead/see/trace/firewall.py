@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fairlead.see import firewalld
 from fairlead.see.trace import roads, wires
 from fairlead.see.trace.model import Hop, Membership, Observation, Verdict
 from fairlead.see.trace.words import asked_for, endpoint, run, there
@@ -151,9 +152,12 @@ def _remedies(seen: Observation, hop: Hop, bridged: bool) -> tuple[str, ...]:
             found.append(run(place, f"{program} -I {chain} -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT"))
             found[-2:] = [f"{found[-2]} && {found[-1]}"]
         return tuple(found)
+    if hop.owner == "firewalld" and (lines := _for_firewalld(seen, hop, bridged)):
+        found.append(" && ".join(run(place, line) for line in lines))
+        if bridged:
+            found.append(run(place, "sysctl -w net.bridge.bridge-nf-call-iptables=0"))
+        return tuple(found)
     family = "ip6" if ":" in destination else "ip"
-    if hop.owner == "firewalld" and hop.hook == "input" and port:
-        found.append(run(place, f"firewall-cmd --add-port={port}/{protocol}"))
     if bridged:
         bridge = next(leg.bridge[1] for leg in seen.legs if leg.bridge)
         words = f"iifname {bridge} oifname {bridge} accept"
@@ -169,6 +173,20 @@ def _remedies(seen: Observation, hop: Hop, bridged: bool) -> tuple[str, ...]:
     if bridged:
         found.append(run(place, "sysctl -w net.bridge.bridge-nf-call-iptables=0"))
     return tuple(found)
+
+
+def _for_firewalld(seen: Observation, hop: Hop, bridged: bool) -> list[str]:
+    """The lines for firewalld; none where it has no word for it."""
+    source, _ = endpoint(hop.source)
+    destination, port = endpoint(hop.destination)
+    if bridged:
+        return firewalld.trust(next(leg.bridge[1] for leg in seen.legs if leg.bridge))
+    if hop.hook == "input" and port:
+        return firewalld.open_port(hop.chain, port, seen.asked.protocol)
+    if hop.hook == "forward":
+        asked = port if hop.direction == "request" else 0
+        return firewalld.forward(source, destination, asked, seen.asked.protocol)
+    return []
 
 
 def dropped_unseen(seen: Observation) -> Verdict | None:
