@@ -106,6 +106,24 @@ def test_top(shared: Machine) -> None:
     assert "invalid ps_args" in shared.api("GET", "/containers/busy/top?ps_args=%22")["message"]
 
 
+@pytest.mark.parametrize("limit", [(), ("-m", "64m"), ("--pids-limit", "20"), ("--cpus", "0.5")])
+@pytest.mark.parametrize("terminal", [(), ("-t",)])
+def test_an_exec_is_in_the_control_groups_of_its_container(
+    shared: Machine, limit: tuple[str, ...], terminal: tuple[str, ...]
+) -> None:
+    shared.docker("run", "-d", "--name", "grouped", *limit, "box", "sleep", "98")
+    try:
+        shared.docker("exec", "-d", *terminal, "grouped", "sleep", "97")
+        eventually(lambda: "sleep 97" in shared.out("top", "grouped"))
+        rows = shared.out("top", "grouped", "-eo", "pid,args").splitlines()[1:]
+        assert sorted(row.split(maxsplit=1)[1] for row in rows) == ["sleep 97", "sleep 98"]
+        first, second = (Path(f"/proc/{row.split()[0]}/cgroup").read_text() for row in rows)
+        assert first == second
+        assert shared.inspect("grouped")["Id"] in first
+    finally:
+        shared.docker("rm", "-f", "grouped")
+
+
 def test_the_commands(shared: Machine) -> None:
     def samples() -> Any:
         return json.loads(shared.host.fairlead("stats", "--no-stream", "--format", "json").stdout)

@@ -1,39 +1,30 @@
-"""Further processes in running containers (``exec``), by ``crun exec``.
+"""Further processes in running containers (``exec``).
 
 They are the daemon's children: their output goes straight through it, and they end with their container.
 """
 
 from __future__ import annotations
 
-import array
 import asyncio
 import contextlib
-import fcntl
 import json
 import logging
 import os
 import shutil
 import signal
-import socket
-import struct
 import subprocess
-import tempfile
-import termios
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from fairlead.containers.bundle import available_capabilities
 from fairlead.containers.record import Container, Status
+from fairlead.containers.spawning import prepare, resize, spawn
 from fairlead.containers.streams import STDERR, STDOUT, Attachment, Frame
 from fairlead.errors import Conflict, Invalid, NotFound
-from fairlead.kernel import cgroups
 from fairlead.model import new_id
-from fairlead.plan.launch import in_memory
 from fairlead.plan.runtime import explain_refusal, read_pid
-from fairlead.plan.users import resolve
 
 if TYPE_CHECKING:
     from fairlead.containers.service import Containers
@@ -159,8 +150,8 @@ class Execs:
         for id_ in over[: max(0, len(over) - _REMEMBERED)]:
             del self._execs[id_]
         self._tell("exec_create", container, made)
-        # Those who create one start it next, and then crun moves it into the container's control group.
-        asyncio.get_running_loop().run_in_executor(None, cgroups.expect_move)
+        # Those who create one start it next.
+        asyncio.get_running_loop().run_in_executor(None, prepare, self._containers.place(container), container)
         return made
 
     def _tell(self, action: str, container: Container, execution: Exec, **more: str) -> None:
@@ -191,7 +182,8 @@ class Execs:
         execution.started = True
         execution.size = size or execution.size
         attachment = Attachment(stdout=True, stderr=True)
-        spawning = asyncio.ensure_future(asyncio.to_thread(self._spawn, container, execution, detach))
+        place = self._containers.place(container)
+        spawning = asyncio.ensure_future(asyncio.to_thread(spawn, place, container, execution, detach))
         given_up: asyncio.CancelledError | None = None
         try:
             try:
@@ -219,67 +211,6 @@ class Execs:
             if execution.exit_code == _NOT_STARTED and (frames := [f async for f in attachment]):
                 raise Invalid(frames[-1].data.decode(errors="replace").strip())
         return attachment
-
-    def _spawn(self, container: Container, execution: Exec, detach: bool) -> dict[str, int]:
-        """Start ``crun exec``; returns our ends of its streams.  In a thread."""
-        place = self._containers.place(container)
-        base = place.bundle / "exec" / execution.id
-        base.mkdir(parents=True)
-        execution.pid_file = base / "pid"
-        (base / "process.json").write_text(json.dumps(self._process(container, execution.spec)))
-        argv = place.crun("exec", f"--process={base / 'process.json'}", f"--pid-file={execution.pid_file}")
-        argv[1:1] = [f"--log={base / 'log'}", "--log-format=json"]
-        if execution.spec.tty:
-            return _spawn_terminal(execution, argv, container.id)
-        null = os.open(os.devnull, os.O_RDWR)
-        ours: dict[str, int] = {}
-        theirs = {"stdin": null, "stdout": null, "stderr": null}
-        try:
-            if not detach:
-                for name, wanted in (("stdin", execution.spec.attach_stdin), ("stdout", True), ("stderr", True)):
-                    if wanted:
-                        reader, writer = os.pipe()
-                        ours[name], theirs[name] = (writer, reader) if name == "stdin" else (reader, writer)
-            execution.process = subprocess.Popen(
-                [*argv, container.id],
-                executable=in_memory(argv[0]),
-                stdin=theirs["stdin"],
-                stdout=theirs["stdout"],
-                stderr=theirs["stderr"],
-                # crun, which stays beside the process, holds our ends as well, and does not read: should the daemon
-                # die, what the process says fills a pipe, where else it would be killed for saying it (SIGPIPE).
-                pass_fds=[descriptor for name, descriptor in ours.items() if name != "stdin"],
-            )
-        except BaseException:
-            for descriptor in ours.values():
-                os.close(descriptor)
-            raise
-        finally:
-            for descriptor in set(theirs.values()) | {null}:
-                os.close(descriptor)
-        return ours
-
-    def _process(self, container: Container, spec: ExecSpec) -> dict[str, Any]:
-        """The OCI process: the container's own with another command, user, directory and more environment."""
-        place = self._containers.place(container)
-        process: dict[str, Any] = dict(json.loads(place.config.read_text())["process"])
-        user = resolve(place.rootfs, spec.user or container.spec.user, container.spec.group_add)
-        names = {variable.partition("=")[0] for variable in spec.env}
-        env = [v for v in process["env"] if v.partition("=")[0] not in names and not v.startswith("HOME=")]
-        own_home = [v for v in container.spec.env if v.startswith("HOME=") and "HOME" not in names]
-        home = [] if "HOME" in names else own_home or [f"HOME={user.home}"]
-        term = ["TERM=xterm"] if spec.tty and not any(v.startswith("TERM=") for v in (*env, *spec.env)) else []
-        bound = available_capabilities() if spec.privileged else process["capabilities"]["bounding"]
-        kinds = ("bounding",) if user.uid and not spec.privileged else ("bounding", "effective", "permitted")
-        return {
-            **process,
-            "terminal": spec.tty,
-            "user": {"uid": user.uid, "gid": user.gid, "additionalGids": list(user.groups)},
-            "args": list(spec.command),
-            "env": [*env, *home, *term, *spec.env],
-            "cwd": spec.workdir or process["cwd"],
-            "capabilities": dict.fromkeys(kinds, bound),
-        }
 
     async def _attend(
         self, container: Container, execution: Exec, streams: dict[str, int], attachment: Attachment
@@ -347,7 +278,7 @@ class Execs:
         execution = self.get(ref)
         execution.size = (height, width)
         if execution.terminal >= 0:
-            _resize(execution.terminal, height, width)
+            resize(execution.terminal, height, width)
 
     def container_ended(self, container_id: str) -> None:
         """Its execs that were never started never will be."""
@@ -359,46 +290,6 @@ class Execs:
         """The daemon stops."""
         for task in self._tasks:
             task.cancel()
-
-
-def _spawn_terminal(execution: Exec, argv: list[str], container_id: str) -> dict[str, int]:
-    """With a terminal: crun makes it inside the container and hands its master side over a socket."""
-    with tempfile.TemporaryDirectory(prefix="fairlead-tty-") as directory, socket.socket(socket.AF_UNIX) as server:
-        path = f"{directory}/socket"
-        server.bind(path)
-        server.listen(1)
-        execution.process = subprocess.Popen(
-            [*argv, f"--console-socket={path}", container_id],
-            executable=in_memory(argv[0]),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        server.settimeout(0.02)
-        while True:
-            try:
-                connection, _ = server.accept()
-                break
-            except TimeoutError:
-                if execution.process.poll() is not None:
-                    return {}
-    with connection:
-        connection.settimeout(5)
-        descriptors = array.array("i")
-        _, control, _, _ = connection.recvmsg(4096, socket.CMSG_SPACE(descriptors.itemsize))
-        for _, _, data in control:
-            descriptors.frombytes(data[: descriptors.itemsize])
-    if not descriptors:
-        return {}
-    execution.terminal = descriptors[0]
-    if execution.size:
-        _resize(execution.terminal, *execution.size)
-    return {"stdin": os.dup(descriptors[0]), "stdout": os.dup(descriptors[0])}
-
-
-def _resize(terminal: int, height: int, width: int) -> None:
-    with contextlib.suppress(OSError):
-        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
 
 
 def _first_error(log_file: Path) -> str | None:

@@ -59,8 +59,8 @@ def changed(before: Limits, wanted: Limits) -> dict[str, Any]:
 
 
 def _update(place: Place, document: dict[str, Any]) -> None:
-    words = place.crun("update", "--resources=-", place.id)
-    done = without_unified(lambda: run_crun(words, json.dumps(document).encode()))
+    text = json.dumps(document).encode()
+    done = without_unified(lambda: run_crun(place, "update", "--resources=-", place.id, document=text))
     if done.returncode:
         reason = done.stderr.decode(errors="replace").strip()
         raise KernelError(f"Cannot update container {place.id}: {reason}")

@@ -597,7 +597,7 @@ class Containers:
             self.health.resume(container)
 
     def _crun(self, container: Container, verb: str) -> None:
-        done = run_crun(self.place(container).crun(verb, container.id))
+        done = run_crun(self.place(container), verb, container.id)
         if done.returncode:
             raise FairleadError(f"cannot {verb} container {container.name}: {done.stderr.decode().strip()}")
 
@@ -703,11 +703,12 @@ class Containers:
         self.tell("resize", container, {"height": str(height), "width": str(width)})
 
     def processes(self, ref: str) -> builtins.list[int]:
-        """The host's numbers of all processes of a running container."""
+        """The host's numbers of all processes of a running container; crun, which may be beside them, is none."""
         container = self.get(ref)
         if not container.is_running:
             raise Conflict(f"container {container.id} is not running")
-        return Cgroup(self.place(container).cgroup).processes()
+        runtimes = {execution.process.pid for execution in self.execs.of(container.id) if execution.process}
+        return [pid for pid in Cgroup(self.place(container).cgroup).processes() if pid not in runtimes]
 
     # Changing
 

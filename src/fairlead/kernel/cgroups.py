@@ -7,11 +7,14 @@ hosts that have both (hybrid) the controllers are in the trees of version 1, and
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path("/sys/fs/cgroup")
+
+_OWN = Path("/proc/self/cgroup")
 
 _UNLIMITED = 1 << 62
 """Version 1 writes the largest multiple of a page that fits for "no limit"; nobody has so much."""
@@ -102,6 +105,14 @@ class Cgroup:
         """Any number of processes; crun 1.8 cannot say that of a container that runs."""
         (self._directory("pids") / "pids.max").write_text("max")
 
+    def entrances(self, own: Path = _OWN) -> list[str]:
+        """Where a process with a single thread writes 0 to move itself into the group of version 1.
+
+        That need not wait as other moves do (`expect_move`).
+        """
+        files = (f"{self._root}/{tree}/{self._path}/tasks" for tree in _trees_of_version_1(own))
+        return [file for file in files if os.access(file, os.W_OK)]
+
     def remove_empty(self) -> None:
         """Remove the group of version 2; it stays while others are beneath it, and one that is gone is no error."""
         with contextlib.suppress(OSError):
@@ -182,28 +193,39 @@ class Cgroup:
         return tuple(found)
 
 
-def expect_move(root: Path = ROOT, own: Path = Path("/proc/self/cgroup")) -> None:
+def expect_move(root: Path = ROOT, own: Path = _OWN) -> None:
     """Tell the kernel that a process is about to be moved between control groups, so that it waits now and not then.
 
     Moving excludes forking, by a lock that is free for those who fork: the first to move waits until every processor
     has noticed, some 10 ms; for a moment afterwards others need not (percpu_down_write, kernel/locking/percpu-rwsem.c;
     cgroup_procs_write_start, kernel/cgroup/cgroup.c).  To move ourselves to where we are is enough, in any one tree.
     """
-    for line in own.read_text().splitlines():  # cgroups(7)
-        _, controllers, path = line.split(":", 2)
-        # Version 2 names no controllers, and hybrid hosts have it beside the others.
-        trees = (root / controllers.removeprefix("name="),) if controllers else (root, root / "unified")
-        for tree in trees:
-            try:
-                descriptor = os.open(tree / path.lstrip("/") / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
-            except OSError:
-                continue
-            try:
-                with contextlib.suppress(OSError):
-                    os.write(descriptor, str(os.getpid()).encode())
-            finally:
-                os.close(descriptor)
-            return
+    for tree, group in _groups(own):
+        # Hybrid hosts have the tree of version 2 beside the others.
+        for place in (root / tree,) if tree else (root, root / "unified"):
+            with contextlib.suppress(OSError):
+                _write(f"{place}{group}/cgroup.procs", str(os.getpid()))
+                return
+
+
+def _groups(own: Path) -> list[tuple[str, str]]:
+    """The group that a process is in by the tree, whose name is empty for version 2 (cgroups(7))."""
+    lines = (line.split(":", 2) for line in own.read_text().splitlines())
+    return [(controllers.removeprefix("name="), path) for _, controllers, path in lines]
+
+
+@functools.cache
+def _trees_of_version_1(own: Path) -> list[str]:
+    return [tree for tree, _ in _groups(own) if tree]
+
+
+def _write(path: str, text: str) -> None:
+    """Write to a file that exists; raises OSError."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, text.encode())
+    finally:
+        os.close(descriptor)
 
 
 def host_cpu(stat: Path = Path("/proc/stat")) -> tuple[int, int]:

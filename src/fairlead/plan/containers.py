@@ -257,7 +257,7 @@ class StartMonitor(Step):
     def _launch(self, writer: int) -> subprocess.Popen[bytes]:
         # An absolute path and no preexec_fn: so Python starts it by vfork.
         return subprocess.Popen(
-            self._argv(in_memory(program("crun"))),
+            self._argv(in_memory(program("crun"), self.place.run)),
             env={"_OCI_SYNCPIPE": str(writer), "PATH": os.defpath, "LC_ALL": "C.UTF-8"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -278,7 +278,7 @@ class StartMonitor(Step):
     def revert(self, kernel: Kernel) -> None:
         monitor = read_pid(self.place.monitor_pid_file)
         if self.place.runtime_state.exists():
-            done = run_crun(self.place.crun("delete", "--force", self.place.id))
+            done = run_crun(self.place, "delete", "--force", self.place.id)
             if done.returncode and self.place.runtime_state.exists():
                 raise KernelError(f"crun delete {self.place.id[:12]}: {done.stderr.decode(errors='replace').strip()}")
         if is_monitor(monitor, self.place.id):
@@ -312,16 +312,13 @@ class StartProcess(Step):
     def apply(self, kernel: Kernel) -> None:
         pid = read_pid(self.place.pid_file)
         before = _program(pid)
-        done = run_crun(self._argv())
+        done = run_crun(self.place, "start", self.place.id)
         if done.returncode:
             raise StartRefused(done.stderr.decode(errors="replace"))
         # crun has only let it go on; whoever is told that it runs wants to see the program, not crun's first half.
         deadline = time.monotonic() + _MOMENT
         while before and _program(pid) == before and time.monotonic() < deadline:
             time.sleep(0.0002)
-
-    def _argv(self) -> list[str]:
-        return self.place.crun("start", self.place.id)
 
     def revert(self, kernel: Kernel) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -338,7 +335,7 @@ class StartProcess(Step):
         return (f"container:{self.place.id}",)
 
     def shell(self) -> tuple[str, ...]:
-        return (shlex.join(self._argv()),)
+        return (shlex.join(self.place.crun("start", self.place.id)),)
 
     def unshell(self) -> tuple[str, ...]:
         return (shlex.join(self.place.crun("kill", self.place.id, "KILL")),)

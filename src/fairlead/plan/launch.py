@@ -12,12 +12,14 @@ import fcntl
 import functools
 import os
 import subprocess
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
 from fairlead.kernel import mounts
+from fairlead.plan.runtime import Place
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _UNIFIED = _CGROUPS / "unified"
@@ -28,35 +30,47 @@ _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_S
 _MFD_EXEC = 0x10
 """memfd_create(2), since Linux 6.3: it is to be run; what the sysctl vm.memfd_noexec may otherwise not allow."""
 
+_LINKING = threading.Lock()
+
 _Started = TypeVar("_Started")
 
 
-def in_memory(path: str) -> str:
-    """Where to run a program from: the copy of it in our memory, which lives as long as we do.
+def in_memory(path: str, run: Path) -> str:
+    """Where to run a program from: a link in the run directory to the copy in our memory, which lives as long as we do.
 
     The file itself, where the kernel allows no such copy.
     """
     status = os.stat(path)
-    return _copied(path, status.st_ino, status.st_mtime_ns)
+    with _LINKING:
+        return _linked(path, status.st_ino, status.st_mtime_ns, run)
 
 
 @functools.cache
-def _copied(path: str, _inode: int, _changed: int) -> str:
+def _linked(path: str, _inode: int, _changed: int, run: Path) -> str:
     """Made again when another version is installed; the former stays, for those who start it just now."""
+    # Linux calls a process by the last part of the name that it was run by.
+    link = run / "bin" / os.path.basename(path)
+    new = link.with_suffix(".new")
     try:
-        descriptor = _memory(os.path.basename(path))
+        link.parent.mkdir(exist_ok=True)
+        new.unlink(missing_ok=True)
+        new.symlink_to(f"/proc/{os.getpid()}/fd/{_copy(path)}")
+        new.rename(link)
     except OSError:
         return path
+    return str(link) if os.access(link, os.X_OK) else path
+
+
+def _copy(path: str) -> int:
+    descriptor = _memory(os.path.basename(path))
     try:
         with open(path, "rb") as file, open(descriptor, "wb", closefd=False) as copy:
             copy.write(file.read())
         fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
         # What is open for writing cannot be run (execve(2), ETXTBSY).
-        kept = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
+        return os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
     finally:
         os.close(descriptor)
-    ours = f"/proc/{os.getpid()}/fd/{kept}"
-    return ours if os.access(ours, os.X_OK) else path
 
 
 def _memory(name: str) -> int:
@@ -66,11 +80,12 @@ def _memory(name: str) -> int:
     return os.memfd_create(name, flags)  # An older kernel.
 
 
-def run_crun(argv: Sequence[str], document: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
-    """Run a crun command line and collect what it says; `document` is its standard input."""
+def run_crun(place: Place, *arguments: str, document: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
+    """Run crun for a container and collect what it says; `document` is its standard input."""
+    argv = place.crun(*arguments)
     return subprocess.run(
         argv,
-        executable=in_memory(argv[0]),
+        executable=in_memory(argv[0], place.run),
         stdin=subprocess.DEVNULL if document is None else None,
         input=document,
         capture_output=True,

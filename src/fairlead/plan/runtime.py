@@ -99,9 +99,9 @@ class Place:
         """Its path in the tree, or in each tree of version 1."""
         return f"{self.parent or usual_parent()}/fairlead-{self.id}"
 
-    def crun(self, *arguments: str) -> list[str]:
-        """A crun command line."""
-        return [program("crun"), f"--root={self.runtime_root}", "--cgroup-manager=cgroupfs", *arguments]
+    def crun(self, *arguments: str, root: Path | None = None) -> list[str]:
+        """A crun command line; `root` is where crun keeps what it knows of the container, if not where it is usual."""
+        return [program("crun"), f"--root={root or self.runtime_root}", "--cgroup-manager=cgroupfs", *arguments]
 
     def monitor(
         self, *, log: Path | None, terminal: bool, stdin: bool, keep_stdin: bool, runtime: str = ""
