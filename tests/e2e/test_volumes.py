@@ -381,6 +381,19 @@ def test_what_the_source_forbids_is_forbidden_inside(machine: Machine) -> None:
     machine.host.sh(f"umount {place}/fixed {place}")
 
 
+@pytest.mark.parametrize("source", ["socket", "pipe", "/dev/null", "/etc/passwd"])
+def test_what_is_no_directory_can_be_bound_read_only(machine: Machine, source: str) -> None:
+    """The engine's own socket above all: Traefik, Portainer and others are given it this way."""
+    place = {"socket": f"{machine.host.run_dir}/fairlead.sock", "pipe": f"{machine.host.directory}/pipe"}
+    machine.host.sh(f"mkfifo {place['pipe']}")
+    kind = {"socket": "s", "pipe": "p", "/dev/null": "c", "/etc/passwd": "-"}[source]
+    said = sh(
+        machine, "-v", f"{place.get(source, source)}:/bound:ro", script="ls -l /bound; grep ' /bound ' /proc/mounts"
+    )
+    assert said[0] == kind
+    assert said.splitlines()[1].split()[3].split(",")[0] == "ro"
+
+
 @pytest.mark.parametrize("kind", ["nfs", "cifs"])
 def test_a_server_that_does_not_answer(machine: Machine, kind: str) -> None:
     """The reason is the kernel's, in Docker's words; a container can be made, and nothing stays mounted."""

@@ -289,9 +289,9 @@ def _root_propagation(spec: ContainerSpec) -> str:
 def _read_only(source: str) -> str:
     """Read-only with all that is mounted beneath, where the kernel can (mount_setattr(2), Linux 5.12), as Docker 25.
 
-    Beneath a file is nothing, and there crun fails ("Not a directory").
+    Beneath a file or a socket is nothing, and there crun fails ("Not a directory").
     """
-    return "rro" if _can_read_only_beneath() and not os.path.isfile(source) else "ro"
+    return "rro" if _can_read_only_beneath() and os.path.isdir(source) else "ro"
 
 
 @functools.cache
