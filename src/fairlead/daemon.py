@@ -92,6 +92,7 @@ def build(paths: Paths, fault: Fault) -> Daemon:
     engine = Engine(store, executor, paths)
     names = Feed(store, paths.run)
     engine.listeners.append(names.changed)
+    engine.heralds.append(names.expect)
     images = Images(store, paths)
     containers = Containers(store, paths, engine, images, executor)
     events = Events(paths.run / "events")

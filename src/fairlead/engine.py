@@ -75,6 +75,8 @@ class Engine:
         self._busy: set[str] = set()
         self.listeners: list[Callable[[Iterable[Record]], None]] = []
         """Are told of records after each commit; what has become of them is in the store."""
+        self.heralds: list[Callable[[Sequence[Record]], None]] = []
+        """Are told of records as they will be, before the kernel's work for them begins."""
 
     @property
     def kernel(self) -> Kernel:
@@ -99,6 +101,8 @@ class Engine:
                     self.store.keep(name, value)
             self._busy |= busy
         self._tell(change.remove)
+        for herald in self.heralds:
+            herald((*change.add, *change.replace))
         try:
             self._execute(change)
         finally:

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,8 @@ class Feed:
         self._connection: _Connection | None = None
         self._members: Entries = {}
         self._sandboxes: Entries = {}
+        self._expecting = False
+        """The resolver was told of a sandbox before that was committed."""
         self._open = False
         self._started = 0.0
 
@@ -68,6 +70,26 @@ class Feed:
             if self._open:
                 self._let_go()
                 self._tell_whole()
+
+    def expect(self, records: Sequence[Record]) -> None:
+        """These records are about to be committed: sandboxes that get their first names have the sockets opened now.
+
+        That takes as long as a good part of an attach, and the resolver does it beside the kernel's other work.
+        """
+        with self._lock:
+            if not self._open or self._connection is None:
+                return
+            sandboxes = {}
+            for record in records:
+                if isinstance(record, Sandbox) and self._is_there(record):
+                    joined = [other for other in records if isinstance(other, Endpoint) and other.sandbox == record.id]
+                    sandboxes[record.id] = self._served(record, joined)
+            first = {id_: entry for id_, entry in _entries(sandboxes).items() if id_ not in self._sandboxes}
+            if first:
+                with contextlib.suppress(OSError):  # It will be told of again.
+                    self._connection.tell({"whole": False, "members": {}, "sandboxes": first})
+                    self._sandboxes |= first
+                    self._expecting = True
 
     def changed(self, records: Iterable[Record]) -> None:
         """Tell what these records now amount to."""
@@ -86,7 +108,8 @@ class Feed:
                 self._tell_whole()
             else:
                 try:
-                    self._send(self._connection, members, sandboxes, wait=sockets)
+                    self._send(self._connection, members, sandboxes, wait=sockets or self._expecting)
+                    self._expecting = False
                 except OSError:
                     self._let_go(kill=True)
                     self._tell_whole()
@@ -116,8 +139,15 @@ class Feed:
             return None
         joined = (self._store.owner(f"endpoint:{network.id}:{id_}") for network in self._store.all(Network))
         ready = [place for place in joined if isinstance(place, Endpoint) and place.phase is Phase.READY]
-        networks = [network for place in ready if (network := self._store.get(Network, place.network))]
+        return self._served(sandbox, ready)
+
+    def _served(self, sandbox: Sandbox, endpoints: Iterable[Endpoint]) -> names.Entry | None:
+        networks = [network for place in endpoints if (network := self._store.get(Network, place.network))]
         return names.served(sandbox, networks, self._container(sandbox))
+
+    def _is_there(self, sandbox: Sandbox) -> bool:
+        kept = self._store.get(Sandbox, sandbox.id)
+        return kept is not None and kept.phase is Phase.READY
 
     def _container(self, sandbox: Sandbox) -> Container | None:
         return self._store.get(Container, sandbox.container) if sandbox.container else None
@@ -165,12 +195,10 @@ class Feed:
         whole: bool = False,
         wait: bool = True,
     ) -> None:
-        message = {"whole": whole, "members": members, "sandboxes": sandboxes}
+        connection.tell({"whole": whole, "members": members, "sandboxes": sandboxes})
         if not wait:
-            connection.tell(message)
             return
-        answer = connection.ask(message)
-        for id_, reason in answer["failed"].items():
+        for id_, reason in connection.settle().items():
             sandbox = self._store.get(Sandbox, id_)
             log.error("names are not served in %s: %s", sandbox.name if sandbox else id_[:12], reason)
             self._sandboxes.pop(id_, None)  # told again with the next change of this sandbox
@@ -236,20 +264,17 @@ class _Connection:
     def tell(self, message: dict[str, Any]) -> None:
         """Send a line; its answer is read some time later."""
         if self._owed >= _MOST_OWED:
-            self._settle()
+            self.settle()
         self._socket.sendall(msgspec.json.encode(message) + b"\n")
         self._owed += 1
 
-    def ask(self, message: dict[str, Any]) -> dict[str, Any]:
-        """Send a line and return the answer."""
-        self._settle()
-        self._socket.sendall(msgspec.json.encode(message) + b"\n")
-        return self._line()
-
-    def _settle(self) -> None:
+    def settle(self) -> dict[str, str]:
+        """Wait until all that was told is done; the sandboxes that could not be served, and why."""
+        failed: dict[str, str] = {}
         while self._owed:
-            self._line()
+            failed |= self._line()["failed"]
             self._owed -= 1
+        return failed
 
     def _line(self) -> dict[str, Any]:
         line = self._lines.readline()

@@ -34,6 +34,8 @@ LINGER = 60.0
 LOOK_ROUND = 10.0
 """Seconds between looks whether somebody else took a namespace away, which our sockets would keep alive."""
 
+_PIECE = 1 << 16
+"""Bytes read at a time; Python's memory for more than that is mapped and unmapped for each."""
 
 _FEED_PATIENCE = 1.0
 """Seconds for the daemon to take an answer, for which it waits."""
@@ -123,7 +125,7 @@ class _Feed:
 
     def _read(self) -> None:
         try:
-            data = self._client.recv(1 << 18, socket.MSG_DONTWAIT)
+            data = self._client.recv(_PIECE, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return
         except OSError:
