@@ -7,10 +7,10 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+from fairlead.dns.hosts import is_address
 from fairlead.drivers import driver_of
 from fairlead.kernel import sysctl
 from fairlead.kernel.facts import KernelFacts
@@ -49,7 +49,7 @@ _BRIDGE_NETFILTER = "net/bridge/bridge-nf-call-iptables"
 def kernel(patient: Patient) -> Iterator[Finding]:
     """The features that drivers need."""
     facts = KernelFacts(patient.ground.kernel)
-    used = {driver for network in patient.all(Network) for driver in [network.driver]}
+    used = {network.driver for network in patient.all(Network)}
     for kind, needed_by, option, module in KINDS:
         if not facts.has_kind(kind):
             vital = kind in ("bridge", "veth") or kind in used
@@ -376,7 +376,7 @@ def nameservers(_: Patient) -> Iterator[Finding]:
     """The host's nameservers, to which the resolver in the sandboxes passes on."""
     servers = []
     try:
-        for line in Path("/etc/resolv.conf").read_text().splitlines():
+        for line in Path("/etc/resolv.conf").read_text(errors="replace").splitlines():
             words = line.split()
             if words[:1] == ["nameserver"] and len(words) > 1:
                 servers.append(words[1])
@@ -388,7 +388,7 @@ def nameservers(_: Patient) -> Iterator[Finding]:
             remedy=("echo nameserver ADDRESS >> /etc/resolv.conf",),
         )
         return
-    wrong = [server for server in servers if not _is_address(server)]
+    wrong = [server for server in servers if not is_address(server)]
     if not servers or wrong:
         what = f"has {_some(wrong)}, which is no address" if wrong else "names no nameserver"
         yield Finding(
@@ -397,14 +397,6 @@ def nameservers(_: Patient) -> Iterator[Finding]:
             sentence=f"/etc/resolv.conf {what}: names outside are not found",
             remedy=("echo nameserver ADDRESS >> /etc/resolv.conf",),
         )
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ip_address(text.partition("%")[0])
-    except ValueError:
-        return False
-    return True
 
 
 def _some(names: list[str]) -> str:

@@ -53,7 +53,7 @@ def _lines(patient: Patient, findings: list[Finding]) -> Iterator[str]:
     if "forwarding" in wrong:
         yield "# the host"
         yield from (f"+ {line}" for finding in mine if finding.check == "forwarding" for line in finding.remedy)
-    whole = bool(wrong & {"table"}) and _table_is_broken(patient)
+    whole = "table" in wrong and _table_is_broken(patient)
     if whole:
         yield "# the table inet fairlead"
         yield from (f"+ {line}" for line in TABLE.shell())

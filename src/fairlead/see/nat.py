@@ -85,7 +85,7 @@ def _all(nft: Nftables) -> Iterator[Redirect | Masquerade]:
         listing = nft.table(str(table))
         if (family, name) == ("inet", OUR_TABLE):
             yield from _ours(listing)
-        elif (family in _SAVE and name == "nat") and _is_of_iptables(listing):
+        elif family in _SAVE and name == "nat" and _is_of_iptables(listing):
             yield from _saved(_SAVE[family], family)
         else:
             yield from _foreign(listing, f"{family} {name}")
@@ -128,9 +128,7 @@ def _words(value: Any) -> list[Any]:
 def _is_of_iptables(listing: list[dict[str, Any]]) -> bool:
     """Whether iptables writes the table: then its program reads it best, as nft has no words for its extensions."""
     chains = {one["name"] for thing in listing if (one := thing.get("chain"))}
-    return (
-        bool(chains) and bool(chains & {"PREROUTING", "POSTROUTING", "OUTPUT"}) and bool(shutil.which("iptables-save"))
-    )
+    return bool(chains & {"PREROUTING", "POSTROUTING", "OUTPUT"}) and shutil.which("iptables-save") is not None
 
 
 def _saved(program: str, family: str) -> Iterator[Redirect | Masquerade]:

@@ -61,8 +61,8 @@ def owner_of(paths: Sequence[str], pids: Sequence[int], namespaces: Path, here: 
         return found
     if paths:
         return Owner("docker" if "/docker/netns/" in paths[0] else "mount", Path(paths[0]).name)
-    name = os.path.basename(survey.command_line(pids[0])[0:1][0]) if pids and survey.command_line(pids[0]) else ""
-    return Owner("process", str(pids[0]) if pids else "", name)
+    words = survey.command_line(pids[0]) if pids else []
+    return Owner("process", str(pids[0]) if pids else "", os.path.basename(words[0]) if words else "")
 
 
 def is_users_container(pids: Sequence[int], here: str) -> bool:

@@ -6,6 +6,8 @@ with their other ends, addresses and routes, in the words of ip(8).
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Iterator
 
 from fairlead.catalog import Catalog
@@ -15,6 +17,9 @@ from fairlead.model import HOST, Network, Phase, Record, Sandbox
 from fairlead.plan.netlink import ip
 from fairlead.see.facts import InterfaceFact, NamespaceFact, Snapshot
 from fairlead.see.ground import Ground
+
+_PLAIN = re.compile(r"[\w.-]+", re.ASCII)
+"""What may stand in a line as it is: a process, whose own name may be all that is known, chooses it freely."""
 
 
 def lines(ground: Ground, ref: str) -> list[str]:
@@ -41,23 +46,14 @@ def _begins(id_: str, ref: str) -> bool:
 
 
 def _network(ground: Ground, catalog: Catalog, ref: str) -> Iterator[str]:
-    network = catalog.network(ref)
-    return _network_lines(ground, catalog, network)
-
-
-def _network_lines(ground: Ground, catalog: Catalog, network: Network) -> Iterator[str]:
     """The network itself, then those in it, each with its namespace."""
-    owners = ground.owners()
+    network, owners = catalog.network(ref), ground.owners()
     yield from _record(ground, network, f"network {network.name}, driver {network.driver}")
     for endpoint in catalog.endpoints(network=network.id):
         sandbox = ground.store.get(Sandbox, endpoint.sandbox)
         if sandbox and endpoint.phase is Phase.READY:
             yield from _record(ground, sandbox, _title(sandbox, owners))
             yield from _record(ground, endpoint, f"{_name(sandbox, owners)} in network {network.name}")
-
-
-def _sandbox(ground: Ground, catalog: Catalog, ref: str) -> Iterator[str]:
-    return _sandbox_lines(ground, catalog, _find_sandbox(ground, catalog, ref))
 
 
 def _find_sandbox(ground: Ground, catalog: Catalog, ref: str) -> Sandbox:
@@ -75,9 +71,9 @@ def _find_sandbox(ground: Ground, catalog: Catalog, ref: str) -> Sandbox:
     )
 
 
-def _sandbox_lines(ground: Ground, catalog: Catalog, sandbox: Sandbox) -> Iterator[str]:
+def _sandbox(ground: Ground, catalog: Catalog, ref: str) -> Iterator[str]:
     """The namespace, then its place in each network, then its straight links."""
-    owners = ground.owners()
+    sandbox, owners = _find_sandbox(ground, catalog, ref), ground.owners()
     yield from _record(ground, sandbox, _title(sandbox, owners))
     for endpoint in catalog.endpoints(sandbox=sandbox.id):
         network = ground.store.get(Network, endpoint.network)
@@ -107,7 +103,8 @@ def _name(sandbox: Sandbox, owners: dict[str, tuple[str, str]]) -> str:
 
 
 def _foreign(snapshot: Snapshot, fact: NamespaceFact) -> Iterator[str]:
-    name = fact.owner.name or fact.owner.id[:12]
+    words = (fact.owner.name, fact.owner.id[:12], "namespace")
+    name = next(word for word in words if _PLAIN.fullmatch(word))
     path = f"/run/netns/{name}"
     yield f"# {fact.owner.manager} {name}: as it is now, by the name {name}"
     yield f"ip netns add {name}"
@@ -118,13 +115,18 @@ def _foreign(snapshot: Snapshot, fact: NamespaceFact) -> Iterator[str]:
             yield from _link(snapshot, fact, one, path, made)
     for one in fact.interfaces:
         if one.master and (master := fact.interface(one.master)):
-            yield ip(path, f"link set {one.name} master {master.name}")
+            yield ip(path, f"link set {_q(one)} master {_q(master)}")
         if one.mtu and one.mtu != (65536 if one.loopback else 1500):
-            yield ip(path, f"link set {one.name} mtu {one.mtu}")
+            yield ip(path, f"link set {_q(one)} mtu {one.mtu}")
         yield from _addresses(one, path)
         if one.up:
-            yield ip(path, f"link set {one.name} up")
+            yield ip(path, f"link set {_q(one)} up")
     yield from _routes(fact, path)
+
+
+def _q(one: InterfaceFact) -> str:
+    """An interface's name as a word of a line: who is root in a namespace may choose any."""
+    return shlex.quote(one.name)
 
 
 def _masters(snapshot: Snapshot, fact: NamespaceFact) -> Iterator[str]:
@@ -136,9 +138,9 @@ def _masters(snapshot: Snapshot, fact: NamespaceFact) -> Iterator[str]:
         bridge = host.interface(end.master) if end and end.master else None
         if bridge and bridge.kind == "bridge" and bridge.index not in seen:
             seen.add(bridge.index)
-            yield f"ip link add {bridge.name} type bridge  # unless it is there"
+            yield f"ip link add {_q(bridge)} type bridge  # unless it is there"
             yield from _addresses(bridge, HOST)
-            yield f"ip link set {bridge.name} up"
+            yield f"ip link set {_q(bridge)} up"
 
 
 def _link(snapshot: Snapshot, fact: NamespaceFact, one: InterfaceFact, path: str, made: set[int]) -> Iterator[str]:
@@ -153,27 +155,30 @@ def _link(snapshot: Snapshot, fact: NamespaceFact, one: InterfaceFact, path: str
             return
         if there is fact:
             made.add(end.index)
-            yield ip(path, f"link add {one.name}{mac} type veth peer name {end.name} address {end.mac}")
+            yield ip(path, f"link add {_q(one)}{mac} type veth peer name {_q(end)} address {end.mac}")
             return
         # From the other side, so that the line need not say where the host is.
         place = HOST if there is snapshot.host else there.place
-        other = f"{one.name}{mac} netns {path.removeprefix('/run/netns/')}"
-        yield ip(place, f"link add {end.name} address {end.mac} type veth peer name {other}")
+        other = f"{_q(one)}{mac} netns {path.removeprefix('/run/netns/')}"
+        yield ip(place, f"link add {_q(end)} address {end.mac} type veth peer name {other}")
         yield from _addresses(end, place)
         if end.master and (master := there.interface(end.master)):
-            yield ip(place, f"link set {end.name} master {master.name}")
+            yield ip(place, f"link set {_q(end)} master {_q(master)}")
         if end.up:
-            yield ip(place, f"link set {end.name} up")
+            yield ip(place, f"link set {_q(end)} up")
     elif one.kind in ("macvlan", "ipvlan", "vlan") and one.parent:
         there = snapshot.namespace(one.parent.namespace)
         parent = there.interface(one.parent.index) if there else None
         if there and parent:
             words = {"vlan": f"id {one.data.get('id')}"}.get(one.kind, f"mode {one.data.get('mode')}")
-            place, netns = (path, "") if there is fact else (HOST, f" netns {path.removeprefix('/run/netns/')}")
+            place, netns = path, ""
+            if there is not fact:
+                place = HOST if there is snapshot.host else there.place
+                netns = f" netns {path.removeprefix('/run/netns/')}"
             own = mac if one.kind == "macvlan" else ""
-            yield ip(place, f"link add link {parent.name} name {one.name}{own}{netns} type {one.kind} {words}")
+            yield ip(place, f"link add link {_q(parent)} name {_q(one)}{own}{netns} type {one.kind} {words}")
     elif one.kind in ("bridge", "dummy"):
-        yield ip(path, f"link add {one.name}{mac} type {one.kind}")
+        yield ip(path, f"link add {_q(one)}{mac} type {one.kind}")
     else:
         yield f"# {one.name} is of a kind ({one.kind or 'device'}) that is not rebuilt by a line"
 
@@ -183,12 +188,12 @@ def _addresses(one: InterfaceFact, place: str) -> Iterator[str]:
         if not address.ip.is_loopback and not (address.version == 6 and address.is_link_local):
             words = " brd +" if address.version == 4 and address.network.prefixlen < 31 else ""
             words += " nodad" if address.version == 6 else ""
-            yield ip(place, f"addr add {address}{words} dev {one.name}")
+            yield ip(place, f"addr add {address}{words} dev {_q(one)}")
 
 
 def _routes(fact: NamespaceFact, path: str) -> Iterator[str]:
     """What its addresses do not bring along."""
-    names = {one.index: one.name for one in fact.interfaces}
+    names = {one.index: _q(one) for one in fact.interfaces}
     own = {address.network for one in fact.interfaces for address in one.addresses}
     for route in fact.routes:
         if route.destination in own and route.gateway is None:

@@ -92,8 +92,21 @@ def _keep_ways(topology: Topology, kept: dict[str, set[str] | None]) -> None:
     if host is not None:
         host |= {route.interface for route in topology.host.routes if route.destination == "default"}
         ports = {port.name: port for port in topology.host.ports}
+        for name in list(host):
+            host |= _under(name, ports)
         host |= {ports[name].master for name in list(host) if name in ports and ports[name].master}
         host |= {port.name for port in topology.host.ports if _joins(port, ports) <= host and _joins(port, ports)}
+
+
+def _under(name: str, ports: dict[str, Port]) -> set[str]:
+    """What an interface of the host stands on, all the way down: a VLAN, its link."""
+    found: set[str] = set()
+    while (port := ports.get(name)) and (below := port.parent) and below.namespace == HOST_ID:
+        name = below.interface
+        if name in found:
+            break
+        found.add(name)
+    return found
 
 
 def _joins(port: Port, ports: dict[str, Port]) -> set[str]:

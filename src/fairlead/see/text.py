@@ -48,10 +48,10 @@ class _Drawing:
         self._longest = max([*bridged, 7])
         """Columns for the names of legs' ends, so that all boxes begin in the same."""
         self._children: dict[tuple[str, str], list[tuple[Room, Port]]] = {}
-        """What stands on an interface, such as macvlans, wherever it is."""
+        """What stands on another namespace's interface, such as macvlans; in the same one it is a row of its own."""
         for room in topology.rooms:
             for port in room.ports:
-                if port.parent:
+                if port.parent and port.parent.namespace != room.id:
                     place = (port.parent.namespace, port.parent.interface)
                     self._children.setdefault(place, []).append((room, port))
 
@@ -67,10 +67,11 @@ class _Drawing:
 
     def _has_hub(self, room: Room) -> bool:
         """Whether something of others hangs on it: a port on its bridge, or a link on one of its interfaces."""
-        bridges = {port.name for port in room.ports if port.kind == "bridge"}
-        return any(port.master in bridges for port in room.ports) or any(
-            other is not room for port in room.ports for other, _ in self._children.get((room.id, port.name), ())
-        )
+        return any(self._is_port(room, port) or (room.id, port.name) in self._children for port in room.ports)
+
+    def _is_port(self, room: Room, port: Port) -> bool:
+        """Whether it is a port of a bridge, or of something else (a bond, a VRF) that is there."""
+        return bool(port.master) and (room.id, port.master) in self._ports
 
     def _frame(self, room: Room) -> Iterator[str]:
         inner = self._width - 4
@@ -78,13 +79,13 @@ class _Drawing:
         yield self._edge("┌", "┐", self._width, self._room_title(room), "" if room.kind == "host" else words.role(room))
         for port in room.ports:
             # What is a port of something else is a leg of that.
-            if port.kind == "loopback" or (port.master and (room.id, port.master) in self._ports):
+            if port.kind == "loopback" or self._is_port(room, port):
                 continue
             legs = list(self._legs(room, port))
             for text in self._port_lines(room, port, inner):
                 yield self._row(text, inner)
             for number, leg in enumerate(legs):
-                for text in self._leg(leg, inner, last=number + 1 == len(legs)):
+                for text in self._leg(room, leg, inner, last=number + 1 == len(legs)):
                     yield self._row(text, inner)
         yield self._edge("└", "┘", self._width)
 
@@ -107,12 +108,15 @@ class _Drawing:
             return None
         return self._rooms[place.namespace], self._ports[place.namespace, place.interface]
 
-    def _leg(self, leg: tuple[Port | None, Room | None, Port | None], inner: int, *, last: bool) -> Iterator[str]:
+    def _leg(
+        self, owner: Room, leg: tuple[Port | None, Room | None, Port | None], inner: int, *, last: bool
+    ) -> Iterator[str]:
         here, room, there = leg
         corner, stem = ("└", " ") if last else ("├", "│")
         name = f" {self._marked(here, here.name)} {self._state(here)}" if here else ""
-        if room is None or there is None or (here is not None and room.port(here.name) is here):
-            yield from self._dead_end(here, room, there, f" {corner}─")
+        if here and (room is None or there is None or room is owner):
+            yield self._dead_end(owner, here, there, f" {corner}─")
+        if room is None or there is None or (here and room is owner):
             return
         if not self._boxes:
             yield f" {corner}─{name}── {self._paint(room.name, 'name')}  {self._inside(room, there)}"
@@ -123,18 +127,17 @@ class _Drawing:
             lead = f" {corner}─{name}" if number == 1 else f" {'│' if number == 0 else stem}"
             yield lead + ("─" if number == 1 else " ") * (left - self._size(lead)) + text
 
-    def _dead_end(self, here: Port | None, room: Room | None, there: Port | None, lead: str) -> Iterator[str]:
-        if here is None:
-            return
-        facts = [here.kind] if here.kind not in ("device", "veth") else []
-        if room and there:
+    def _dead_end(self, owner: Room, here: Port, there: Port | None, lead: str) -> str:
+        """A port whose other end is in no box: there is none, or it is in the same namespace."""
+        facts = [words.kind(owner, here)] if here.kind not in ("device", "veth") else []
+        if there:
             facts.append(f"to {there.name} here")
         elif here.hidden:
             facts.append("to a namespace that cannot be seen from here")
         elif here.mark == "missing":
             facts.append("not there")
         facts += [word for word in (self._plain_state(here),) if word]
-        yield f"{lead} {self._marked(here, here.name)}  {self._paint(', '.join(facts), 'dim')}"
+        return f"{lead} {self._marked(here, here.name)}  {self._paint(', '.join(facts), 'dim')}"
 
     # Boxes: namespaces at the end of a leg
 

@@ -26,9 +26,7 @@ def addresses(port: Port) -> list[str]:
 
 def qualities(topology: Topology, room: Room, port: Port) -> list[str]:
     """What an interface is, and what is unusual about it."""
-    words = []
-    if port.kind not in _PLAIN_KINDS:
-        words.append(" ".join([port.kind, *_data(port)]))
+    words = [kind(room, port)] if port.kind not in _PLAIN_KINDS else []
     words += networks(topology, room, port)
     if masquerades(topology, room, port):
         words.append("NAT")
@@ -41,6 +39,13 @@ def qualities(topology: Topology, room: Room, port: Port) -> list[str]:
     elif port.mark != "missing" and not port.carries:
         words.append("no carrier")
     return words
+
+
+def kind(room: Room, port: Port) -> str:
+    """``bridge``, ``vlan 10 on eth0``…: on what it stands, where that is in the same namespace and has a name."""
+    below = port.parent
+    on = ["on", below.interface] if below and below.namespace == room.id and below.interface else []
+    return " ".join([port.kind, *_data(port), *on])
 
 
 def _data(port: Port) -> Iterator[str]:

@@ -168,13 +168,20 @@ def answered(seen: Observation) -> Verdict | None:
 
 
 def path_of(seen: Observation) -> list[str]:
-    """The interfaces that the request was seen at, each once: ``eth0 of a``, ``vethx on the host``…"""
+    """The interfaces that the request was seen at, each once: ``eth0 of a``, ``vethx on the host``…
+
+    And where it came in at last: of what stands on another link the kernel does not show the receipt.
+    """
     found: list[str] = []
     for hop in seen.hops:
         if hop.direction == "request" and hop.kind in ("send", "receive") and hop.interface:
             text = at(seen, (hop.namespace, hop.interface))
             if not found or found[-1] != text:
                 found.append(text)
+    last = next((leg for leg in reversed(seen.legs) if leg.direction == "request"), None)
+    if found and last and last.came_in and last.route.kind == "local":
+        end = at(seen, (last.namespace, last.came_in))
+        found += [end] if end not in found else []
     return found
 
 

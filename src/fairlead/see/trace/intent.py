@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import ip_address
 
 from fairlead.catalog import Catalog
 from fairlead.dns import ADDRESS
@@ -62,7 +61,7 @@ class Intent:
     def resolver_of(self, place: Place) -> str:
         """The resolver's address in a namespace of ours that has names."""
         sandbox = next((one for one in self._sandboxes.values() if one.path == place.path), None)
-        return str(ip_address(ADDRESS)) if sandbox and sandbox.names else ""
+        return ADDRESS if sandbox and sandbox.names else ""
 
     def _name(self, endpoint: Endpoint) -> str:
         sandbox: Sandbox | None = self._sandboxes.get(endpoint.sandbox)

@@ -62,6 +62,8 @@ class Port(_Value, frozen=True, kw_only=True):
     mac: str = ""
     master: str = ""
     isolated: bool = False
+    vlan: int = 0
+    """Its tag, if it is a VLAN interface."""
     addresses: tuple[str, ...] = ()
     """With prefix lengths."""
     duplicates: tuple[str, ...] = ()

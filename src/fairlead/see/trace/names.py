@@ -63,8 +63,11 @@ def _version(text: str) -> int:
 
 def _ask(kernel: Kernel, place: Place, name: str, candidate: str, server: str, version: int) -> Name:
     kind = wire.A if version == 4 else wire.AAAA
-    labels = candidate.rstrip(".").encode("idna" if not candidate.isascii() else "ascii").split(b".")
-    if any(not 0 < len(label) < 64 for label in labels):
+    try:
+        labels = candidate.rstrip(".").encode("ascii" if candidate.isascii() else "idna").split(b".")
+    except UnicodeError:
+        labels = []
+    if not labels or any(not 0 < len(label) < 64 for label in labels):
         return Name(name=name, server=server, problem="no valid name")
     question = b"".join(bytes((len(label),)) + label for label in labels) + b"\0" + struct.pack("!HH", kind, wire.IN)
     id_ = secrets.randbits(16)

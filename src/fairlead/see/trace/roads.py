@@ -9,8 +9,10 @@ from fairlead.see.trace.words import (
     asked_for,
     at,
     broken,
+    endpoint,
     first,
     ip,
+    is_address,
     is_lost,
     run,
     subject,
@@ -42,7 +44,7 @@ def _came_in(seen: Observation, namespace: int) -> str:
 
 def _not_believed(seen: Observation, end: tuple[int, str], source: str) -> Verdict:
     place = seen.place(end[0])
-    address = source.rpartition(":")[0] if source.count(":") == 1 else source
+    address, _ = endpoint(source)
     return Verdict(
         ok=False,
         cause="rp-filter",
@@ -251,7 +253,7 @@ def strayed(seen: Observation) -> Verdict | None:
         if not turn or not owner or not turn.holders or turn.holders[0][0] in (owner.namespace, seen.source.inode):
             continue
         place, away = seen.place(turn.namespace), seen.place(turn.holders[0][0])
-        subnet = next(str(ip_interface(text).network) for text in owner.addresses if _is_address(text, turn.to))
+        subnet = next(str(ip_interface(text).network) for text in owner.addresses if is_address(text, turn.to))
         line = ip(place, f"route add {subnet} via {_nearer(seen, turn) or 'GATEWAY'}")
         return Verdict(
             ok=False,
@@ -268,11 +270,7 @@ def _is_router(seen: Observation, leg: Leg) -> bool:
 
 
 def _holds(port: Port, address: str) -> bool:
-    return any(_is_address(text, address) for text in port.addresses)
-
-
-def _is_address(text: str, address: str) -> bool:
-    return ip_interface(text).ip == ip_address(address)
+    return any(is_address(text, address) for text in port.addresses)
 
 
 def _nearer(seen: Observation, turn: Leg) -> str:

@@ -41,6 +41,7 @@ from fairlead.see.trace.probe import Interrupt, Probe
 from fairlead.see.trace.survey import Survey
 from fairlead.see.trace.verdict import judge
 from fairlead.see.trace.way import Seen, way_of, with_routes
+from fairlead.see.trace.words import endpoint
 
 log = logging.getLogger("fairlead.trace")
 
@@ -157,7 +158,7 @@ class Tracer:
         resolv, hosts = names.files_of(source, processes)
         text = {path: path.read_text(errors="replace") if path.exists() else "" for path in (resolv, hosts)}
         resolver = f"nameserver {sandbox}" if sandbox and not processes else text[resolv]
-        found = names.look_up(self._kernel, source, word, resolver, "" if sandbox and not processes else text[hosts])
+        found = names.look_up(self._kernel, source, word, resolver, text[hosts])
         if found.problem not in ("no address", "no resolver"):
             return found
         # It may be one of IPv6 alone.
@@ -267,18 +268,18 @@ class Tracer:
     ) -> Observation:
         assert goal.address is not None
         thorough = outcome.kind != "answered"
-        rewritten = self._rewritten(survey, hops, goal, asked)
+        rewritten = self._rewritten(hops)
         legs = list(survey.walk("request", source.inode, None, goal.address, rewritten=rewritten, thorough=thorough))
         reached = legs[-1].namespace if legs and legs[-1].route.kind == "local" else 0
-        back = next((_host(hop.source) for hop in reversed(hops) if hop.direction == "request"), "")
+        back = next((endpoint(hop.source)[0] for hop in reversed(hops) if hop.direction == "request"), "")
         back = back or (legs[0].source if legs else "")
         if thorough and reached and reached != source.inode and back:
             there = ip_address(legs[-1].to)
-            undo = {(hop.namespace, _host(hop.destination)): "" for hop in hops if hop.kind == "nat"}
+            undo = {(hop.namespace, endpoint(hop.destination)[0]): "" for hop in hops if hop.kind == "nat"}
             for hop in hops:
                 if hop.kind == "nat" and hop.direction == "request" and hop.text.startswith("source "):
                     old, new = hop.text.removeprefix("source ").split(" → ")
-                    undo[hop.namespace, _host(new)] = _host(old)
+                    undo[hop.namespace, endpoint(new)[0]] = endpoint(old)[0]
             legs += survey.walk("reply", reached, there, ip_address(back), rewritten=undo, thorough=True)
         places = {place.inode: place for place in (self._places.host, source, goal.target) if place}
         places |= survey.used
@@ -337,13 +338,13 @@ class Tracer:
             return None
         return route if leg.bridge != (self._places.host.inode, route.interface) else None
 
-    def _rewritten(self, survey: Survey, hops: tuple[Hop, ...], goal: Goal, asked: Asked) -> dict[tuple[int, str], str]:
-        """Where the request's destination was replaced, as seen; where nothing was seen, as published."""
+    def _rewritten(self, hops: tuple[Hop, ...]) -> dict[tuple[int, str], str]:
+        """Where the request's destination was replaced, as far as it was seen."""
         found: dict[tuple[int, str], str] = {}
         for hop in hops:
             if hop.kind == "nat" and hop.direction == "request" and hop.text.startswith("destination "):
                 old, new = hop.text.removeprefix("destination ").split(" → ")
-                found[hop.namespace, _host(old)] = _host(new)
+                found[hop.namespace, endpoint(old)[0]] = endpoint(new)[0]
         return found
 
     def _sockets(self, place: Place | None, to: str, hops: tuple[Hop, ...], asked: Asked) -> tuple[Socket, ...] | None:
@@ -385,7 +386,7 @@ class Tracer:
         """Where a new flow leads to; asked by one more probe, where the first one went with an older flow."""
         if not flows:
             return ""
-        if asked.source_port and any(written_port(flow.source) == asked.source_port for flow in flows):
+        if asked.source_port and any(endpoint(flow.source)[1] == asked.source_port for flow in flows):
             again = msgspec.structs.replace(asked, source_port=0, patience=min(0.5, asked.patience))
             _, hops = self._probe(survey, source, goal, again)
         went = [hop.destination for hop in hops if hop.direction == "request" and hop.kind in ("send", "receive")]
@@ -453,18 +454,6 @@ def check(asked: Asked) -> None:
         raise Invalid("a trace needs a source and a destination")
 
 
-def _host(text: str) -> str:
-    """The address of ``ADDRESS``, ``ADDRESS:PORT`` or ``[ADDRESS]:PORT``."""
-    if text.startswith("["):
-        return text[1 : text.index("]")]
-    return text.rpartition(":")[0] if text.count(":") == 1 else text
-
-
 def written(address: Address, port: int) -> str:
     """As hops have it."""
     return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
-
-
-def written_port(text: str) -> int:
-    """The port of ``ADDRESS:PORT``."""
-    return int(text.rpartition(":")[2])

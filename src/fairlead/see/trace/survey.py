@@ -23,6 +23,9 @@ from fairlead.see.trace.places import Places
 
 MOST_LEGS = 8
 
+_STACKED = ("macvlan", "ipvlan", "vlan")
+"""The kinds of links that stand on another."""
+
 End = tuple[int, str]
 """A namespace and the name of a link there."""
 
@@ -61,6 +64,8 @@ class Survey:
         self._snapshots: dict[int, Snapshot] = {}
         self.used: dict[int, Place] = {}
         """The namespaces that the walks came through."""
+        self._entered: set[End] = set()
+        """The bridges whose ports are being looked at."""
 
     def snapshot(self, inode: int) -> Snapshot:
         """A namespace's links; empty if it is gone."""
@@ -106,6 +111,7 @@ class Survey:
             mac=link.mac,
             master=self.name(end[0], link.master),
             isolated=link.isolated,
+            vlan=int(link.data.get("id", 0)) if link.kind == "vlan" else 0,
             addresses=tuple(str(row.interface) for row in rows),
             duplicates=tuple(str(row.interface) for row in rows if row.broken),
             tentative=tuple(str(row.interface) for row in rows if row.tentative and not row.broken),
@@ -279,8 +285,8 @@ class Survey:
             return wire
         if link.kind == "veth":
             return self._veth(end, link, thorough, wanted)
-        if link.kind in ("macvlan", "ipvlan", "vlan"):
-            return self._stacked(end, link)
+        if link.kind in _STACKED:
+            return self._stacked(end, link, thorough)
         wire = Wire(outside=link.kind != "dummy" and link.name != "lo")
         if not link.carrier:
             wire.barrier, wire.barrier_at = "no-carrier", end
@@ -309,28 +315,44 @@ class Survey:
             wire.barrier, wire.barrier_at = "no-master", peer
         return wire
 
-    def _stacked(self, end: End, link: LinkRow) -> Wire:
+    def _stacked(self, end: End, link: LinkRow, thorough: bool) -> Wire:
+        """The wire of a link that stands on another: that one's, and for a VLAN whoever there has the same tag."""
         parent = self.peer(end)
-        wire = Wire(outside=True)
-        if parent:
-            below = self.snapshot(parent[0]).named(parent[1])
-            if below and not below.up:
-                wire.barrier, wire.barrier_at = "parent-down", parent
-            wire.stations = [
-                (other.place.inode, one.name)
-                for other in self._known()
-                for one in other.links.values()
-                if one.kind == link.kind
-                and (other.place.inode, one.name) != end
-                and self.peer((other.place.inode, one.name)) == parent
-            ]
-            if link.kind == "vlan":
-                wire.stations = []
-        elif not link.carrier:
-            wire.barrier, wire.barrier_at = "parent-down", end
+        if parent is None:
+            return Wire(barrier="" if link.carrier else "parent-down", barrier_at=end, outside=True)
+        below = self.wire(parent, thorough=thorough)
+        wire = Wire(outside=below.outside)
+        if below.barrier in ("down", "no-peer"):
+            wire.barrier, wire.barrier_at = "parent-down", parent
+        elif below.barrier in ("no-carrier", "peer-down", "bridge-down", "parent-down"):
+            wire.barrier, wire.barrier_at = below.barrier, below.barrier_at
+        above: dict[End, list[tuple[End, LinkRow]]] = {}
+        for shot in self._known():
+            for one in shot.links.values():
+                if one.kind in _STACKED and (under := self.peer((shot.place.inode, one.name))):
+                    above.setdefault(under, []).append(((shot.place.inode, one.name), one))
+        stations = below.stations
+        if link.kind == "vlan":
+            tag = link.data.get("id")
+            tagged = (one for station in stations for one in above.get(station, ()))
+            stations = [there for there, one in tagged if one.kind == "vlan" and one.data.get("id") == tag]
+        else:
+            # Not the parent itself, which does not hear them, nor they it.
+            wire.stations = [there for there, one in above.get(parent, ()) if one.kind == link.kind and there != end]
+        wire.stations += stations
+        wire.stations += [there for on in stations for there, one in above.get(on, ()) if one.kind != "vlan"]
         return wire
 
     def _on_bridge(self, bridge: End, wire: Wire, thorough: bool, wanted: Address | None) -> None:
+        if bridge in self._entered:
+            return  # A ring of bridges, by way of their VLANs.
+        self._entered.add(bridge)
+        try:
+            self._at_ports(bridge, wire, thorough, wanted)
+        finally:
+            self._entered.remove(bridge)
+
+    def _at_ports(self, bridge: End, wire: Wire, thorough: bool, wanted: Address | None) -> None:
         shot = self.snapshot(bridge[0])
         master = shot.named(bridge[1])
         if not master:
@@ -341,10 +363,14 @@ class Survey:
         if wanted and self._has(bridge, wanted) and not thorough:
             return
         ports = [port for port in shot.links.values() if port.master == master.index]
-        wire.outside |= any(port.kind != "veth" for port in ports)
+        wire.outside |= any(port.kind not in ("veth", "vlan") for port in ports)
         # Those that are known already first: on a wire of hundreds they may be all that is needed.
         ports.sort(key=lambda port: self._reader.behind(bridge[0], port) not in self._snapshots)
         for port in ports:
+            if port.kind == "vlan":
+                tagged = self._stacked((bridge[0], port.name), port, thorough)
+                wire.stations += [station for station in tagged.stations if station not in wire.stations]
+                wire.outside |= tagged.outside
             if port.kind == "veth" and (peer := self.peer((bridge[0], port.name))) and peer not in wire.stations:
                 wire.stations.append(peer)
                 if wanted and not thorough and self._has(peer, wanted):
@@ -396,7 +422,7 @@ class Survey:
         """The other end of a veth pair, or the link that one stands on."""
         shot = self.snapshot(end[0])
         link = shot.named(end[1])
-        if not link or not link.lower or link.kind not in ("veth", "macvlan", "ipvlan", "vlan"):
+        if not link or not link.lower or link.kind not in ("veth", *_STACKED):
             return None
         far = self._reader.other_end(end[0], link)
         return (far[0], self.name(*far)) if far else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_address, ip_interface
 
 from fairlead.see.trace.model import Leg, Membership, Observation, Port, Verdict
-from fairlead.see.trace.words import asked_for, at, broken, ip, is_lost, run, subject, version, within
+from fairlead.see.trace.words import asked_for, at, broken, ip, is_address, is_lost, run, subject, version, within
 
 OK_KINDS = ("answered", "refused")
 
@@ -24,7 +24,7 @@ def duplicate_address(seen: Observation) -> Verdict | None:
             return _duplicate(seen, leg, leg.next_hop, macs)
     for port in seen.ports:
         for text in port.duplicates:
-            meant = seen.target is not None and port.namespace == seen.target.inode and _is(text, seen.address)
+            meant = seen.target is not None and port.namespace == seen.target.inode and is_address(text, seen.address)
             if meant or (port.namespace == seen.source.inode and seen.outcome.kind not in OK_KINDS):
                 return _refused(seen, port, text)
     return None
@@ -66,7 +66,9 @@ def _of_different(seen: Observation, macs: list[str]) -> list[str]:
 
 
 def _duplicate(seen: Observation, leg: Leg, address: str, macs: list[str]) -> Verdict:
-    holders = [port for port in seen.ports if port.mac in macs and any(_is(one, address) for one in port.addresses)]
+    holders = [
+        port for port in seen.ports if port.mac in macs and any(is_address(one, address) for one in port.addresses)
+    ]
     known = [at(seen, (port.namespace, port.name)) + f" ({port.mac})" for port in holders]
     known += [f"a stranger ({mac})" for mac in macs if mac not in {port.mac for port in holders}]
     remedies: list[str] = []
@@ -76,7 +78,7 @@ def _duplicate(seen: Observation, leg: Leg, address: str, macs: list[str]) -> Ve
     keeps = keeps or next((port for port in holders if port.namespace in ends), None)
     for port in holders:
         if port is not keeps and len(remedies) < len(macs) - 1:
-            with_length = next(one for one in port.addresses if _is(one, address))
+            with_length = next(one for one in port.addresses if is_address(one, address))
             # Who sends to it may still hold the hardware address of the one that loses it.
             sender = leg.holders[0][0] if address == leg.route.source and leg.holders else leg.namespace
             forget = ip(seen.place(sender), f"neigh flush to {address}")
@@ -92,7 +94,7 @@ def _duplicate(seen: Observation, leg: Leg, address: str, macs: list[str]) -> Ve
 
 def _intended(seen: Observation, port: Port, address: str) -> bool:
     return any(
-        one.namespace == port.namespace and any(_is(text, address) for text in one.addresses)
+        one.namespace == port.namespace and any(is_address(text, address) for text in one.addresses)
         for one in seen.memberships
     )
 
@@ -100,10 +102,6 @@ def _intended(seen: Observation, port: Port, address: str) -> bool:
 def _mac_of(seen: Observation, leg: Leg) -> str:
     port = seen.port((leg.namespace, leg.route.interface))
     return port.mac if port else ""
-
-
-def _is(text: str, address: str) -> bool:
-    return ip_interface(text).ip == ip_address(address)
 
 
 def link_down(seen: Observation) -> Verdict | None:
@@ -122,14 +120,21 @@ def link_down(seen: Observation) -> Verdict | None:
 
 
 def _down(seen: Observation, end: tuple[int, str], where: str) -> Verdict:
-    place = seen.place(end[0])
-    remedies = [ip(place, f"link set {end[1]} up")]
-    remedies += _lost_routes(seen, end)
+    port = seen.port(end)
+    below = seen.port(port.peer) if port and port.vlan and port.peer else None
+    if below and not below.up:
+        # It goes down with that one, cannot come up before, and then comes by itself (net/8021q/vlan.c).
+        what, end_up = (
+            f"{at(seen, (below.namespace, below.name))}, on which {end[1]} stands,",
+            (below.namespace, below.name),
+        )
+    else:
+        what, end_up = at(seen, end), end
     return Verdict(
         ok=False,
         cause="interface-down",
-        sentence=f"The interface {at(seen, end)} is down{where}, so nothing gets to {asked_for(seen)}.",
-        remedies=tuple(remedies),
+        sentence=f"The interface {what} is down{where}, so nothing gets to {asked_for(seen)}.",
+        remedies=(ip(seen.place(end_up[0]), f"link set {end_up[1]} up"), *_lost_routes(seen, end)),
     )
 
 
@@ -281,7 +286,7 @@ def wrong_address(seen: Observation) -> Verdict | None:
             port = seen.port((one.namespace, one.interface))
             missing = [text for text in one.addresses if port and text not in port.addresses]
             missing = [text for text in missing if ip_interface(text).version == ip_address(seen.address).version]
-            if port and missing and any(_is(text, seen.address) for text in missing):
+            if port and missing and any(is_address(text, seen.address) for text in missing):
                 return _missing(seen, port, missing[0])
     leg = broken(seen)
     if not leg:
@@ -290,7 +295,7 @@ def wrong_address(seen: Observation) -> Verdict | None:
     for one in seen.memberships:
         for text in one.addresses:
             port = seen.port((one.namespace, one.interface))
-            if port and _is(text, leg.next_hop or leg.to) and text not in port.addresses:
+            if port and is_address(text, leg.next_hop or leg.to) and text not in port.addresses:
                 return _missing(seen, port, text)
     return _other_subnet(seen, leg)
 
@@ -364,7 +369,8 @@ def arp_failed(seen: Observation) -> Verdict | None:
         f"the bridge {leg.bridge[1]}" if leg.bridge else f"the wire of {at(seen, (leg.namespace, leg.route.interface))}"
     )
     gateway = " (the gateway)" if leg.route.gateway else ""
-    others = [at(seen, end) for end in leg.elsewhere[:2]]
+    mine = seen.port((leg.namespace, leg.route.interface))
+    others = [at(seen, end) + _other_tag(mine, seen.port(end)) for end in leg.elsewhere[:2]]
     hint = f" {' and '.join(others)} has it, but is not on this wire." if others else ""
     return Verdict(
         ok=False,
@@ -373,6 +379,12 @@ def arp_failed(seen: Observation) -> Verdict | None:
         f"for its hardware address stays without answer.{hint}",
         remedies=(ip(place, f"neigh show {leg.next_hop}"), "fairlead topology"),
     )
+
+
+def _other_tag(mine: Port | None, theirs: Port | None) -> str:
+    """That two interfaces are not in one VLAN, if they are not."""
+    here, there = mine.vlan if mine else 0, theirs.vlan if theirs else 0
+    return f" (VLAN {there or 'none'} instead of {here or 'none'})" if here != there else ""
 
 
 def _deaf(seen: Observation) -> Verdict | None:
@@ -405,7 +417,7 @@ def _unanswering(seen: Observation, leg: Leg, holder: tuple[int, str]) -> Verdic
     remedies = [ip(place, f"link set {holder[1]} arp on")]
     if four:
         remedies.append(run(place, f"sysctl net.ipv4.conf.all.arp_ignore net.ipv4.conf.{holder[1]}.arp_ignore"))
-    if port and any(_is(text, leg.next_hop) for text in port.tentative):
+    if port and any(is_address(text, leg.next_hop) for text in port.tentative):
         why = "it is tentative: the kernel still asks whether somebody else has it, which takes a second or two"
         remedies.insert(0, f"sleep 2; {ip(place, f'addr show {holder[1]}')}")
     return Verdict(

@@ -86,6 +86,11 @@ def subnet(address: str) -> str:
     return str(ip_interface(address).network)
 
 
+def is_address(text: str, address: str) -> bool:
+    """Whether an address with its prefix length is this one."""
+    return ip_interface(text).ip == ip_address(address)
+
+
 def within(address: str, interfaces: tuple[str, ...]) -> bool:
     """Whether an address lies in the network of one of these."""
     one = ip_address(address)
