@@ -108,8 +108,10 @@ class Feed:
                 self._tell_whole()
             else:
                 try:
-                    self._send(self._connection, members, sandboxes, wait=sockets or self._expecting)
-                    self._expecting = False
+                    if self._expecting:
+                        self._settle(self._connection)
+                        self._expecting = False
+                    self._send(self._connection, members, sandboxes, wait=sockets)
                 except OSError:
                     self._let_go(kill=True)
                     self._tell_whole()
@@ -196,8 +198,11 @@ class Feed:
         wait: bool = True,
     ) -> None:
         connection.tell({"whole": whole, "members": members, "sandboxes": sandboxes})
-        if not wait:
-            return
+        if wait:
+            self._settle(connection)
+
+    def _settle(self, connection: _Connection) -> None:
+        """Wait until all sockets are open that should be."""
         for id_, reason in connection.settle().items():
             sandbox = self._store.get(Sandbox, id_)
             log.error("names are not served in %s: %s", sandbox.name if sandbox else id_[:12], reason)

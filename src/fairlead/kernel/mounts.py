@@ -19,8 +19,11 @@ _MS_PRIVATE = 1 << 18
 _MS_SLAVE = 1 << 19
 _CLONE_NEWNS = 0x20000
 
-_SYS_OPENAT2 = 437
-"""The same on every architecture that has it (Linux 5.6)."""
+_SYS_FSOPEN, _SYS_FSCONFIG, _SYS_FSMOUNT, _SYS_OPENAT2 = 430, 431, 432, 437
+"""The same on every architecture that has them (Linux 5.2, openat2 5.6)."""
+_FSCONFIG_CMD_CREATE = 6
+_CLOSE_ON_EXEC = 1
+"""For fsopen(2) and fsmount(2) alike."""
 _RESOLVE_IN_ROOT = 0x10
 """openat2(2): resolve absolute links and ``..`` as if `root` were ``/``."""
 
@@ -97,6 +100,27 @@ def mount_with(source: str, target: Path, kind: str, options: str) -> None:
         mount("", target, "", "", flags & ~_PROPAGATION | _MS_REMOUNT)
     if flags & _PROPAGATION:
         mount("", target, "", "", flags & (_PROPAGATION | _MS_REC))
+
+
+def mount_nowhere(kind: str) -> int:
+    """Mount a new file system of this kind without a place in the tree; a descriptor of its root.
+
+    fsopen(2), fsmount(2); it is unmounted when the descriptor is closed.  Raises OSError.
+    """
+    context = _syscall(_SYS_FSOPEN, kind.encode(), _CLOSE_ON_EXEC)
+    try:
+        _syscall(_SYS_FSCONFIG, context, _FSCONFIG_CMD_CREATE, None, None, 0)
+        return _syscall(_SYS_FSMOUNT, context, _CLOSE_ON_EXEC, 0)
+    finally:
+        os.close(context)
+
+
+def _syscall(number: int, *arguments: object) -> int:
+    result: int = _LIBC.syscall(number, *arguments)
+    if result < 0:
+        reason = ctypes.get_errno()
+        raise OSError(reason, os.strerror(reason))
+    return result
 
 
 def unmount(target: Path) -> bool:

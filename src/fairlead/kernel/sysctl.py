@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 from fairlead.errors import KernelError
+from fairlead.kernel import mounts
 
 _ROOT = Path("/proc/sys")
 
 IPV6_FORWARD = "net/ipv6/conf/all/forwarding"
 """Whether the host passes on IPv6 packets of others."""
+
+_MOST_LOOKS = 64
+"""Namespaces looked at in one mount; to make another takes as long as it takes to find one's own among some 300."""
 
 
 def _path(name: str) -> Path:
@@ -33,24 +38,41 @@ def write(name: str, value: str, *, optional: bool = False) -> None:
 
 
 class LinkSettings:
-    """The settings of the host's links, soon found however many namespaces there are.
+    """The settings of links, soon found however many namespaces there are.
 
-    All namespaces have a directory ``net/ipv6/conf`` at the same place, and the kernel finds one's own by going through
-    them (proc_sys_compare, fs/proc/proc_sysctl.c): with a thousand that takes a millisecond.  So the host's stay open.
+    All namespaces have a directory ``net/ipv6`` at the same place, and the kernel finds one's own by going through all
+    that anybody has looked at in this mount of /proc (proc_sys_compare, fs/proc/proc_sysctl.c): with a thousand that
+    takes a millisecond.  So we look at them in mounts of our own, the host's in one and those of sandboxes in another,
+    which is made anew now and then.
     """
 
     def __init__(self) -> None:
-        self._directories: dict[str, int] = {}
+        self._lock = threading.Lock()
+        self._mounts: dict[bool, int] = {}
+        """By whether it is for the host."""
+        self._looks = 0
 
-    def write(self, name: str, value: str, *, optional: bool = False) -> None:
-        """As the function `write`, for a name such as ``net/ipv6/conf/eth0/disable_ipv6``; by a thread at home."""
-        net, family, conf, setting = name.split("/", 3)
-        _write(name, value, optional, lambda: self._open(f"{net}/{family}/{conf}", setting))
+    def write(self, name: str, value: str, *, host: bool, optional: bool = False) -> None:
+        """As the function `write`; the calling thread is in the namespace of the link, on the `host` or elsewhere."""
+        _write(name, value, optional, lambda: self._open(name, host))
 
-    def _open(self, directory: str, setting: str) -> int:
-        if directory not in self._directories:
-            self._directories[directory] = os.open(_path(directory), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        return os.open(setting, os.O_WRONLY | os.O_CLOEXEC, dir_fd=self._directories[directory])
+    def _open(self, name: str, host: bool) -> int:
+        with self._lock:
+            self._looks += not host
+            if self._looks > _MOST_LOOKS:
+                self._looks = 1
+                os.close(self._mounts.pop(False))
+            if host not in self._mounts:
+                self._mounts[host] = _proc()
+            return os.open(f"sys/{name}", os.O_WRONLY | os.O_CLOEXEC, dir_fd=self._mounts[host])
+
+
+def _proc() -> int:
+    """A /proc of our own; everybody's where the kernel gives us none."""
+    try:
+        return mounts.mount_nowhere("proc")
+    except OSError:
+        return os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 def _write(name: str, value: str, optional: bool, opening: Callable[[], int]) -> None:

@@ -31,11 +31,12 @@ class SetSysctl(Step):
     namespace: str = HOST
 
     def apply(self, kernel: Kernel) -> None:
-        if self.link and self.namespace == HOST:
-            kernel.link_settings.write(self.name, self.value, optional=self.optional)
-            return
         with kernel.namespaces.entered(self.namespace):
-            sysctl.write(self.name, self.value, optional=self.optional)
+            if self.link:
+                host = self.namespace == HOST
+                kernel.link_settings.write(self.name, self.value, host=host, optional=self.optional)
+            else:
+                sysctl.write(self.name, self.value, optional=self.optional)
 
     def revert(self, kernel: Kernel) -> None:
         if self.before:
