@@ -488,6 +488,27 @@ CASES = [
         ("rp_filter", "10.0.0.1", "eth0"),
     ),
     Case(
+        "rp-filter-of-a-name-with-a-dot",
+        PLAIN
+        + """
+        ip -n ns2 link set eth0 down; ip -n ns2 link set eth0 name eth.5; ip -n ns2 link set eth.5 up
+        ip link add x type veth peer name eth1 netns ns2
+        ip link set x master br0 up; ip -n ns2 addr add 10.8.0.2/24 dev eth1; ip -n ns2 link set eth1 up
+        ip -n ns2 route add 10.0.0.1/32 dev eth1
+        ip netns exec ns2 sysctl -qw net/ipv4/conf/eth.5/rp_filter=1 net.ipv4.conf.eth1.arp_ignore=1
+        """,
+        "ns1 ns2",
+        "rp-filter",
+        ("rp_filter", "10.0.0.1", "eth.5"),
+    ),
+    Case(
+        "down-with-a-name-like-a-command",
+        PLAIN + "ip -n ns1 link set eth0 down; ip -n ns1 link set eth0 name 'a;false'",
+        "ns1 ns2",
+        "interface-down",
+        ("a;false of ns1",),
+    ),
+    Case(
         "rp-filter-after-a-router",
         ROUTED
         + """

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from ipaddress import ip_interface
 from pathlib import Path
-from typing import cast
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from fairlead.kernel import Kernel, survey
-from fairlead.see import rebuild, text
+from fairlead.see import checks_ours, rebuild, text
 from fairlead.see.facts import End, InterfaceFact, NamespaceFact, Snapshot
 from fairlead.see.owners import Owner, owner_of
 from fairlead.see.topology import Place, Port, Room, Topology
@@ -99,3 +101,32 @@ def test_lines_for_others_namespaces_hold_no_command_of_theirs() -> None:
         f"ip -n 42 addr add 10.0.0.2/24 brd + dev '{HOSTILE}'",
         f"ip -n 42 link set '{HOSTILE}' up",
     ]
+
+
+def test_a_process_may_call_itself_anything_but_only_what_can_be_shown_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(survey, "command_line", lambda pid: ["/bin/a\x1b[2J\nb ü"])
+    monkeypatch.setattr(survey, "cgroup", lambda pid: "/")
+    assert owner_of([], [42], Path("/run/fairlead/netns"), "/").name == "a?[2J?b ü"
+
+
+class Mute:
+    """A socket whose other side sends one byte."""
+
+    def __init__(self, *_: object) -> None: ...
+    def __enter__(self) -> Mute:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+    def settimeout(self, seconds: float) -> None: ...
+    def connect(self, address: object) -> None: ...
+    def send(self, data: bytes) -> None: ...
+    def recv(self, size: int) -> bytes:
+        return b"x"
+
+
+def test_half_an_answer_in_the_resolvers_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks_ours.socket, "socket", Mute)
+    namespaces = SimpleNamespace(entered=lambda path: contextlib.nullcontext())
+    patient = SimpleNamespace(ground=SimpleNamespace(kernel=SimpleNamespace(namespaces=namespaces)))
+    sandbox = SimpleNamespace(path="/run/netns/a")
+    assert checks_ours._asked(cast(Any, patient), cast(Any, sandbox), "a") == "gives half an answer"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+import shlex
 import socket
 import struct
 from collections.abc import Iterable, Iterator, Sequence
@@ -222,7 +223,7 @@ def leaks(patient: Patient) -> Iterator[Finding]:
             where = namespace.owner.name or namespace.place
             yield _leak(
                 f"the interface {one.name} in {where} carries Fairlead's mark, but no record knows it",
-                (ip(namespace.place, f"link del {one.name}"),),
+                (ip(namespace.place, f"link del {shlex.quote(one.name)}"),),
             )
     for path in kept:
         if str(path) not in paths:
@@ -352,6 +353,8 @@ def _asked(patient: Patient, sandbox: Sandbox, name: str) -> str:
             answer = asking.recv(4096)
     except OSError as error:
         return f"gives no answer ({error.strerror or 'within a second'})"
+    if len(answer) < struct.calcsize(">HHHH"):
+        return "gives half an answer"
     _, flags, _, answers = struct.unpack_from(">HHHH", answer)
     return "" if not flags & 0xF and answers else f"does not know its own name {name}"
 
@@ -417,7 +420,7 @@ def addresses(patient: Patient) -> Iterator[Finding]:
                 sentence = f"{interface.ip} in network {network.name} is both on {other} and on {here}: answers come"
                 sentence += " now from one, now from the other"
             if sentence:
-                remedy = (ip(fact.place, f"addr del {interface} dev {one.name}"),)
+                remedy = (ip(fact.place, f"addr del {interface} dev {shlex.quote(one.name)}"),)
                 yield Finding(check="addresses", result="failed", sentence=sentence, remedy=remedy)
             seen.setdefault(interface.ip, here)
 

@@ -62,7 +62,7 @@ def owner_of(paths: Sequence[str], pids: Sequence[int], namespaces: Path, here: 
     if paths:
         return Owner("docker" if "/docker/netns/" in paths[0] else "mount", Path(paths[0]).name)
     words = survey.command_line(pids[0]) if pids else []
-    return Owner("process", str(pids[0]) if pids else "", os.path.basename(words[0]) if words else "")
+    return Owner("process", str(pids[0]) if pids else "", _shown(os.path.basename(words[0])) if words else "")
 
 
 def is_users_container(pids: Sequence[int], here: str) -> bool:
@@ -95,8 +95,13 @@ def _podman_name(pid: int) -> str:
     words = survey.command_line(survey.parent(pid))
     for flag in ("-n", "--name"):
         if flag in words[:-1]:
-            return words[words.index(flag) + 1]
+            return _shown(words[words.index(flag) + 1])
     return ""
+
+
+def _shown(name: str) -> str:
+    """A name that its bearer chose freely: without what would do something to a terminal, or begin a line."""
+    return "".join(letter if letter.isprintable() else "?" for letter in name)
 
 
 def _docker_name(id_: str, pid: int) -> str:

@@ -6,7 +6,7 @@ import math
 from ipaddress import ip_address
 
 from fairlead.see.trace.model import Asked, Hop, Observation, Outcome, Port, Published, Verdict
-from fairlead.see.trace.words import asked_for, at, endpoint, ip, run, there
+from fairlead.see.trace.words import asked_for, at, endpoint, ip, run, there, word
 
 
 def name_not_resolving(seen: Observation) -> Verdict | None:
@@ -138,7 +138,7 @@ def _does_not_fit(seen: Observation, outcome: Outcome, hops: tuple[Hop, ...], si
     silent = "" if told else ", and the sender is not told"
     remedies = []
     if first and mtu:
-        remedies.append(ip(seen.place(first.namespace), f"link set {first.name} mtu {mtu}"))
+        remedies.append(ip(seen.place(first.namespace), f"link set {word(first.name)} mtu {mtu}"))
         mine = next((one for one in seen.memberships if one.namespace == first.namespace), None)
         if mine:
             remedies.append(f"fairlead network create -o com.docker.network.driver.mtu={mtu} NAME")
@@ -415,5 +415,5 @@ def unexplained(seen: Observation) -> Verdict | None:
         cause="lost-outside" if beyond else "unknown",
         sentence=f"{asked_for(seen)} does not answer{said}: the request was seen last at "
         f"{at(seen, (last.namespace, last.interface))}{beyond}.",
-        remedies=(ip(seen.place(last.namespace), f"-s link show {last.interface}"),),
+        remedies=(ip(seen.place(last.namespace), f"-s link show {word(last.interface)}"),),
     )

@@ -15,10 +15,12 @@ from fairlead.see.trace.words import (
     is_address,
     is_lost,
     run,
+    setting,
     subject,
     there,
     version,
     within,
+    word,
 )
 
 
@@ -51,7 +53,7 @@ def _not_believed(seen: Observation, end: tuple[int, str], source: str) -> Verdi
         sentence=f"The kernel {there(place)} drops what comes from {address} by {end[1]}: its own route back to "
         f"{address} is not by {end[1]}, and rp_filter is on.",
         remedies=(
-            run(place, f"sysctl -w net.ipv4.conf.all.rp_filter=2 net.ipv4.conf.{end[1]}.rp_filter=2"),
+            run(place, f"sysctl -w net.ipv4.conf.all.rp_filter=2 net.ipv4.conf.{setting(end[1])}.rp_filter=2"),
             ip(place, f"route get {address}"),
         ),
     )
@@ -91,7 +93,7 @@ def _overlapping(seen: Observation, leg: Leg, bridge: Port, subnet: str) -> Verd
         sentence=f"The host's route to {leg.route.matched} by {leg.route.interface} covers {leg.to}, which is at "
         f"{bridge.name} ({subnet}): packets for it leave by {leg.route.interface}{subject(leg)}.",
         remedies=(
-            ip(place, f"route replace {leg.to} dev {bridge.name}"),
+            ip(place, f"route replace {leg.to} dev {word(bridge.name)}"),
             "fairlead network create --subnet ANOTHER-SUBNET NAME",
         ),
     )
@@ -160,12 +162,12 @@ def no_address(seen: Observation) -> Verdict | None:
     for one in seen.memberships:
         for text in one.addresses:
             if one.namespace == leg.namespace and ip_interface(text).version == version(seen):
-                remedies = [ip(place, f"addr add {text} dev {one.interface}")]
+                remedies = [ip(place, f"addr add {text} dev {word(one.interface)}")]
                 if one.gateways and not one.internal and not within(leg.to, (text,)):
                     remedies.append(ip(place, f"route add default via {one.gateways[0]}"))
                 return _without(seen, leg, one.interface, remedies)
     suggestion = _address_near(seen, link) or "ADDRESS/LENGTH"
-    return _without(seen, leg, link.name, [ip(place, f"addr add {suggestion} dev {link.name}")])
+    return _without(seen, leg, link.name, [ip(place, f"addr add {suggestion} dev {word(link.name)}")])
 
 
 def _without(seen: Observation, leg: Leg, interface: str, remedies: list[str]) -> Verdict:

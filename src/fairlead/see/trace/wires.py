@@ -5,7 +5,20 @@ from __future__ import annotations
 from ipaddress import ip_address, ip_interface
 
 from fairlead.see.trace.model import Leg, Membership, Observation, Port, Verdict
-from fairlead.see.trace.words import asked_for, at, broken, ip, is_address, is_lost, run, subject, version, within
+from fairlead.see.trace.words import (
+    asked_for,
+    at,
+    broken,
+    ip,
+    is_address,
+    is_lost,
+    run,
+    setting,
+    subject,
+    version,
+    within,
+    word,
+)
 
 OK_KINDS = ("answered", "refused")
 
@@ -42,10 +55,10 @@ def _refused(seen: Observation, port: Port, text: str) -> Verdict:
     )
     place = seen.place(port.namespace)
     who = at(seen, (first.namespace, first.name)) if first else "somebody else on the wire"
-    remedy = ip(place, f"addr del {text} dev {port.name}")
+    remedy = ip(place, f"addr del {text} dev {word(port.name)}")
     if first:
-        taken = ip(seen.place(first.namespace), f"addr del {text} dev {first.name}")
-        remedy = f"{taken} && {remedy} && {ip(place, f'addr add {text} dev {port.name} nodad')}"
+        taken = ip(seen.place(first.namespace), f"addr del {text} dev {word(first.name)}")
+        remedy = f"{taken} && {remedy} && {ip(place, f'addr add {text} dev {word(port.name)} nodad')}"
         remedy += f" && {ip(seen.source, f'neigh flush to {ip_interface(text).ip}')}"
     return Verdict(
         ok=False,
@@ -82,7 +95,9 @@ def _duplicate(seen: Observation, leg: Leg, address: str, macs: list[str]) -> Ve
             # Who sends to it may still hold the hardware address of the one that loses it.
             sender = leg.holders[0][0] if address == leg.route.source and leg.holders else leg.namespace
             forget = ip(seen.place(sender), f"neigh flush to {address}")
-            remedies.append(f"{ip(seen.place(port.namespace), f'addr del {with_length} dev {port.name}')} && {forget}")
+            remedies.append(
+                f"{ip(seen.place(port.namespace), f'addr del {with_length} dev {word(port.name)}')} && {forget}"
+            )
     return Verdict(
         ok=False,
         cause="duplicate-address",
@@ -134,7 +149,7 @@ def _down(seen: Observation, end: tuple[int, str], where: str) -> Verdict:
         ok=False,
         cause="interface-down",
         sentence=f"The interface {what} is down{where}, so nothing gets to {asked_for(seen)}.",
-        remedies=(ip(seen.place(end_up[0]), f"link set {end_up[1]} up"), *_lost_routes(seen, end)),
+        remedies=(ip(seen.place(end_up[0]), f"link set {word(end_up[1])} up"), *_lost_routes(seen, end)),
     )
 
 
@@ -144,7 +159,7 @@ def _lost_routes(seen: Observation, end: tuple[int, str]) -> list[str]:
     for one in seen.memberships:
         here = one.namespace == end[0] and one.interface == end[1] and one.gateways and not one.internal
         if here and not any(leg.namespace == end[0] and leg.route.matched == "default" for leg in seen.legs):
-            return [ip(place, f"route replace default via {one.gateways[0]} dev {end[1]}")]
+            return [ip(place, f"route replace default via {one.gateways[0]} dev {word(end[1])}")]
     return []
 
 
@@ -169,7 +184,7 @@ def no_carrier(seen: Observation) -> Verdict | None:
             ok=False,
             cause="no-carrier",
             sentence=f"{here_text} has no carrier{subject(leg)}: its other end, {at(seen, leg.barrier_at)}, is down.",
-            remedies=(ip(seen.place(leg.barrier_at[0]), f"link set {leg.barrier_at[1]} up"),),
+            remedies=(ip(seen.place(leg.barrier_at[0]), f"link set {word(leg.barrier_at[1])} up"),),
         )
     if leg.barrier in ("no-carrier", "no-peer"):
         end = leg.barrier_at
@@ -181,13 +196,13 @@ def no_carrier(seen: Observation) -> Verdict | None:
                 cause="no-carrier",
                 sentence=f"The bridge {at(seen, end)} has no carrier{subject(leg)}: no interface that is up is a port "
                 f"of it, so {leg.next_hop} cannot be there.",
-                remedies=(ip(place, f"link set PORT master {end[1]}"),),
+                remedies=(ip(place, f"link set PORT master {word(end[1])}"),),
             )
         return Verdict(
             ok=False,
             cause="no-carrier",
             sentence=f"{at(seen, end)} has no carrier{subject(leg)}: nothing is at the other end of its wire.",
-            remedies=(ip(place, f"link show {end[1]}"),),
+            remedies=(ip(place, f"link show {word(end[1])}"),),
         )
     return None
 
@@ -210,7 +225,7 @@ def no_master(seen: Observation) -> Verdict | None:
         cause="port-without-master",
         sentence=f"{at(seen, leg.barrier_at)}{of} is no port of a bridge and has no address: what comes in there goes "
         "nowhere.",
-        remedies=(ip(place, f"link set {leg.barrier_at[1]} master {bridge}"),),
+        remedies=(ip(place, f"link set {word(leg.barrier_at[1])} master {word(bridge)}"),),
     )
 
 
@@ -262,7 +277,7 @@ def isolated_verdict(seen: Observation, network: Membership | None, other: tuple
             sentence=f"The ports of {source} and {far} at the bridge {bridge[1] if bridge else ''} are isolated from "
             "each other.",
             remedies=tuple(
-                ip(seen.place(port.namespace), f"link set {port.name} type bridge_slave isolated off")
+                ip(seen.place(port.namespace), f"link set {word(port.name)} type bridge_slave isolated off")
                 for port in ports[:1]
             ),
         )
@@ -304,8 +319,8 @@ def _missing(seen: Observation, port: Port, wanted: str) -> Verdict:
     place = seen.place(port.namespace)
     same = [text for text in port.addresses if ip_interface(text).version == ip_interface(wanted).version]
     has = f"has {', '.join(same)} instead" if same else "has none"
-    remedies = [ip(place, f"addr del {text} dev {port.name}") for text in same]
-    remedies.append(ip(place, f"addr add {wanted} dev {port.name}"))
+    remedies = [ip(place, f"addr del {text} dev {word(port.name)}") for text in same]
+    remedies.append(ip(place, f"addr add {wanted} dev {word(port.name)}"))
     return Verdict(
         ok=False,
         cause="wrong-address",
@@ -332,8 +347,8 @@ def _other_subnet(seen: Observation, leg: Leg) -> Verdict | None:
             place = seen.place(other.namespace)
             fit = _free_neighbour(ours, theirs_text)
             remedies = (
-                ip(place, f"addr del {theirs_text} dev {other.name}"),
-                ip(place, f"addr add {fit} dev {other.name}"),
+                ip(place, f"addr del {theirs_text} dev {word(other.name)}"),
+                ip(place, f"addr add {fit} dev {word(other.name)}"),
             )
             return Verdict(
                 ok=False,
@@ -403,7 +418,7 @@ def _deaf(seen: Observation) -> Verdict | None:
                 cause="arp-failed",
                 sentence=f"{sender.name} sends frames for {leg.next_hop} to a wrong hardware address: "
                 f"{at(seen, leg.holders[0])} has {holder.mac}.",
-                remedies=(ip(sender, f"neigh del {leg.next_hop} dev {leg.route.interface}"),),
+                remedies=(ip(sender, f"neigh del {leg.next_hop} dev {word(leg.route.interface)}"),),
             )
         if leg.macs == () and not _sent_on(seen, leg):
             return _unanswering(seen, leg, leg.holders[0])
@@ -414,9 +429,11 @@ def _unanswering(seen: Observation, leg: Leg, holder: tuple[int, str]) -> Verdic
     place, port = seen.place(holder[0]), seen.port(holder)
     four = ip_address(leg.next_hop).version == 4
     why = "arp off, arp_ignore, or a filter for ARP" if four else "arp off, or a filter for ICMPv6"
-    remedies = [ip(place, f"link set {holder[1]} arp on")]
+    remedies = [ip(place, f"link set {word(holder[1])} arp on")]
     if four:
-        remedies.append(run(place, f"sysctl net.ipv4.conf.all.arp_ignore net.ipv4.conf.{holder[1]}.arp_ignore"))
+        remedies.append(
+            run(place, f"sysctl net.ipv4.conf.all.arp_ignore net.ipv4.conf.{setting(holder[1])}.arp_ignore")
+        )
     if port and any(is_address(text, leg.next_hop) for text in port.tentative):
         why = "it is tentative: the kernel still asks whether somebody else has it, which takes a second or two"
         remedies.insert(0, f"sleep 2; {ip(place, f'addr show {holder[1]}')}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from ipaddress import ip_address, ip_interface
 
 from fairlead.see.trace.model import Leg, Observation, Place
@@ -36,6 +37,15 @@ def at(seen: Observation, end: tuple[int, str]) -> str:
 def there(place: Place) -> str:
     """``on the host``, or ``in web``."""
     return "on the host" if place.kind == "host" else f"in {place.name}"
+
+
+word = shlex.quote
+"""A name as a word of a line to type: who is root in a namespace may give an interface almost any."""
+
+
+def setting(interface: str) -> str:
+    """An interface's name within that of a setting, as sysctl(8) has it: a dot in it (a VLAN's) is a slash there."""
+    return word(interface.replace(".", "/"))
 
 
 def ip(place: Place, words: str) -> str:
