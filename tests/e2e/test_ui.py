@@ -209,6 +209,18 @@ def inode(host: Host, name: str) -> str:
     return host.sh(f"stat -L -c %i /run/netns/{name}").strip()
 
 
+def test_what_a_link_stands_on_is_told(host: Host, browser: Any) -> None:
+    """Of a VLAN as of this: where in the box, with its mode or tag, and in the details."""
+    host.sh("ip link add link eth0 name shim type macvlan mode bridge && ip link set shim up")
+    with ui(host) as address, opened(browser, address) as page:
+        one = page.locator(".node.host")
+        eventually(page, "document.querySelector('.node.host').textContent.includes('macvlan bridge on eth0')")
+        one.click()
+        shown = page.locator("#details [data-interface=shim]").inner_text()
+        assert "macvlan bridge, " in shown
+        assert "stands on eth0 of host" in shown
+
+
 def test_a_click_shows_addresses_routes_rules_ports_and_logs(host: Host, browser: Any) -> None:
     host.fairlead("image", "load", "-i", str(images() / "alpine.tar"))
     script = "echo hello from inside; echo and a problem >&2; while sleep 1; do echo tick; done"

@@ -35,13 +35,19 @@ export function amount(bytes) {
   return "";
 }
 
+/** `vlan 10`, `macvlan bridge`… */
+export function kind(port) {
+  const data = Object.entries(port.Data ?? {}).flatMap(([name, value]) =>
+    ["id", "mode"].includes(name) ? [value] : name === "group" ? [`to ${value}`] : name === "local" ? [`from ${value}`] : []);
+  return [port.Kind, ...data].join(" ");
+}
+
 /** What an interface is, and what is unusual about it. */
 export function qualities(model, room, port) {
   const words = [];
   if (!["veth", "device", "loopback"].includes(port.Kind)) {
-    const data = Object.entries(port.Data ?? {}).flatMap(([name, value]) =>
-      ["id", "mode"].includes(name) ? [value] : name === "group" ? [`to ${value}`] : name === "local" ? [`from ${value}`] : []);
-    words.push([port.Kind, ...data].join(" "));
+    const below = port.Parent?.Namespace === room.Id ? port.Parent.Interface : "";
+    words.push(kind(port) + (below && ` on ${below}`));
   }
   if (room.Kind === "host") {
     for (const net of model.networks)
