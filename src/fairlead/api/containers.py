@@ -17,6 +17,7 @@ from fairlead.api.connection import connected
 from fairlead.api.container_filters import ContainerFilter, has_label
 from fairlead.api.container_spec import parse
 from fairlead.api.networks import parse_until
+from fairlead.api.platforms import check_platform
 from fairlead.api.versions import with_short_ids
 from fairlead.containers.explain import Explainer
 from fairlead.containers.inspect import inspect, status_word, summary
@@ -106,8 +107,7 @@ class Door:
         create_body.check(document)
         if runtime := document.get("Runtime"):  # docker-py's create_container has it here
             document["HostConfig"] = {"Runtime": runtime, **(document.get("HostConfig") or {})}
-        if platform := request.query.get("platform"):
-            _check_platform(platform)
+        check_platform(request.query.get("platform", ""))
         reference = document.get("Image")
         if not isinstance(reference, str) or not reference:
             raise Invalid("no image given: Image must name one")
@@ -380,8 +380,3 @@ def _seconds(request: web.Request) -> int | None:
         return int(text)
     except ValueError:
         raise Invalid(f"invalid timeout {text!r}: a number of seconds is needed") from None
-
-
-def _check_platform(platform: str) -> None:
-    if platform.partition("/")[0].lower() not in ("linux", ""):
-        raise Invalid(f"platform {platform!r} is not supported: containers are Linux ones here")

@@ -18,11 +18,12 @@ from fairlead.api.create_body import CreateBody
 from fairlead.api.login import AuthConfig
 from fairlead.api.members import named
 from fairlead.api.networks import parse_until
+from fairlead.api.platforms import check_platform
 from fairlead.api.versions import with_old_fields
 from fairlead.containers.commit import Wanted, commit, explain_commit
 from fairlead.errors import FairleadError, Invalid
 from fairlead.images import Credentials, Image, Images, Progress, Reference
-from fairlead.images.manifest import architecture, created_at
+from fairlead.images.manifest import created_at
 from fairlead.images.search import search
 
 log = logging.getLogger("fairlead.api")
@@ -153,7 +154,7 @@ class _Handlers:
 
     async def create(self, request: web.Request) -> web.StreamResponse:
         """Pull (``fromImage``) or import (``fromSrc=-``)."""
-        _check_platform(request.query.get("platform", ""))
+        check_platform(request.query.get("platform", ""))
         explain = flag(request, "explain")
         if name := request.query.get("fromImage", ""):
             ref = _join(name, request.query.get("tag", ""))
@@ -219,7 +220,7 @@ class _Handlers:
         names = [name for text in names for name in text.split(",") if name]
         if not names:
             raise Invalid("no image given: names must name at least one")
-        _check_platform(request.query.get("platform", ""))
+        check_platform(request.query.get("platform", ""))
         if flag(request, "explain"):
             raise Explained(self._images.explain_save(names, request.query.get("target", "")))
         async with self._images.saved(names) as (images, archive):
@@ -366,23 +367,19 @@ def _join(name: str, tag: str) -> str:
     return f"{name}@{tag}" if ":" in tag else f"{name}:{tag}"
 
 
-def _check_platform(text: str) -> None:
-    """One platform runs here; to ask for it by name is no error."""
-    parts = text.lower().split("/")
-    if text and (parts[0] != "linux" or (len(parts) > 1 and parts[1] != architecture())):
-        raise Invalid(f"the platform {text} cannot run here: only linux/{architecture()} can")
-
-
 def _credentials(header: str) -> Credentials | None:
-    """``X-Registry-Auth``: URL-safe base64 of ``{"username": …, "password": …}``; clients send ``{}`` for nobody."""
+    """``X-Registry-Auth``: URL-safe base64 of ``{"username": …, "password": …}``.
+
+    For nobody clients send ``{}``, or anything (aiodocker: ``FOOBAR``); what cannot be read is nobody, as for Docker.
+    """
     if not header:
         return None
     try:
         value = msgspec.json.decode(base64.urlsafe_b64decode(header + "=" * (-len(header) % 4)))
     except (binascii.Error, ValueError):
-        raise Invalid("the header X-Registry-Auth must be base64 of a JSON object") from None
+        return None
     if not isinstance(value, dict):
-        raise Invalid("the header X-Registry-Auth must be base64 of a JSON object")
+        return None
     value = named(value, AuthConfig)
     if not value.get("username"):
         return None

@@ -100,7 +100,7 @@ class Door:
             doomed = [volume for volume in self._volumes.list() if volume.id not in users and fits(volume)]
             return answer({"Lines": [f"rm -r {self._volumes.path(volume.id).parent}" for volume in doomed]})
         names, freed = await self._volumes.prune(fits)
-        return answer({"VolumesDeleted": names or None, "SpaceReclaimed": freed})
+        return answer({"VolumesDeleted": names, "SpaceReclaimed": freed})
 
     def shape(self, volume: Volume) -> dict[str, Any]:
         """Docker's Volume."""
