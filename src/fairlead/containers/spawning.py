@@ -16,8 +16,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from fairlead.containers.bundle import available_capabilities
-from fairlead.containers.record import Container
+from fairlead.containers.record import Container, Limits
 from fairlead.kernel.cgroups import Cgroup, expect_move
 from fairlead.plan.launch import in_memory
 from fairlead.plan.runtime import Place
@@ -70,11 +72,11 @@ def _is_born_inside(place: Place, container: Container) -> bool:
     """Whether crun is started in the container's control group already, so that it need not move the process there.
 
     To move it takes some 10 ms (`expect_move`).  With version 2 crun has it born there (clone3(2), CLONE_INTO_CGROUP),
-    and is itself outside; with version 1 that is not possible, and it counts as one process of the container's.  So it
-    is not done where it would be in the way of a limit.
+    and is itself outside; with version 1 that is not possible, and crun is in the group as long as the process.  So it
+    is not done where the group is limited: the limits are for the container.
     """
-    limits = container.spec.limits
-    return not limits.memory and limits.pids <= 0 and Cgroup(place.cgroup).version == 1
+    unlimited = msgspec.structs.replace(container.spec.limits, ulimits=()) == Limits()
+    return unlimited and Cgroup(place.cgroup).version == 1
 
 
 def _without_group(place: Place, base: Path) -> Path:

@@ -317,7 +317,7 @@ class StartProcess(Step):
             raise StartRefused(done.stderr.decode(errors="replace"))
         # crun has only let it go on; whoever is told that it runs wants to see the program, not crun's first half.
         deadline = time.monotonic() + _MOMENT
-        while before and _program(pid) == before and time.monotonic() < deadline:
+        while before and not _has_begun(pid, before) and time.monotonic() < deadline:
             time.sleep(0.0002)
 
     def revert(self, kernel: Kernel) -> None:
@@ -348,6 +348,17 @@ def _program(pid: int) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino
+
+
+def _has_begun(pid: int, before: tuple[int, int]) -> bool:
+    """Whether a process runs another program than before, or has ended; its words come a moment after its program."""
+    now = _program(pid)
+    if now is None:
+        return True
+    try:
+        return now != before and bool(Path(f"/proc/{pid}/cmdline").read_bytes())
+    except OSError:
+        return True
 
 
 def _await_end(pid: int) -> None:
