@@ -375,3 +375,30 @@ def test_a_program_in_a_namespace(host: Host) -> None:
         lines = host.fairlead("netns", "exec", "--explain", "ns0", *look).stdout
         assert host.sh("set -e\n" + lines) == host.fairlead("netns", "exec", "ns0", *look).stdout
         assert host.sh("ls /run/netns; cat /proc/mounts") == before
+
+
+def test_links_volumes_options_and_parts_of_volumes(machine: Machine) -> None:
+    """Where a line leads is the host's own path of what the container sees, whatever its links say."""
+    host = machine.host
+    (host.directory / "real").mkdir()
+    (host.directory / "file").write_text("new")
+    device = ["--opt", "type=none", "--opt", "o=bind", "--opt", f"device={host.directory}/real"]
+    machine.docker("volume", "create", *device, "bound")
+    machine.docker("run", "--rm", "-v", "parted:/p", "box", "sh", "-c", "mkdir /p/sub; ln -s /etc /p/sub/away")
+    mounts = ["-v", "bound:/b", "--mount", "type=volume,src=parted,dst=/s,volume-subpath=sub"]
+    machine.docker("run", "--name", "c", *mounts, "box", "ln", "-s", "/etc", "/tmp/link")
+    root = host.run_dir / "view"
+    upper = host.state / "containers" / machine.inspect("c")["Id"] / "upper"
+    for target, line, place in (
+        ("/tmp/link/x", f"{root}/etc/x", upper / "etc/x"),
+        ("/s/away/y", f"{root}/etc/y", upper / "etc/y"),
+        ("/s/z", f"{host.state}/volumes/parted/_data/sub/z", host.state / "volumes/parted/_data/sub/z"),
+        ("/b/w", f"{host.state}/volumes/bound/_data/w", host.directory / "real/w"),
+    ):
+        lines = host.fairlead("cp", "--explain", f"{host.directory}/file", f"c:{target}").stdout
+        assert f" {host.directory}/file {line}\n" in lines
+        host.sh("set -e\n" + lines)
+        assert place.read_text() == "new", target
+        assert not Path("/etc", Path(target).name).exists()
+    assert str(host.state / "volumes/bound") not in host.sh("cat /proc/mounts")
+    machine.docker("rm", "c")

@@ -245,6 +245,7 @@ def test_a_table_that_its_program_keeps_to_itself() -> None:
             assert all(one["Result"] == "failed" and "flags owner" in one["Sentence"] for one in found)
             asked = trace(host, "a 8.8.8.8")["Verdict"]
             assert (asked["Cause"], asked["Ok"]) == ("forward-drop", False)
+            assert asked["Remedies"] == next(one["Remedy"] for one in found if "br0 of network n" in one["Sentence"])
             assert "of firewalld" in asked["Sentence"]
             assert host.json(FAIRLEAD, "topology", "--format", "json")["Namespaces"]
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from ipaddress import ip_interface
 from pathlib import Path
 from types import SimpleNamespace
@@ -107,6 +108,35 @@ def test_a_process_may_call_itself_anything_but_only_what_can_be_shown_is(monkey
     monkeypatch.setattr(survey, "command_line", lambda pid: ["/bin/a\x1b[2J\nb ü"])
     monkeypatch.setattr(survey, "cgroup", lambda pid: "/")
     assert owner_of([], [42], Path("/run/fairlead/netns"), "/").name == "a?[2J?b ü"
+
+
+class Babbling:
+    """A socket whose other side goes on answering other questions."""
+
+    heard = 0
+
+    def __init__(self, *_: object) -> None: ...
+    def __enter__(self) -> Babbling:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+    def settimeout(self, seconds: float) -> None: ...
+    def connect(self, address: object) -> None: ...
+    def send(self, data: bytes) -> None: ...
+    def recv(self, size: int) -> bytes:
+        Babbling.heard += 1
+        time.sleep(0.01)
+        assert Babbling.heard < 100, "it listens for ever"
+        return b""
+
+
+def test_a_name_server_that_answers_something_else_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(names, "PATIENCE", 0.1)
+    monkeypatch.setattr(names.socket, "socket", Babbling)
+    kernel = SimpleNamespace(namespaces=SimpleNamespace(entered=lambda path: contextlib.nullcontext()))
+    place = TracedPlace(inode=1, name="a")
+    found = names.look_up(cast(Kernel, kernel), place, "web", "nameserver 192.0.2.1", "")
+    assert found.problem == "no answer"
 
 
 class Mute:

@@ -183,6 +183,8 @@ def _for_firewalld(seen: Observation, hop: Hop, bridged: bool) -> list[str]:
         return firewalld.trust(next(leg.bridge[1] for leg in seen.legs if leg.bridge))
     if hop.hook == "input" and port:
         return firewalld.open_port(hop.chain, port, seen.asked.protocol)
+    if hop.hook == "forward" and any(one.bridge == hop.interface for one in seen.memberships if one.bridge):
+        return firewalld.trust(hop.interface)  # A network of ours should pass as a whole.
     if hop.hook == "forward":
         asked = port if hop.direction == "request" else 0
         return firewalld.forward(source, destination, asked, seen.asked.protocol)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import socket
 import struct
+import time
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -76,18 +77,26 @@ def _ask(kernel: Kernel, place: Place, name: str, candidate: str, server: str, v
         with kernel.namespaces.entered(place.path):
             sock = socket.socket(socket.AF_INET6 if ":" in server else socket.AF_INET, socket.SOCK_DGRAM)
         with sock:
-            sock.settimeout(PATIENCE)
             sock.connect((server, 53))
             sock.send(request)
-            answer = sock.recv(4096)
-            while answer[:2] != request[:2]:
-                answer = sock.recv(4096)
+            answer = _answer(sock, request[:2])
     except OSError:
         return Name(name=name, server=server, problem="no answer")
     code = answer[3] & 0xF if len(answer) > 3 else wire.SERVFAIL
     addresses = _addresses(answer, kind, 12 + len(question))
     problem = "" if addresses else _CODES.get(code, "no address")
     return Name(name=name, server=server, addresses=addresses, problem=problem)
+
+
+def _answer(sock: socket.socket, id_: bytes) -> bytes:
+    """The answer to the question of this number; raises `TimeoutError`, also where others come without an end."""
+    until = time.monotonic() + PATIENCE
+    while (left := until - time.monotonic()) > 0:
+        sock.settimeout(left)
+        answer = sock.recv(4096)
+        if answer[:2] == id_:
+            return answer
+    raise TimeoutError
 
 
 def _addresses(answer: bytes, kind: int, offset: int) -> tuple[str, ...]:
