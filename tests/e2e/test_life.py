@@ -57,6 +57,23 @@ def test_update_reaches_the_kernel_and_the_record(shared: Machine, sleeper: str)
     assert cgroup(shared, sleeper, "memory", "memory.limit_in_bytes") == str(96 << 20)
 
 
+@pytest.mark.skipif(not Path("/sys/fs/cgroup/cpu/cpu.rt_runtime_us").exists(), reason="no real-time groups here")
+def test_real_time_limits(shared: Machine) -> None:
+    shared.docker(
+        "run", "-d", "--name", "prompt", "--cpu-rt-period", "500000", "--cpu-rt-runtime", "1000", "box", "sleep", "99"
+    )
+    assert cgroup(shared, "prompt", "cpu", "cpu.rt_period_us") == "500000"
+    assert cgroup(shared, "prompt", "cpu", "cpu.rt_runtime_us") == "1000"
+    found = shared.inspect("prompt")["HostConfig"]
+    assert (found["CpuRealtimePeriod"], found["CpuRealtimeRuntime"]) == (500000, 1000)
+    shared.docker("update", "--cpu-rt-runtime", "2000", "prompt")
+    assert cgroup(shared, "prompt", "cpu", "cpu.rt_runtime_us") == "2000"
+    shared.docker("rm", "-f", "prompt")
+    words = ("--cpu-rt-period", "1000", "--cpu-rt-runtime", "2000")
+    refused = shared.docker("run", "--rm", *words, "box", "true", check=False)
+    assert "cpu real-time runtime cannot be higher than cpu real-time period" in refused.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

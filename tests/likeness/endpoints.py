@@ -105,7 +105,7 @@ ENDPOINTS: list[Endpoint] = [
     _partial("POST /networks/create", "scope is local, IPAM driver is default; see the differences for options"),
     _partial(
         "POST /containers/create",
-        "`DeviceRequests`, `StorageOpt`, `Isolation` (but for `default`); real-time CPU limits give a warning",
+        "`DeviceRequests`, `StorageOpt`, `Isolation` (but for `default`)",
     ),
     _partial("POST /images/create", "`platform` is that of this machine"),
     _partial(

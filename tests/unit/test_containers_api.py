@@ -190,7 +190,7 @@ def test_bad_bodies_get_one_sentence(body: dict[str, Any], sentence: str) -> Non
 
 
 def test_what_cannot_be_served_is_said() -> None:
-    _, warnings = parse({"HostConfig": {"KernelMemory": 5, "CpuRealtimePeriod": 5}}, IMAGE)
+    _, warnings = parse({"HostConfig": {"KernelMemory": 5, "KernelMemoryTCP": 5}}, IMAGE)
     assert len(warnings) == 2
 
 

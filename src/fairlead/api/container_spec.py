@@ -31,7 +31,7 @@ from fairlead.images import Image
 
 T = TypeVar("T")
 
-UNSET_LIMITS = "CpuRealtimePeriod CpuRealtimeRuntime KernelMemory KernelMemoryTCP"
+UNSET_LIMITS = "KernelMemory KernelMemoryTCP"
 """Limits that we cannot set: the container runs without them, and the user is told."""
 
 _SHOWN_AGAIN = ("Binds", "Mounts", "Tmpfs", "VolumeDriver", "VolumesFrom", *SHOWN_AGAIN)

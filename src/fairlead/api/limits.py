@@ -8,6 +8,7 @@ from typing import Any
 from fairlead.api.block_spec import check_weight
 from fairlead.containers.record import Limits, Ulimit
 from fairlead.errors import Invalid
+from fairlead.kernel.cgroups import ROOT
 
 _NUMBERS = {
     "Memory": "memory",
@@ -17,6 +18,8 @@ _NUMBERS = {
     "CpuShares": "cpu_shares",
     "CpuPeriod": "cpu_period",
     "CpuQuota": "cpu_quota",
+    "CpuRealtimePeriod": "realtime_period",
+    "CpuRealtimeRuntime": "realtime_runtime",
     "PidsLimit": "pids",
     "BlkioWeight": "block_weight",
 }
@@ -90,6 +93,10 @@ def _check(limits: Limits) -> None:
         raise Invalid("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")
     if 0 < limits.cpu_quota < 1000:
         raise Invalid("CPU cfs quota can not be less than 1ms (i.e. 1000)")
+    if (limits.realtime_period or limits.realtime_runtime) and not (ROOT / "cpu" / "cpu.rt_runtime_us").exists():
+        raise Invalid("Your kernel does not support CPU real-time scheduler")
+    if 0 < limits.realtime_period < limits.realtime_runtime:
+        raise Invalid("cpu real-time runtime cannot be higher than cpu real-time period")
     if limits.cpu_shares < 0:
         raise Invalid(f"invalid CPU shares ({limits.cpu_shares}): value must be a positive integer")
     for name, text, known in (

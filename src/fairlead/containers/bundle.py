@@ -332,6 +332,10 @@ def resources(limits: Limits) -> dict[str, Any]:
         cpu["period"] = limits.cpu_period
     if limits.cpu_quota:
         cpu["quota"] = limits.cpu_quota
+    if limits.realtime_period:
+        cpu["realtimePeriod"] = limits.realtime_period
+    if limits.realtime_runtime:
+        cpu["realtimeRuntime"] = limits.realtime_runtime
     if limits.cpu_shares:
         cpu["shares"] = limits.cpu_shares
     if limits.cpuset:

@@ -107,7 +107,7 @@ class Ulimit(msgspec.Struct, frozen=True, kw_only=True):
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Resource limits; 0 means none.  `memory` in bytes, `nano_cpus` in billionths of a processor.
 
-    `cpu_period` and `cpu_quota` are microseconds; a `memory_swap` of -1 is swap without limit.
+    Periods, `cpu_quota` and `realtime_runtime` are microseconds; a `memory_swap` of -1 is swap without limit.
     """
 
     memory: int = 0
@@ -119,6 +119,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     cpuset_mems: str = ""
     cpu_period: int = 0
     cpu_quota: int = 0
+    realtime_period: int = 0
+    realtime_runtime: int = 0
     memory_reservation: int = 0
     memory_swappiness: int | None = None
     oom_kill_disable: bool = False
