@@ -50,6 +50,7 @@ OPTIONS = {
     "inhibit": ["-o", f"{_OPTION}bridge.inhibit_ipv4=true"],
     "mtu": ["-o", f"{_OPTION}driver.mtu=1400"],
     "prefix": ["-o", f"{_OPTION}container_iface_prefix=lan"],
+    "odd names": ["-o", f"{_OPTION}bridge.name=b;id>x'", "-o", f"{_OPTION}container_iface_prefix=e$x#"],
     "fe80": ["--gateway", "fe80::1"],
     "no gateway": ["--gateway", "none"],
 }

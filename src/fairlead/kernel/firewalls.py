@@ -6,6 +6,7 @@ such rules as its own); the legacy iptables, which nft cannot see, through its p
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import subprocess
 from collections.abc import Collection
@@ -45,10 +46,11 @@ class OtherChain:
     def accept_lines(self, bridge: str, *, within: bool = False) -> tuple[str, ...]:
         """The lines a person would type to let a bridge's packets pass."""
         if self.legacy:
-            ways = (f"-i {bridge} -o {bridge}",) if within else (f"-i {bridge}", f"-o {bridge}")
-            comment = f"-m comment --comment {mark(bridge)}"
+            name = shlex.quote(bridge)
+            ways = (f"-i {name} -o {name}",) if within else (f"-i {name}", f"-o {name}")
+            comment = f"-m comment --comment {shlex.quote(mark(bridge))}"
             return tuple(f"{_LEGACY[self.family]} -I {self.name} {way} {comment} -j ACCEPT" for way in ways)
-        return tuple(f"nft '{rule}'" for rule in self.insert(bridge, within=within))
+        return tuple(f"nft {shlex.quote(rule)}" for rule in self.insert(bridge, within=within))
 
     def withdraw_lines(self, bridge: str, *, within: bool = False) -> tuple[str, ...]:
         """The lines that take them away again."""
@@ -203,7 +205,7 @@ def _legacy_drops_all(line: str) -> bool:
 
 def _run(line: str, *, check: bool = True) -> str:
     try:
-        done = subprocess.run(line.split(), capture_output=True, text=True, check=False)
+        done = subprocess.run(shlex.split(line), capture_output=True, text=True, check=False)
     except FileNotFoundError:
         raise MissingProgram(f"{line.split()[0]} is not installed") from None
     if check and done.returncode:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from fairlead.kernel import rtnetlink
 from fairlead.model import Address, Interface, IPNetwork
-from fairlead.plan.netlink import GONE, NetlinkStep, ip, link_name
+from fairlead.plan.netlink import GONE, NetlinkStep, ip, link_name, word
 from fairlead.plan.step import State
 
 if TYPE_CHECKING:
@@ -42,10 +42,10 @@ class AddAddress(NetlinkStep):
     def shell(self) -> tuple[str, ...]:
         broadcast = " brd +" if self.interface.version == 4 and self.interface.network.prefixlen < 31 else ""
         undoubted = " nodad" if self.interface.version == 6 else ""
-        return (ip(self.namespace, f"addr add {self.interface}{broadcast}{undoubted} dev {self.link}"),)
+        return (ip(self.namespace, f"addr add {self.interface}{broadcast}{undoubted} dev {word(self.link)}"),)
 
     def unshell(self) -> tuple[str, ...]:
-        return (ip(self.namespace, f"addr del {self.interface} dev {self.link}"),)
+        return (ip(self.namespace, f"addr del {self.interface} dev {word(self.link)}"),)
 
     def inside(self) -> tuple[str, ...]:
         return (link_name(self.namespace, self.link), f"netns:{self.namespace}")
@@ -81,7 +81,7 @@ class AddRoute(NetlinkStep):
     def _words(self) -> str:
         destination = str(self.destination) if self.destination.prefixlen else "default"
         via = f" via {self.gateway}" if self.gateway else ""
-        return f"{destination}{via} dev {self.link}"
+        return f"{destination}{via} dev {word(self.link)}"
 
     def _family(self) -> str:
         return "-6 " if self.destination.version == 6 else ""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fairlead.kernel import rtnetlink
-from fairlead.plan.netlink import GONE, NetlinkStep, in_namespace, ip, link_name
+from fairlead.plan.netlink import GONE, NetlinkStep, in_namespace, ip, link_name, word
 from fairlead.plan.step import State
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class NotifyByArp(NetlinkStep):
             return State.HOLDS if rtnetlink.notifies_by_arp(socket, self.link) else State.MISSING
 
     def shell(self) -> tuple[str, ...]:
-        return (in_namespace(self.namespace, f"sysctl -qw net/ipv4/conf/{self.link}/arp_notify=1"),)
+        return (in_namespace(self.namespace, f"sysctl -qw {word(f'net/ipv4/conf/{self.link}/arp_notify')}=1"),)
 
     def unshell(self) -> tuple[str, ...]:
         return ()
@@ -70,7 +70,7 @@ class Announce(NetlinkStep):
         return State.HOLDS
 
     def shell(self) -> tuple[str, ...]:
-        return (ip(self.namespace, f"link set {self.link} address {self.mac}"),)
+        return (ip(self.namespace, f"link set {word(self.link)} address {self.mac}"),)
 
     def unshell(self) -> tuple[str, ...]:
         return ()

@@ -11,7 +11,7 @@ from fairlead.errors import KernelError
 from fairlead.kernel import rtnetlink
 from fairlead.kernel.netlink import NetlinkError
 from fairlead.model import HOST
-from fairlead.plan.netlink import ip, link_name, netns_word
+from fairlead.plan.netlink import ip, link_name, netns_word, word
 from fairlead.plan.step import State, Step
 
 if TYPE_CHECKING:
@@ -94,15 +94,15 @@ class AddChild(Step):
     def shell(self) -> tuple[str, ...]:
         mac = f" address {self.mac}" if self.mac else ""
         mtu = f" mtu {self.mtu}" if self.mtu else ""
-        place = f"{self.temporary} netns {netns_word(self.namespace)}"
+        place = f"{word(self.temporary)} netns {netns_word(self.namespace)}"
         return (
-            ip(HOST, f"link add link {self.parent} name {place}{mac}{mtu} type {self.words()}"),
-            ip(self.namespace, f"link set {self.temporary} alias {self.alias}"),
-            ip(self.namespace, f"link set {self.temporary} name {self.name}"),
+            ip(HOST, f"link add link {word(self.parent)} name {place}{mac}{mtu} type {self.words()}"),
+            ip(self.namespace, f"link set {word(self.temporary)} alias {self.alias}"),
+            ip(self.namespace, f"link set {word(self.temporary)} name {word(self.name)}"),
         )
 
     def unshell(self) -> tuple[str, ...]:
-        return (ip(self.namespace, f"link del {self.name}"),)
+        return (ip(self.namespace, f"link del {word(self.name)}"),)
 
     def makes(self) -> tuple[str, ...]:
         return (link_name(self.namespace, self.name),)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from fairlead.kernel import rtnetlink
 from fairlead.model import HOST
 from fairlead.plan.links import delete_ours
-from fairlead.plan.netlink import NetlinkStep, ip, link_name
+from fairlead.plan.netlink import NetlinkStep, ip, link_name, word
 from fairlead.plan.step import State
 
 if TYPE_CHECKING:
@@ -41,12 +41,12 @@ class AddDummy(NetlinkStep):
 
     def shell(self) -> tuple[str, ...]:
         return (
-            ip(self.namespace, f"link add {self.name} address {self.mac} type dummy"),
-            ip(self.namespace, f"link set {self.name} alias {self.alias}"),
+            ip(self.namespace, f"link add {word(self.name)} address {self.mac} type dummy"),
+            ip(self.namespace, f"link set {word(self.name)} alias {self.alias}"),
         )
 
     def unshell(self) -> tuple[str, ...]:
-        return (ip(self.namespace, f"link del {self.name}"),)
+        return (ip(self.namespace, f"link del {word(self.name)}"),)
 
     def makes(self) -> tuple[str, ...]:
         return (link_name(self.namespace, self.name),)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from fairlead.errors import KernelError
 from fairlead.kernel.firewalls import OtherChain
+from fairlead.plan.netlink import word
 from fairlead.plan.step import State, Step
 
 if TYPE_CHECKING:
@@ -80,10 +81,10 @@ class AddElement(Step):
         return f"{self.key} : {self.value}" if self.value else self.key
 
     def shell(self) -> tuple[str, ...]:
-        return (f"nft add element {FAMILY_TABLE} {self.set} '{{ {self._words()} }}'",)
+        return (f"nft add element {FAMILY_TABLE} {self.set} {word(f'{{ {self._words()} }}')}",)
 
     def unshell(self) -> tuple[str, ...]:
-        return (f"nft delete element {FAMILY_TABLE} {self.set} '{{ {self.key} }}'",)
+        return (f"nft delete element {FAMILY_TABLE} {self.set} {word(f'{{ {self.key} }}')}",)
 
     def inside(self) -> tuple[str, ...]:
         return (f"table:{FAMILY_TABLE}",)

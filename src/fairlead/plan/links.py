@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from fairlead.kernel import rtnetlink
 from fairlead.model import HOST
-from fairlead.plan.netlink import GONE, NetlinkStep, ip, link_name, netns_word
+from fairlead.plan.netlink import GONE, NetlinkStep, ip, link_name, netns_word, word
 from fairlead.plan.step import State
 
 if TYPE_CHECKING:
@@ -50,12 +50,12 @@ class AddBridge(NetlinkStep):
     def shell(self) -> tuple[str, ...]:
         mtu = f" mtu {self.mtu}" if self.mtu else ""
         return (
-            ip(self.namespace, f"link add {self.name} address {self.mac}{mtu} type bridge mcast_snooping 0"),
-            ip(self.namespace, f"link set {self.name} alias {self.alias}"),
+            ip(self.namespace, f"link add {word(self.name)} address {self.mac}{mtu} type bridge mcast_snooping 0"),
+            ip(self.namespace, f"link set {word(self.name)} alias {self.alias}"),
         )
 
     def unshell(self) -> tuple[str, ...]:
-        return (ip(self.namespace, f"link del {self.name}"),)
+        return (ip(self.namespace, f"link del {word(self.name)}"),)
 
     def makes(self) -> tuple[str, ...]:
         return (link_name(self.namespace, self.name),)
@@ -118,7 +118,7 @@ class AddVeth(NetlinkStep):
         more += f" numtxqueues {self.queues} numrxqueues {self.queues}" if self.queues else ""
 
         def end(name: str, mac: str) -> str:
-            return name + (f" address {mac}" if mac else "") + more
+            return word(name) + (f" address {mac}" if mac else "") + more
 
         near, far = (self.namespace, end(self.name, self.mac)), (self.peer_namespace, end(self.peer, self.peer_mac))
         if self.peer_namespace == HOST:
@@ -126,17 +126,17 @@ class AddVeth(NetlinkStep):
         netns = f" netns {netns_word(far[0])}" if self.peer_namespace != self.namespace else ""
         return (
             ip(near[0], f"link add {near[1]} type veth peer name {far[1]}{netns}"),
-            ip(self.namespace, f"link set {self.name} alias {self.alias}"),
+            ip(self.namespace, f"link set {word(self.name)} alias {self.alias}"),
         )
 
     def unshell(self) -> tuple[str, ...]:
-        return (ip(self.namespace, f"link del {self.name}"),)
+        return (ip(self.namespace, f"link del {word(self.name)}"),)
 
     def clearing(self, kernel: Kernel) -> tuple[str, ...]:
         """The end that is left; the kernel may come to it any moment."""
         ends = ((self.namespace, self.name), (self.peer_namespace, self.peer))
         left = [(namespace, name) for namespace, name in ends if self._kind(kernel, namespace, name)]
-        return tuple(ip(namespace, f"link del {name} || true") for namespace, name in left)
+        return tuple(ip(namespace, f"link del {word(name)} || true") for namespace, name in left)
 
     def makes(self) -> tuple[str, ...]:
         return (link_name(self.namespace, self.name), link_name(self.peer_namespace, self.peer))
@@ -202,20 +202,20 @@ class SetLink(NetlinkStep):
     def shell(self) -> tuple[str, ...]:
         lines = []
         if not self.link_local:
-            lines.append(ip(self.namespace, f"link set {self.name} addrgenmode none"))
+            lines.append(ip(self.namespace, f"link set {word(self.name)} addrgenmode none"))
         up = " up" if self.up else ""
         if self.master:
             isolated = " isolated on" if self.isolated else ""
-            lines.append(ip(self.namespace, f"link set {self.name} master {self.master}"))
-            lines.append(ip(self.namespace, f"link set {self.name}{up} type bridge_slave hairpin on{isolated}"))
+            lines.append(ip(self.namespace, f"link set {word(self.name)} master {word(self.master)}"))
+            lines.append(ip(self.namespace, f"link set {word(self.name)}{up} type bridge_slave hairpin on{isolated}"))
         elif up:
-            lines.append(ip(self.namespace, f"link set {self.name}{up}"))
+            lines.append(ip(self.namespace, f"link set {word(self.name)}{up}"))
         return tuple(lines)
 
     def unshell(self) -> tuple[str, ...]:
         words = ["down"] if self.up else []
         words += ["nomaster"] if self.master else []
-        return (ip(self.namespace, f"link set {self.name} {' '.join(words)}"),) if words else ()
+        return (ip(self.namespace, f"link set {word(self.name)} {' '.join(words)}"),) if words else ()
 
     def inside(self) -> tuple[str, ...]:
         return (link_name(self.namespace, self.name), f"netns:{self.namespace}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -77,13 +78,17 @@ def link_name(namespace: str, ifname: str) -> str:
     return f"link:{namespace}:{ifname}"
 
 
+word = shlex.quote
+"""A name as a word of a line to type: the kernel lets interfaces have almost any."""
+
+
 def ip(namespace: str, words: str) -> str:
     """The ``ip`` line for a namespace: ``ip -n NAME …`` for one that `ip netns` knows, nsenter for any other."""
     if namespace == HOST:
         return f"ip {words}"
     if namespace.startswith("/run/netns/"):
-        return f"ip -n {namespace.removeprefix('/run/netns/')} {words}"
-    return f"nsenter --net={namespace} ip {words}"
+        return f"ip -n {netns_word(namespace)} {words}"
+    return f"nsenter --net={netns_word(namespace)} ip {words}"
 
 
 def in_namespace(namespace: str, words: str) -> str:
@@ -91,10 +96,10 @@ def in_namespace(namespace: str, words: str) -> str:
     if namespace == HOST:
         return words
     if namespace.startswith("/run/netns/"):
-        return f"ip netns exec {namespace.removeprefix('/run/netns/')} {words}"
-    return f"nsenter --net={namespace} {words}"
+        return f"ip netns exec {netns_word(namespace)} {words}"
+    return f"nsenter --net={netns_word(namespace)} {words}"
 
 
 def netns_word(namespace: str) -> str:
     """A namespace as a word of ``ip link … netns WORD`` (iproute2 takes a path with a slash as such)."""
-    return namespace.removeprefix("/run/netns/")
+    return word(namespace.removeprefix("/run/netns/"))

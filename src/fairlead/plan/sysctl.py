@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fairlead.kernel import sysctl
 from fairlead.model import HOST
-from fairlead.plan.netlink import in_namespace
+from fairlead.plan.netlink import in_namespace, word
 from fairlead.plan.step import State, Step
 
 if TYPE_CHECKING:
@@ -50,11 +49,13 @@ class SetSysctl(Step):
         return State.HOLDS if value == self.value or (self.optional and value is None) else State.MISSING
 
     def shell(self) -> tuple[str, ...]:
-        line = f"sysctl -{'e' * self.optional}qw {self.name}={shlex.quote(self.value)}"
+        line = f"sysctl -{'e' * self.optional}qw {word(self.name)}={word(self.value)}"
         return (in_namespace(self.namespace, line),)
 
     def unshell(self) -> tuple[str, ...]:
-        return (in_namespace(self.namespace, f"sysctl -qw {self.name}={self.before}"),) if self.before else ()
+        return (
+            (in_namespace(self.namespace, f"sysctl -qw {word(self.name)}={word(self.before)}"),) if self.before else ()
+        )
 
     def inside(self) -> tuple[str, ...]:
         return (self.link,) if self.link else ()

@@ -18,7 +18,7 @@ from fairlead.kernel.firewalls import OtherChain, drops_rest
 from fairlead.model import HOST, Endpoint, Network, Sandbox
 from fairlead.plan import State
 from fairlead.plan.firewall import AcceptIn
-from fairlead.plan.netlink import ip
+from fairlead.plan.netlink import ip, word
 from fairlead.see import firewalld
 from fairlead.see.doctor import Finding, Patient, remedy
 
@@ -215,11 +215,12 @@ def _accepting(chain: OtherChain, bridge: str) -> str:
     """The line that lets pass what stays within a bridge; without our mark, as the bridge is not ours."""
     if chain.table == "firewalld":
         return " && ".join(firewalld.trust(bridge))
+    name = word(bridge)
     tables = {("ip", "filter", "FORWARD"): "iptables", ("ip6", "filter", "FORWARD"): "ip6tables"}
     program = tables.get((chain.family, chain.table, chain.name))
     if program:
-        return f"{program}{'-legacy' if chain.legacy else ''} -I FORWARD -i {bridge} -o {bridge} -j ACCEPT"
-    return f"nft insert rule {chain} iifname {bridge} oifname {bridge} accept"
+        return f"{program}{'-legacy' if chain.legacy else ''} -I FORWARD -i {name} -o {name} -j ACCEPT"
+    return f"nft insert rule {chain} iifname {name} oifname {name} accept"
 
 
 def _words_in(value: Any) -> set[str]:
@@ -278,8 +279,8 @@ def _let_in(table: str, chain: str, chains: set[str], bridge: str) -> str:
     if table.endswith(" firewalld"):
         return " && ".join(firewalld.trust(bridge))
     if any(name.startswith(("ufw-", "ufw6-")) for name in chains):
-        return f"ufw allow in on {bridge}"
-    return f"nft insert rule {table} {chain} iifname {bridge} accept"
+        return f"ufw allow in on {word(bridge)}"
+    return f"nft insert rule {table} {chain} iifname {word(bridge)} accept"
 
 
 def subnets(patient: Patient) -> Iterator[Finding]:
@@ -303,7 +304,7 @@ def subnets(patient: Patient) -> Iterator[Finding]:
                     if narrower
                     else f"what the host reaches by {by} in {pool.subnet} is hidden behind the network"
                 )
-                line = f"{'-6 ' if route.destination.version == 6 else ''}route del {route.destination} dev {by}"
+                line = f"{'-6 ' if route.destination.version == 6 else ''}route del {route.destination} dev {word(by)}"
                 yield Finding(
                     check="subnets",
                     result="failed" if narrower else "warning",
@@ -334,7 +335,7 @@ def mtu(patient: Patient) -> Iterator[Finding]:
             result="failed",
             sentence=f"{wrong.name} of {wrong.title} carries {wrong.has} bytes, its network {wrong.wants}:"
             " larger packets vanish on the way",
-            remedy=(ip(wrong.namespace, f"link set {wrong.name} mtu {wrong.wants}"),),
+            remedy=(ip(wrong.namespace, f"link set {word(wrong.name)} mtu {wrong.wants}"),),
             ours=True,
         )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 import re
-import shlex
 import socket
 import struct
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,7 +21,7 @@ from fairlead.model import Address, Endpoint, Interface, Network, Phase, Record,
 from fairlead.plan import State, Step
 from fairlead.plan.firewall import FAMILY_TABLE, AcceptIn, AddElement
 from fairlead.plan.names import RedirectNames
-from fairlead.plan.netlink import ip
+from fairlead.plan.netlink import ip, word
 from fairlead.plan.ports import HoldPort
 from fairlead.plan.runtime import is_monitor
 from fairlead.see.doctor import FIX, Finding, Patient, lines_of, phase, remedy
@@ -223,7 +222,7 @@ def leaks(patient: Patient) -> Iterator[Finding]:
             where = namespace.owner.name or namespace.place
             yield _leak(
                 f"the interface {one.name} in {where} carries Fairlead's mark, but no record knows it",
-                (ip(namespace.place, f"link del {shlex.quote(one.name)}"),),
+                (ip(namespace.place, f"link del {word(one.name)}"),),
             )
     for path in kept:
         if str(path) not in paths:
@@ -420,7 +419,7 @@ def addresses(patient: Patient) -> Iterator[Finding]:
                 sentence = f"{interface.ip} in network {network.name} is both on {other} and on {here}: answers come"
                 sentence += " now from one, now from the other"
             if sentence:
-                remedy = (ip(fact.place, f"addr del {interface} dev {shlex.quote(one.name)}"),)
+                remedy = (ip(fact.place, f"addr del {interface} dev {word(one.name)}"),)
                 yield Finding(check="addresses", result="failed", sentence=sentence, remedy=remedy)
             seen.setdefault(interface.ip, here)
 

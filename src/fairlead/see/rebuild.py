@@ -7,14 +7,13 @@ with their other ends, addresses and routes, in the words of ip(8).
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterator
 
 from fairlead.catalog import Catalog
 from fairlead.containers.record import Container
 from fairlead.errors import Conflict, NotFound
 from fairlead.model import HOST, Network, Phase, Record, Sandbox
-from fairlead.plan.netlink import ip
+from fairlead.plan.netlink import ip, word
 from fairlead.see.facts import InterfaceFact, NamespaceFact, Snapshot
 from fairlead.see.ground import Ground
 
@@ -126,7 +125,7 @@ def _foreign(snapshot: Snapshot, fact: NamespaceFact) -> Iterator[str]:
 
 def _q(one: InterfaceFact) -> str:
     """An interface's name as a word of a line: who is root in a namespace may choose any."""
-    return shlex.quote(one.name)
+    return word(one.name)
 
 
 def _masters(snapshot: Snapshot, fact: NamespaceFact) -> Iterator[str]:

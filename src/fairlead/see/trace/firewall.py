@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fairlead.plan.netlink import word
 from fairlead.see import firewalld
 from fairlead.see.trace import roads, wires
 from fairlead.see.trace.model import Hop, Membership, Observation, Verdict
@@ -135,7 +136,7 @@ def _remedies(seen: Observation, hop: Hop, bridged: bool) -> tuple[str, ...]:
             chain = "DOCKER-USER"
         base = f"{program} -I {chain}"
         if bridged:
-            bridge = next(leg.bridge[1] for leg in seen.legs if leg.bridge)
+            bridge = word(next(leg.bridge[1] for leg in seen.legs if leg.bridge))
             found.append(run(place, f"{base} -i {bridge} -o {bridge} -j ACCEPT"))
             found.append(run(place, "sysctl -w net.bridge.bridge-nf-call-iptables=0"))
         elif hop.direction == "request" and port:
@@ -159,7 +160,7 @@ def _remedies(seen: Observation, hop: Hop, bridged: bool) -> tuple[str, ...]:
         return tuple(found)
     family = "ip6" if ":" in destination else "ip"
     if bridged:
-        bridge = next(leg.bridge[1] for leg in seen.legs if leg.bridge)
+        bridge = word(next(leg.bridge[1] for leg in seen.legs if leg.bridge))
         words = f"iifname {bridge} oifname {bridge} accept"
     elif hop.direction == "request" and port:
         words = f"{family} daddr {destination} {protocol} dport {port} accept"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from ipaddress import ip_address
 
+from fairlead.plan.netlink import word
 from fairlead.see.trace.model import Asked, Hop, Observation, Outcome, Port, Published, Verdict
-from fairlead.see.trace.words import asked_for, at, endpoint, ip, run, there, word
+from fairlead.see.trace.words import asked_for, at, endpoint, ip, run, there
 
 
 def name_not_resolving(seen: Observation) -> Verdict | None:

@@ -18,6 +18,7 @@ from fairlead.kernel import Kernel, survey
 from fairlead.kernel.namespaces import NAMED
 from fairlead.model import Sandbox
 from fairlead.paths import Paths
+from fairlead.plan.netlink import word
 from fairlead.see.owners import CONTAINERS, owner_of
 from fairlead.see.reader import Reader
 from fairlead.see.trace.model import Place
@@ -174,7 +175,7 @@ class Places:
 
 
 def _place(inode: int, path: str, name: str, kind: str, owner: str = "") -> Place:
-    shell = f"ip netns exec {name}" if path == str(NAMED / name) else f"nsenter --net={path}"
+    shell = f"ip netns exec {word(name)}" if path == str(NAMED / name) else f"nsenter --net={word(path)}"
     return Place(inode=inode, name=name, kind=kind, path=path, owner=owner, shell=shell)  # type: ignore[arg-type]
 
 

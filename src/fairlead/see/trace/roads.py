@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_address, ip_interface
 
+from fairlead.plan.netlink import word
 from fairlead.see.trace.model import Leg, Membership, Observation, Port, Verdict
 from fairlead.see.trace.words import (
     asked_for,
@@ -20,7 +21,6 @@ from fairlead.see.trace.words import (
     there,
     version,
     within,
-    word,
 )
 
 

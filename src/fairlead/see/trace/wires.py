@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_address, ip_interface
 
+from fairlead.plan.netlink import word
 from fairlead.see.trace.model import Leg, Membership, Observation, Port, Verdict
 from fairlead.see.trace.words import (
     asked_for,
@@ -17,7 +18,6 @@ from fairlead.see.trace.words import (
     subject,
     version,
     within,
-    word,
 )
 
 OK_KINDS = ("answered", "refused")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import shlex
 from ipaddress import ip_address, ip_interface
 
+from fairlead.plan.netlink import word
 from fairlead.see.trace.model import Leg, Observation, Place
 
 
@@ -37,10 +37,6 @@ def at(seen: Observation, end: tuple[int, str]) -> str:
 def there(place: Place) -> str:
     """``on the host``, or ``in web``."""
     return "on the host" if place.kind == "host" else f"in {place.name}"
-
-
-word = shlex.quote
-"""A name as a word of a line to type: who is root in a namespace may give an interface almost any."""
 
 
 def setting(interface: str) -> str:
