@@ -19,6 +19,17 @@ COMMANDS: dict[str, list[Step]] = {
         cli("run --rm alpine sleep 1.1"),  # --until counts in whole seconds
         cli("events --since 1 --until 0s --filter container=ev --format {{.Action}}·{{json·.Actor.Attributes}}"),
     ],
+    "environment": [
+        cli("run --rm -e A=1 -e HOSTNAME=z -e NOT_HERE alpine env"),
+        cli("run -d --name ee -e A=1 -e B=2 -e C=3 alpine sleep 600", output=False),
+        cli("exec -e A -e B=5 -e D=4 -e NOT_HERE ee env"),
+        cli("exec -e HOME=/x -u nobody ee env"),
+        cli("commit --change ONBUILD·RUN·true --change ENV·E=5 ee made", output=False),
+        cli("image inspect made --format {{json·.Config.OnBuild}}{{json·.Config.Env}}"),
+        cli("commit --change NOPE·x ee made", output=False),
+        cli("run --rm --mount type=volume,dst=/x,readonly alpine true"),
+        cli("rmi made", output=False),
+    ],
     "groups of processes": [
         cli("run --rm alpine id"),
         cli("run --rm -u 1000:7 --group-add 5 alpine grep Groups /proc/self/status"),

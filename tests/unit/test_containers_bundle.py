@@ -92,7 +92,7 @@ def test_limits() -> None:
 def test_environment() -> None:
     assert config()["process"]["env"][0].startswith("PATH=")
     env = config(env=("PATH=/x", "A=b"), tty=True)["process"]["env"]
-    assert env == ["HOSTNAME=h1", "TERM=xterm", "PATH=/x", "A=b"]
+    assert env == ["PATH=/x", "HOSTNAME=h1", "TERM=xterm", "A=b"]
 
 
 @pytest.fixture

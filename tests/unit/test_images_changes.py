@@ -43,7 +43,7 @@ def test_words(changes: list[str], expected: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "word"),
     [
-        ("RUN ls", "RUN"),
+        ("RUN ls", "run is not a valid change command"),
         ("nonsense", "nonsense"),
         ("CMD", "needs a value"),
         ("ENV A", "NAME=VALUE"),

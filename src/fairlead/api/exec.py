@@ -135,8 +135,9 @@ def _spec(wanted: ExecBody) -> ExecSpec:
     if not command:
         raise Invalid("No exec command specified")
     env = wanted.env or []
-    if not all("=" in word for word in env):
-        raise Invalid("Env must be a list of NAME=VALUE strings")
+    for variable in env:  # a name without ``=`` takes the container's variable away
+        if variable.startswith("=") or not variable:
+            raise Invalid(f"invalid environment variable: {variable}")
     workdir = wanted.working_dir or ""
     if workdir and not os.path.isabs(workdir):
         raise Invalid(f"the working directory '{workdir}' is invalid, it needs to be an absolute path")

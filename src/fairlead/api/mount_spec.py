@@ -211,6 +211,8 @@ def _volume_of(item: dict[str, Any], target: str, refused: Callable[[str], Inval
             check_options(name, settings)
         except Invalid as error:
             raise refused(str(error)) from None
+    elif item.get("ReadOnly"):
+        raise refused("must not set ReadOnly mode when using anonymous volumes")
     subpath = text_member(options, "Subpath")
     if subpath and (subpath.startswith("/") or ".." in subpath.split("/")):
         raise refused(f"subpath must be a relative path within the volume: {subpath}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -139,11 +139,20 @@ def find_init() -> str:
 
 def environment(spec: ContainerSpec) -> list[str]:
     """The process's environment before HOME, which needs the image's passwd file."""
-    names = {variable.partition("=")[0] for variable in spec.env}
-    defaults = [PATH] if "PATH" not in names else []
-    defaults += [f"HOSTNAME={spec.hostname}"] if "HOSTNAME" not in names else []
-    defaults += ["TERM=xterm"] if spec.tty and "TERM" not in names else []
-    return defaults + [variable for variable in spec.env if "=" in variable]
+    defaults = [PATH, f"HOSTNAME={spec.hostname}", *(["TERM=xterm"] if spec.tty else [])]
+    return merged(defaults, spec.env)
+
+
+def merged(variables: Iterable[str], more: Iterable[str]) -> list[str]:
+    """Variables with others, which win; a name without ``=`` takes a variable away (moby, ReplaceOrAppendEnvVars)."""
+    found = {variable.partition("=")[0]: variable for variable in variables}
+    for variable in more:
+        name, equals, _ = variable.partition("=")
+        if equals:
+            found[name] = variable
+        else:
+            found.pop(name, None)
+    return list(found.values())
 
 
 def _process(spec: ContainerSpec) -> dict[str, Any]:

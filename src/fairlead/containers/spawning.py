@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from fairlead.containers.bundle import available_capabilities
+from fairlead.containers.bundle import available_capabilities, merged
 from fairlead.containers.record import Container, Limits
 from fairlead.kernel.cgroups import Cgroup, expect_move
 from fairlead.plan.launch import in_memory
@@ -157,11 +157,11 @@ def _process(place: Place, container: Container, spec: ExecSpec) -> dict[str, An
     """The OCI process: the container's own with another command, user, directory and more environment."""
     process: dict[str, Any] = dict(json.loads(place.config.read_text())["process"])
     user = resolve(place.rootfs, spec.user or container.spec.user, container.spec.group_add)
-    names = {variable.partition("=")[0] for variable in spec.env}
-    env = [v for v in process["env"] if v.partition("=")[0] not in names and not v.startswith("HOME=")]
-    own_home = [v for v in container.spec.env if v.startswith("HOME=") and "HOME" not in names]
-    home = [] if "HOME" in names else own_home or [f"HOME={user.home}"]
-    term = ["TERM=xterm"] if spec.tty and not any(v.startswith("TERM=") for v in (*env, *spec.env)) else []
+    own_home = [v for v in container.spec.env if v.startswith("HOME=")]
+    env = [v for v in process["env"] if not v.startswith("HOME=")] + own_home
+    env += ["TERM=xterm"] if spec.tty and not any(v.startswith("TERM=") for v in env) else []
+    env = merged(env, spec.env)
+    env += [f"HOME={user.home}"] if not any(v.startswith("HOME=") for v in env) else []
     bound = available_capabilities() if spec.privileged else process["capabilities"]["bounding"]
     kinds = ("bounding",) if user.uid and not spec.privileged else ("bounding", "effective", "permitted")
     return {
@@ -169,7 +169,7 @@ def _process(place: Place, container: Container, spec: ExecSpec) -> dict[str, An
         "terminal": spec.tty,
         "user": {"uid": user.uid, "gid": user.gid, "additionalGids": list(user.groups)},
         "args": list(spec.command),
-        "env": [*env, *home, *term, *spec.env],
+        "env": env,
         "cwd": spec.workdir or process["cwd"],
         "capabilities": dict.fromkeys(kinds, bound),
     }

@@ -26,7 +26,7 @@ def apply_changes(config: Config, changes: Iterable[str]) -> Config:
             word, _, rest = line.partition(" ")
             handler = _WORDS.get(word.upper())
             if handler is None:
-                raise Invalid(f"{word!r} is not a valid change: {', '.join(_WORDS)} are allowed")
+                raise Invalid(f"{word.lower()} is not a valid change command: {', '.join(_WORDS)} are allowed")
             if not rest.strip():
                 raise Invalid(f"the change {word.upper()} needs a value")
             handler(result, rest.strip())
@@ -107,6 +107,16 @@ def _label(config: Config, text: str) -> None:
     config.setdefault("Labels", {}).update(_pairs(text, "LABEL"))
 
 
+def _onbuild(config: Config, text: str) -> None:
+    """Kept for whoever builds upon the image."""
+    word = text.split()[0].upper()
+    if word == "ONBUILD":
+        raise Invalid("Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed")
+    if word in ("FROM", "MAINTAINER"):
+        raise Invalid(f"{word} isn't allowed as an ONBUILD trigger")
+    config.setdefault("OnBuild", []).append(text)
+
+
 def _user(config: Config, text: str) -> None:
     if len(text.split()) != 1:
         raise Invalid(f"the change USER {text!r} must be one word: USER[:GROUP]")
@@ -185,6 +195,7 @@ _WORDS: dict[str, Callable[[Config, str], None]] = {
     "EXPOSE": _expose,
     "HEALTHCHECK": _healthcheck,
     "LABEL": _label,
+    "ONBUILD": _onbuild,
     "STOPSIGNAL": _stopsignal,
     "USER": _user,
     "VOLUME": _volume,
