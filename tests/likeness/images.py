@@ -65,6 +65,7 @@ IMAGES: dict[str, list[Step]] = {
         filtered("/images/json", '{"dangling":["true"]}'),
         delete("/images/{middle}"),
         delete("/images/{old}"),
+        cli("run --rm alpine sleep 1.1", output=False),  # --until counts in whole seconds
         cli("events --since {then} --until 0s --filter type=image --filter event=delete --format {{.Action}}"),
     ],
     "images that go with others": [
@@ -96,6 +97,7 @@ IMAGES: dict[str, list[Step]] = {
         delete("/containers/user"),
         cli("image prune -af --filter label=made", output=False),
         get("/images/json?all=1"),
+        cli("run --rm alpine sleep 1.1", output=False),  # --until counts in whole seconds
         cli("events --since {then} --until 0s --filter type=image --filter event=delete --format {{.Action}}"),
     ],
 }
