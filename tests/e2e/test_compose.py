@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,9 +31,9 @@ class Shop:
         for name in ("alpine", "nginx"):
             host.fairlead("image", "load", "-i", str(images() / f"{name}.tar"))
 
-    def compose(self, *words: str, check: bool = True) -> str:
+    def compose(self, *words: str, check: bool = True, project: list[str] = PROJECT) -> str:
         assert COMPOSE
-        done = self.host.run(COMPOSE, *PROJECT, *words, check=check, timeout=120)
+        done = self.host.run(COMPOSE, *project, *words, check=check, timeout=120)
         return done.stdout + done.stderr
 
     def docker(self, *words: str, check: bool = True) -> str:
@@ -84,6 +85,31 @@ def test_the_project_comes_up_works_scales_and_goes(shop: Shop) -> None:
     assert shop.docker("volume", "ls", "-q") == ""
     left = {link["ifname"] for link in shop.host.json("ip", "-json", "link")} - {link["ifname"] for link in before}
     assert left <= {"fairlead0"}
+
+
+def test_a_container_that_is_made_anew_keeps_its_volumes(shop: Shop, tmp_path: Path) -> None:
+    """Those of its image, too, which docker-compose 1.29 finds in a part of the image's description that is gone."""
+    shop.docker("create", "--name", "seed", "alpine", "true")
+    shop.docker("commit", "--change", "VOLUME /own", "seed", "with-volume")
+    (tmp_path / "docker-compose.yml").write_text(
+        """
+version: "3.8"
+services:
+  one: {image: with-volume, command: sleep 600, init: true, volumes: ["/asked", "named:/named"]}
+volumes: {named: {}}
+"""
+    )
+    project = ["--file", str(tmp_path / "docker-compose.yml"), "--project-name", "anew"]
+    shop.compose("up", "-d", project=project)
+    before = shop.docker("inspect", "--format", "{{.Id}}", "anew_one_1")
+    shop.docker("exec", "anew_one_1", "touch", "/own/f", "/asked/f", "/named/f")
+    shop.compose("up", "-d", "--force-recreate", project=project)
+    assert shop.docker("inspect", "--format", "{{.Id}}", "anew_one_1") != before
+    shop.docker("exec", "anew_one_1", "ls", "/own/f", "/asked/f", "/named/f")
+    shop.compose("down", "-v", "-t", "0", project=project)
+    shop.docker("rm", "seed")
+    shop.docker("volume", "prune", "--force")  # of those that it kept by their names, docker-compose removes none
+    assert shop.docker("volume", "ls", "-q") == ""
 
 
 def names_resolve_and_networks_isolate(shop: Shop) -> None:

@@ -21,6 +21,7 @@ STEPS = [step for steps in COMPOSE.values() for step in steps]
 
 CHANGES = (
     ("GET /images/*", "body.*VirtualSize"),  # gone with 1.44
+    ("GET /images/*", "body.Container*"),  # gone with 1.45
     ("GET /images/*", "body.Config.*"),  # 1.50: what is not set is left out
     ("GET /containers/*", "body.*Aliases.2"),  # 1.45: the short id is in DNSNames alone
     ("GET /containers/*/logs*", "Content-Type"),  # 1.42: multiplexed-stream

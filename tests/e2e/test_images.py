@@ -645,7 +645,7 @@ def test_import(place: Place, program: str) -> None:
         (b"", "x", [], "no body"),
         (tar_of(a="b"), "UPPER", [], "lower case"),
         (tar_of(a="b"), "x@sha256:" + "0" * 64, [], "only a tag"),
-        (tar_of(a="b"), "x", ["RUN ls"], "RUN"),
+        (tar_of(a="b"), "x", ["RUN ls"], "run is not"),
     ],
 )
 def test_bad_imports(place: Place, body: bytes, ref: str, changes: list[str], word: str) -> None:

@@ -46,3 +46,7 @@ def with_old_fields(request: web.Request, images: Iterable[dict[str, Any]]) -> N
             image["VirtualSize"] = image["Size"]
         if version < (1, 50) and "Config" in image:
             image["Config"] = {**_SETTINGS, **(image["Config"] or {})}
+        if "Config" in image:
+            # Gone with 1.45; but docker-compose 1.29, which speaks the newest version that there is, looks here for the
+            # image's volumes when it makes a container anew, and fails without.
+            image["ContainerConfig"] = {**(image["Config"] or {}), **image.get("ContainerConfig", {})}
