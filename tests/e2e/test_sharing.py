@@ -118,6 +118,32 @@ def test_it_outlives_the_first(pair: Lab) -> None:
     assert "No such container" in pair.refused("restart", "-t0", "side")
 
 
+@pytest.mark.parametrize("removed", [True, False])
+def test_whoever_does_not_run_makes_way(lab: Lab, removed: bool) -> None:
+    """As when compose makes a container anew whose network another has joined."""
+    fixed = ("--network", "u", "--ip", "10.1.7.7", "--mac-address", "02:00:00:00:07:07", "-p", "8081:80", "alpine")
+    lab.fairlead("run", "-d", "--name", "old", *fixed, "sleep", "1000")
+    lab.fairlead("run", "-d", "--name", "side", "--network", "container:old", "alpine", "sleep", "1000")
+    try:
+        assert "already in use" in lab.refused("run", "-d", "--name", "early", *fixed, "sleep", "1000")
+        lab.fairlead("stop", "-t0", "old")
+        assert "10.1.7.7" in lab.fairlead("exec", "side", "ip", "addr").stdout
+        if removed:
+            lab.fairlead("rm", "old")
+        lab.fairlead("run", "-d", "--name", "new", *fixed, "httpd", "-f", "-p", "80", "-h", "/etc")
+        eventually(lab.answers)
+        assert "10.1.7.7" not in lab.fairlead("exec", "side", "ip", "addr").stdout
+        if not removed:
+            assert "already in use" in lab.refused("start", "old")
+            lab.fairlead("rm", "-f", "new")
+            lab.fairlead("start", "old")
+            assert "10.1.7.7" in lab.fairlead("exec", "side", "ip", "addr").stdout
+            assert "8081->80" in lab.shown("old")
+    finally:
+        lab.fairlead("rm", "-f", "side", "old", "new", "early", check=False)
+    assert lab.namespaces() == []
+
+
 def test_it_outlives_the_one_that_joined(pair: Lab) -> None:
     pair.fairlead("rm", "-f", "side")
     assert pair.fairlead("exec", "app", "ping", "-c1", "-W2", "10.1.0.1").returncode == 0

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fairlead.containers.plans import endpoint_specs
 from fairlead.containers.record import Container, Status
 from fairlead.engine import Engine
 from fairlead.errors import Conflict, Invalid, NotFound
-from fairlead.model import Phase, Sandbox
+from fairlead.model import Endpoint, Phase, Sandbox, port_stem
+from fairlead.spec import EndpointSpec
 from fairlead.store import Store
 
 if TYPE_CHECKING:
@@ -109,16 +111,52 @@ class Sharing:
             return None
         with self._lock(container.joined or container.id):
             found = self._made_for(container.joined or container.id)
-            if found and found.phase is Phase.READY:
-                return found
+            there = found is not None and found.phase is Phase.READY
             if container.joined:
-                raise Conflict(f"cannot join network of a non running container: {container.joined}")
-            return self._engine.perform(
-                self._engine.planner.open_sandbox,
-                container.id,
-                container=container.id,
-                endpoints=endpoint_specs(container, self._engine.catalog),
-            )
+                if not there:
+                    raise Conflict(f"cannot join network of a non running container: {container.joined}")
+                return found
+            specs = endpoint_specs(container, self._engine.catalog)
+            self._make_way(specs, found)
+            if found and there:
+                self._return_to(found, specs)
+                return found
+            planner = self._engine.planner
+            return self._engine.perform(planner.open_sandbox, container.id, container=container.id, endpoints=specs)
+
+    def _return_to(self, sandbox: Sandbox, specs: Sequence[EndpointSpec]) -> None:
+        """The first of a sandbox runs again, and gets back what it had to give up meanwhile."""
+        catalog = self._engine.catalog
+        joined = {endpoint.network for endpoint in catalog.endpoints(sandbox=sandbox.id)}
+        for spec in specs:
+            if catalog.network(spec.network).id not in joined:
+                self._engine.perform(self._engine.planner.attach, sandbox.name, spec)
+
+    def _make_way(self, specs: Sequence[EndpointSpec], own: Sandbox | None) -> None:
+        """Take out of its network whoever has an address or port that is asked for, and does not run.
+
+        A container that was stopped or removed has given them up, and only others keep its sandbox; compose makes one
+        anew while those that joined it go on.
+        """
+        for spec in specs:
+            network = self._engine.catalog.network(spec.network)
+            found = [self._store.owner(f"address:{network.id}:{address}") for address in spec.ips]
+            if spec.mac:
+                found.append(self._store.owner(f"mac:{network.id}:{spec.mac}"))
+            for port in spec.ports:
+                if port.host_port and port.host_port_end <= port.host_port:
+                    found += [holder for _, holder in self._store.owners(port_stem(port.protocol, port.host_port))]
+            for holder in {one.id: one for one in found if isinstance(one, Endpoint)}.values():
+                if (own is None or holder.sandbox != own.id) and self._is_left(holder.sandbox):
+                    self._engine.perform(self._engine.planner.detach, holder.sandbox, holder.network)
+
+    def _is_left(self, sandbox_id: str) -> bool:
+        """Whether the container for which a sandbox was made runs no longer in it."""
+        sandbox = self._store.get(Sandbox, sandbox_id)
+        if sandbox is None or not sandbox.container:
+            return False
+        owner = self._store.get(Container, sandbox.container)
+        return owner is None or owner.status in (Status.CREATED, Status.EXITED)
 
     def close(self, container_id: str) -> None:
         """A container's run has ended: close its sandbox, unless another runs in it."""
