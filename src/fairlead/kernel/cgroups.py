@@ -113,10 +113,11 @@ class Cgroup:
         files = (f"{self._root}/{tree}/{self._path}/tasks" for tree in _trees_of_version_1(own))
         return [file for file in files if os.access(file, os.W_OK)]
 
-    def remove_empty(self) -> None:
-        """Remove the group of version 2; it stays while others are beneath it, and one that is gone is no error."""
-        with contextlib.suppress(OSError):
-            self._directory("").rmdir()
+    def remove_empty(self, own: Path = _OWN) -> None:
+        """Remove the group; it stays where processes or other groups are in it, and one that is gone is no error."""
+        for tree in _trees_of_version_1(own) if self.version == 1 else [""]:
+            with contextlib.suppress(OSError):
+                (self._root / tree / self._path).rmdir()
 
     def read(self) -> Counters:
         """All of it, now."""

@@ -283,6 +283,9 @@ class StartMonitor(Step):
                 raise KernelError(f"crun delete {self.place.id[:12]}: {done.stderr.decode(errors='replace').strip()}")
         if is_monitor(monitor, self.place.id):
             _await_end(monitor)
+        cgroups.Cgroup(
+            self.place.cgroup
+        ).remove_empty()  # crun forgets it where it was interrupted making the container.
 
     def check(self, kernel: Kernel) -> State:
         return State.HOLDS if is_monitor(read_pid(self.place.monitor_pid_file), self.place.id) else State.MISSING
