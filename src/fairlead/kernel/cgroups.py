@@ -7,8 +7,10 @@ hosts that have both (hybrid) the controllers are in the trees of version 1, and
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import os
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -113,11 +115,22 @@ class Cgroup:
         files = (f"{self._root}/{tree}/{self._path}/tasks" for tree in _trees_of_version_1(own))
         return [file for file in files if os.access(file, os.W_OK)]
 
-    def remove_empty(self, own: Path = _OWN) -> None:
-        """Remove the group; it stays where processes or other groups are in it, and one that is gone is no error."""
+    def remove_empty(self, *, patience: float = 0.0, own: Path = _OWN) -> None:
+        """Remove the group; it stays where processes or other groups are in it, and one that is gone is no error.
+
+        `patience`: seconds that processes which are ending get to be gone.
+        """
+        deadline = time.monotonic() + patience
         for tree in _trees_of_version_1(own) if self.version == 1 else [""]:
-            with contextlib.suppress(OSError):
-                (self._root / tree / self._path).rmdir()
+            while not self._try_to_remove(tree) and time.monotonic() < deadline:
+                time.sleep(0.002)
+
+    def _try_to_remove(self, tree: str) -> bool:
+        try:
+            (self._root / tree / self._path).rmdir()
+        except OSError as error:
+            return error.errno != errno.EBUSY
+        return True
 
     def read(self) -> Counters:
         """All of it, now."""

@@ -33,7 +33,7 @@ _PATIENCE = 30.0
 
 
 _MOMENT = 0.5
-"""Seconds that the first process gets to become its program, on a busy machine."""
+"""Seconds that the first process gets to become its program, or to be gone, on a busy machine."""
 
 
 class StartRefused(KernelError):
@@ -283,9 +283,8 @@ class StartMonitor(Step):
                 raise KernelError(f"crun delete {self.place.id[:12]}: {done.stderr.decode(errors='replace').strip()}")
         if is_monitor(monitor, self.place.id):
             _await_end(monitor)
-        cgroups.Cgroup(
-            self.place.cgroup
-        ).remove_empty()  # crun forgets it where it was interrupted making the container.
+        # crun forgets it where it did not finish making the container, be it that the first process is still ending.
+        cgroups.Cgroup(self.place.cgroup).remove_empty(patience=_MOMENT)
 
     def check(self, kernel: Kernel) -> State:
         return State.HOLDS if is_monitor(read_pid(self.place.monitor_pid_file), self.place.id) else State.MISSING
