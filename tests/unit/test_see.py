@@ -110,19 +110,24 @@ def test_a_process_may_call_itself_anything_but_only_what_can_be_shown_is(monkey
     assert owner_of([], [42], Path("/run/fairlead/netns"), "/").name == "a?[2J?b ü"
 
 
-class Babbling:
-    """A socket whose other side goes on answering other questions."""
-
-    heard = 0
+class Socket:
+    """One that takes everything."""
 
     def __init__(self, *_: object) -> None: ...
-    def __enter__(self) -> Babbling:
+    def __enter__(self) -> Socket:
         return self
 
     def __exit__(self, *_: object) -> None: ...
     def settimeout(self, seconds: float) -> None: ...
     def connect(self, address: object) -> None: ...
     def send(self, data: bytes) -> None: ...
+
+
+class Babbling(Socket):
+    """Its other side goes on answering other questions."""
+
+    heard = 0
+
     def recv(self, size: int) -> bytes:
         Babbling.heard += 1
         time.sleep(0.01)
@@ -139,17 +144,9 @@ def test_a_name_server_that_answers_something_else_for_ever(monkeypatch: pytest.
     assert found.problem == "no answer"
 
 
-class Mute:
-    """A socket whose other side sends one byte."""
+class Mute(Socket):
+    """Its other side sends one byte."""
 
-    def __init__(self, *_: object) -> None: ...
-    def __enter__(self) -> Mute:
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
-    def settimeout(self, seconds: float) -> None: ...
-    def connect(self, address: object) -> None: ...
-    def send(self, data: bytes) -> None: ...
     def recv(self, size: int) -> bytes:
         return b"x"
 

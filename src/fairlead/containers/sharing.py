@@ -111,16 +111,16 @@ class Sharing:
             return None
         with self._lock(container.joined or container.id):
             found = self._made_for(container.joined or container.id)
-            there = found is not None and found.phase is Phase.READY
+            there = found if found and found.phase is Phase.READY else None
             if container.joined:
                 if not there:
                     raise Conflict(f"cannot join network of a non running container: {container.joined}")
-                return found
+                return there
             specs = endpoint_specs(container, self._engine.catalog)
-            self._make_way(specs, found)
-            if found and there:
-                self._return_to(found, specs)
-                return found
+            self._make_way(specs)
+            if there:
+                self._return_to(there, specs)
+                return there
             planner = self._engine.planner
             return self._engine.perform(planner.open_sandbox, container.id, container=container.id, endpoints=specs)
 
@@ -132,7 +132,7 @@ class Sharing:
             if catalog.network(spec.network).id not in joined:
                 self._engine.perform(self._engine.planner.attach, sandbox.name, spec)
 
-    def _make_way(self, specs: Sequence[EndpointSpec], own: Sandbox | None) -> None:
+    def _make_way(self, specs: Sequence[EndpointSpec]) -> None:
         """Take out of its network whoever has an address or port that is asked for, and does not run.
 
         A container that was stopped or removed has given them up, and only others keep its sandbox; compose makes one
@@ -147,7 +147,7 @@ class Sharing:
                 if port.host_port and port.host_port_end <= port.host_port:
                     found += [holder for _, holder in self._store.owners(port_stem(port.protocol, port.host_port))]
             for holder in {one.id: one for one in found if isinstance(one, Endpoint)}.values():
-                if (own is None or holder.sandbox != own.id) and self._is_left(holder.sandbox):
+                if self._is_left(holder.sandbox):  # which the one that asks is not: it is starting
                     self._engine.perform(self._engine.planner.detach, holder.sandbox, holder.network)
 
     def _is_left(self, sandbox_id: str) -> bool:

@@ -15,8 +15,6 @@ MNT_DETACH = 2
 _MS_REMOUNT = 32
 _MS_BIND = 4096
 _MS_REC = 16384
-_MS_PRIVATE = 1 << 18
-_MS_SLAVE = 1 << 19
 _CLONE_NEWNS = 0x20000
 
 _SYS_FSOPEN, _SYS_FSCONFIG, _SYS_FSMOUNT, _SYS_OPENAT2 = 430, 431, 432, 437
@@ -54,19 +52,17 @@ class _OpenHow(ctypes.Structure):
 
 def unshare() -> None:
     """Give the calling thread, for good, a mount namespace of its own (unshare(2)); raises OSError."""
-    if _LIBC.unshare(_CLONE_NEWNS):
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
+    _checked(_LIBC.unshare(_CLONE_NEWNS))
 
 
 def make_private(target: Path) -> None:
     """What is mounted beneath `target` is no longer passed on, in either direction (mount_namespaces(7))."""
-    mount("none", target, "none", flags=_MS_REC | _MS_PRIVATE)
+    mount("none", target, "none", flags=_FLAGS["rprivate"])
 
 
 def make_slave(target: Path) -> None:
     """What others mount beneath `target` is still seen here; what is mounted here is seen here alone."""
-    mount("none", target, "none", flags=_MS_REC | _MS_SLAVE)
+    mount("none", target, "none", flags=_FLAGS["rslave"])
 
 
 def mount(source: str, target: Path, kind: str, options: str = "", flags: int = 0) -> None:
@@ -74,9 +70,7 @@ def mount(source: str, target: Path, kind: str, options: str = "", flags: int = 
     result = _LIBC.mount(
         source.encode(), os.fsencode(target), kind.encode(), ctypes.c_ulong(flags), options.encode() or None
     )
-    if result:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), str(target))
+    _checked(result, str(target))
 
 
 def parse_options(text: str) -> tuple[int, str]:
@@ -107,29 +101,30 @@ def mount_nowhere(kind: str) -> int:
 
     fsopen(2), fsmount(2); it is unmounted when the descriptor is closed.  Raises OSError.
     """
-    context = _syscall(_SYS_FSOPEN, kind.encode(), _CLOSE_ON_EXEC)
+    context = _checked(_LIBC.syscall(_SYS_FSOPEN, kind.encode(), _CLOSE_ON_EXEC))
     try:
-        _syscall(_SYS_FSCONFIG, context, _FSCONFIG_CMD_CREATE, None, None, 0)
-        return _syscall(_SYS_FSMOUNT, context, _CLOSE_ON_EXEC, 0)
+        _checked(_LIBC.syscall(_SYS_FSCONFIG, context, _FSCONFIG_CMD_CREATE, None, None, 0))
+        return _checked(_LIBC.syscall(_SYS_FSMOUNT, context, _CLOSE_ON_EXEC, 0))
     finally:
         os.close(context)
 
 
-def _syscall(number: int, *arguments: object) -> int:
-    result: int = _LIBC.syscall(number, *arguments)
+def _checked(result: int, path: str | None = None) -> int:
+    """What a call of the C library gave, unless it failed: then raises OSError."""
     if result < 0:
-        reason = ctypes.get_errno()
-        raise OSError(reason, os.strerror(reason))
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), path)
     return result
 
 
 def unmount(target: Path) -> bool:
     """umount2(2), detaching; False when nothing is mounted there.  Raises OSError."""
-    if _LIBC.umount2(os.fsencode(target), MNT_DETACH):
-        number = ctypes.get_errno()
-        if number in (22, 2):  # EINVAL: not a mount point; ENOENT: no such directory
+    try:
+        _checked(_LIBC.umount2(os.fsencode(target), MNT_DETACH), str(target))
+    except OSError as error:
+        if error.errno in (22, 2):  # EINVAL: not a mount point; ENOENT: no such directory
             return False
-        raise OSError(number, os.strerror(number), str(target))
+        raise
     return True
 
 
@@ -175,13 +170,10 @@ def open_beneath(root: Path, path: str, flags: int = os.O_RDONLY) -> int:
         # Without O_NONBLOCK a pipe would hold us; with O_PATH nothing is opened, and no other flag is allowed.
         extra = os.O_CLOEXEC if flags & os.O_PATH else os.O_CLOEXEC | os.O_NONBLOCK
         how = _OpenHow(flags | extra, 0, _RESOLVE_IN_ROOT)
-        fd: int = _LIBC.syscall(
+        fd = _LIBC.syscall(
             _SYS_OPENAT2, directory, os.fsencode(path), ctypes.byref(how), ctypes.c_size_t(ctypes.sizeof(how))
         )
-        if fd < 0:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number), path)
-        return fd
+        return _checked(fd, path)
     finally:
         os.close(directory)
 
