@@ -107,7 +107,7 @@ ENDPOINTS: list[Endpoint] = [
         "POST /containers/create",
         "`DeviceRequests`, `StorageOpt`, `Isolation` (but for `default`)",
     ),
-    _partial("POST /images/create", "`platform` is that of this machine"),
+    _partial("POST /images/create", "`fromSrc` is the body (`-`), no address"),
     _partial(
         "DELETE /containers/{id}/{alias}", "a link; a running container keeps what it has of it until it starts again"
     ),

@@ -22,6 +22,7 @@ from fairlead.engine import Change, Engine
 from fairlead.errors import FairleadError, Invalid
 from fairlead.events import Events
 from fairlead.images import Images
+from fairlead.images.platforms import Platform, parse_platform
 from fairlead.paths import Paths
 
 if TYPE_CHECKING:
@@ -99,6 +100,14 @@ def number(request: web.Request, name: str, default: int = 0) -> int:
         return int(value) if value else default
     except ValueError:  # also of thousands of digits, which int() refuses
         raise Invalid(f"invalid value for {name}: {value[:40]}: a whole number is needed") from None
+
+
+def platform(request: web.Request) -> Platform | None:
+    """The query parameter ``platform``, for another system than Linux there is nothing here; raises `Invalid`."""
+    found = parse_platform(text) if (text := request.query.get("platform", "")) else None
+    if found and found.system != "linux":
+        raise Invalid(f'image operating system "{found.system}" cannot be used on this platform')
+    return found
 
 
 async def body(request: web.Request, kind: type[msgspec.Struct]) -> dict[str, Any]:

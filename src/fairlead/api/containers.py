@@ -12,12 +12,11 @@ import msgspec
 from aiohttp import web
 
 from fairlead.api import create_body, streams
-from fairlead.api.app import answer, body, flag, number
+from fairlead.api.app import answer, body, flag, number, platform
 from fairlead.api.connection import connected
 from fairlead.api.container_filters import ContainerFilter, has_label
 from fairlead.api.container_spec import parse
 from fairlead.api.networks import parse_until
-from fairlead.api.platforms import check_platform
 from fairlead.api.versions import with_short_ids
 from fairlead.containers.explain import Explainer
 from fairlead.containers.inspect import inspect, status_word, summary
@@ -29,6 +28,7 @@ from fairlead.containers.streams import Attachment
 from fairlead.containers.usage import container_sizes, tree_size
 from fairlead.errors import FairleadError, Invalid, NotFound
 from fairlead.images import Image
+from fairlead.images.platforms import Platform, here, platform_of, runs_on
 from fairlead.images.reference import Reference
 from fairlead.model import Network
 
@@ -107,11 +107,11 @@ class Door:
         create_body.check(document)
         if runtime := document.get("Runtime"):  # docker-py's create_container has it here
             document["HostConfig"] = {"Runtime": runtime, **(document.get("HostConfig") or {})}
-        check_platform(request.query.get("platform", ""))
+        wanted = platform(request)
         reference = document.get("Image")
         if not isinstance(reference, str) or not reference:
             raise Invalid("no image given: Image must name one")
-        image = self._image(reference)
+        image = self._image(reference, wanted)
         try:
             spec, warnings = parse(document, image, self._containers.get)
         except NotFound as error:
@@ -120,13 +120,18 @@ class Door:
         name = request.query.get("name", "")
         if flag(request, "explain"):
             return answer({"Lines": await asyncio.to_thread(self._explainer.create, name, spec)})
+        if not wanted and not runs_on(found := platform_of(image.config), here()):
+            warnings.append(
+                f"The requested image's platform ({found}) does not match the detected host platform ({here()}) "
+                "and no specific platform was requested"
+            )
         await asyncio.to_thread(make_bind_sources, spec.binds)
         container = await self._containers.create(name, spec)
         return answer({"Id": container.id, "Warnings": warnings}, 201)
 
-    def _image(self, reference: str) -> Image:
+    def _image(self, reference: str, wanted: Platform | None) -> Image:
         try:
-            return self._daemon.images.get(reference)
+            return self._daemon.images.get(reference, wanted)
         except NotFound:
             if len(reference) != 64:  # no id
                 Reference.parse(reference)  # what can be no name is a mistake, and nothing to pull

@@ -12,13 +12,12 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from fairlead.api.app import Daemon, Explained, answer, body, flag, number
+from fairlead.api.app import Daemon, Explained, answer, body, flag, number, platform
 from fairlead.api.archive import send
 from fairlead.api.create_body import CreateBody
 from fairlead.api.login import AuthConfig
 from fairlead.api.members import named
 from fairlead.api.networks import parse_until
-from fairlead.api.platforms import check_platform
 from fairlead.api.versions import with_old_fields
 from fairlead.containers.commit import Wanted, commit, explain_commit
 from fairlead.errors import FairleadError, Invalid
@@ -116,14 +115,14 @@ class _Handlers:
         return answer(found)
 
     async def inspect(self, request: web.Request) -> web.Response:
-        image = self._images.get(request.match_info["name"])
+        image = self._images.get(request.match_info["name"], platform(request))
         parent = self._images.parent(image)
         details = _details(image, parent, [str(path) for path in self._images.lower_directories(image)])
         with_old_fields(request, [details])
         return answer(details)
 
     async def history(self, request: web.Request) -> web.Response:
-        line = [self._images.get(request.match_info["name"])]
+        line = [self._images.get(request.match_info["name"], platform(request))]
         while parent := self._images.parent(line[-1]):
             line.append(parent)
         return answer(_history(line))
@@ -154,7 +153,7 @@ class _Handlers:
 
     async def create(self, request: web.Request) -> web.StreamResponse:
         """Pull (``fromImage``) or import (``fromSrc=-``)."""
-        check_platform(request.query.get("platform", ""))
+        wanted_platform = platform(request)
         explain = flag(request, "explain")
         if name := request.query.get("fromImage", ""):
             ref = _join(name, request.query.get("tag", ""))
@@ -167,13 +166,16 @@ class _Handlers:
 
             if explain:
                 refs = await wanted_refs(Reference.parse(ref))
-                several = [await self._images.explain_pull(one, credentials=credentials) for one in refs]
+                several = [
+                    await self._images.explain_pull(one, platform=wanted_platform, credentials=credentials)
+                    for one in refs
+                ]
                 raise Explained([line for lines in several for line in lines])
 
             async def pull(progress: Progress) -> None:
                 wanted = Reference.parse(ref)
                 for one in await wanted_refs(wanted):
-                    image = await self._images.pull(one, progress, credentials=credentials)
+                    image = await self._images.pull(one, progress, platform=wanted_platform, credentials=credentials)
                     self._tell("pull", image, wanted.name, str(Reference.parse(one)))
 
             return await stream(request, pull)
@@ -185,11 +187,15 @@ class _Handlers:
         changes, message = request.query.getall("changes", []), request.query.get("message", "")
         if explain:
             file = request.query.get("source", "")
-            lines = await self._images.explain_import(_upload(request), ref, file, changes=changes, message=message)
+            lines = await self._images.explain_import(
+                _upload(request), ref, file, changes=changes, message=message, platform=wanted_platform
+            )
             raise Explained(lines)
 
         async def load(progress: Progress) -> None:
-            image = await self._images.import_(_upload(request), ref, changes=changes, message=message)
+            image = await self._images.import_(
+                _upload(request), ref, changes=changes, message=message, platform=wanted_platform
+            )
             if ref:
                 self._tell_tag(image, ref)
             self._tell("import", image)
@@ -220,10 +226,10 @@ class _Handlers:
         names = [name for text in names for name in text.split(",") if name]
         if not names:
             raise Invalid("no image given: names must name at least one")
-        check_platform(request.query.get("platform", ""))
+        wanted = platform(request)
         if flag(request, "explain"):
-            raise Explained(self._images.explain_save(names, request.query.get("target", "")))
-        async with self._images.saved(names) as (images, archive):
+            raise Explained(self._images.explain_save(names, request.query.get("target", ""), wanted))
+        async with self._images.saved(names, wanted) as (images, archive):
             for image in images:
                 self._tell("save", image)
             return await send(request, archive, {})

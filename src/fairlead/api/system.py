@@ -19,9 +19,7 @@ from fairlead import __version__
 from fairlead.api.app import API_VERSION, MIN_API_VERSION, Daemon, answer
 from fairlead.containers.record import Container, Status
 from fairlead.drivers import driver_names
-
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386", "ppc64le": "ppc64le"}
-"""Go's names (GOARCH), which Docker uses, by the kernel's."""
+from fairlead.images.platforms import architecture
 
 
 def routes(daemon: Daemon) -> list[web.RouteDef]:
@@ -43,13 +41,6 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
         return answer(await asyncio.to_thread(info_shape, daemon))
 
     return [web.get("/_ping", ping), web.get("/version", version), web.get("/info", info)]
-
-
-@cache
-def architecture() -> str:
-    """The machine's architecture in Go's words."""
-    machine = platform.machine()
-    return _ARCHITECTURES.get(machine, machine)
 
 
 def version_shape() -> dict[str, Any]:

@@ -25,7 +25,8 @@ class Progress:
 
     def __init__(self, out: TextIO, quiet: bool = False) -> None:
         self._out = out
-        self._live = out.isatty() and not quiet
+        self.live = out.isatty() and not quiet
+        """Whether all that is said is shown as it comes."""
         self._lines: dict[str, str] = {}
 
     def follow(self, messages: Iterable[dict[str, Any]]) -> list[str]:
@@ -40,13 +41,13 @@ class Progress:
                 self._draw(str(message["id"]), message)
             elif message.get("status"):
                 said.append(str(message["status"]))
-                if self._live:
+                if self.live:
                     print(message["status"], file=self._out, flush=True)
                     self._lines.clear()
         return said
 
     def _draw(self, id_: str, message: dict[str, Any]) -> None:
-        if not self._live:
+        if not self.live:
             return
         detail = message.get("progressDetail") or {}
         text = f"{id_}: {message.get('status', '')}"
@@ -66,19 +67,24 @@ class Progress:
         self._out.flush()
 
 
-def pull(client: Client, ref: str, out: TextIO, *, quiet: bool = False) -> None:
-    """Pull an image, with progress on `out` where that is a terminal."""
+def pull(client: Client, ref: str, out: TextIO, *, quiet: bool = False, platform: str = "") -> None:
+    """Pull an image, with progress on `out` where that is a terminal, and warnings in any case."""
     name, tag = image_name(ref)
-    response = client.request("POST", "/images/create", query={"fromImage": name, "tag": tag})
-    Progress(out, quiet).follow(response.messages())
+    query = {"fromImage": name, "tag": tag, "platform": platform or None}
+    progress = Progress(out, quiet)
+    for line in progress.follow(client.request("POST", "/images/create", query=query).messages()):
+        if line.startswith("WARNING") and not progress.live:
+            print(line, file=out)
 
 
 def _pull(options: Options, words: list[str]) -> None:
+    platform = options.text("platform")
     if options.flag("explain"):
         name, tag = image_name(words[0])
-        print_lines(Client().post("/images/create", fromImage=name, tag=tag, explain=True))
+        query = {"fromImage": name, "tag": tag, "platform": platform or None}
+        print_lines(Client().post("/images/create", **query, explain=True))
         return
-    pull(Client(), words[0], sys.stderr, quiet=options.flag("quiet"))
+    pull(Client(), words[0], sys.stderr, quiet=options.flag("quiet"), platform=platform)
     name, tag = image_name(words[0])
     print(f"{name}@{tag}" if "@" in words[0] else f"{name}:{tag}")
 
@@ -120,6 +126,7 @@ def _import(options: Options, words: list[str]) -> None:
                 "repo": name or None,
                 "tag": tag or None,
                 "message": options.text("message") or None,
+                "platform": options.text("platform") or None,
                 "changes": options.many("change"),
                 **explained(options, "source", words[0]),
             },
@@ -297,7 +304,12 @@ def _commit(options: Options, words: list[str]) -> None:
 
 _QUIET = Flag("-q --quiet", "No progress")
 PULL = Command(
-    "image pull", "[OPTIONS] NAME[:TAG|@DIGEST]", "Pull an image from a registry", _pull, (_QUIET, EXPLAIN), (1, 1)
+    "image pull",
+    "[OPTIONS] NAME[:TAG|@DIGEST]",
+    "Pull an image from a registry",
+    _pull,
+    (Flag("--platform", "The image for another platform, such as linux/arm64", "text"), _QUIET, EXPLAIN),
+    (1, 1),
 )
 LOAD = Command(
     "image load",
@@ -314,6 +326,7 @@ IMPORT = Command(
     (
         Flag("-c --change", "Dockerfile instruction, such as 'CMD [\"sh\"]'", "list"),
         Flag("-m --message", "Note for the image's history", "text"),
+        Flag("--platform", "The platform that it is for, if not this one", "text"),
         EXPLAIN,
     ),
     (1, 2),

@@ -155,17 +155,18 @@ def create(client: Client, options: Options, wanted: dict[str, Any]) -> str:
     file = options.text("cidfile")
     if file and os.path.exists(file):
         raise Failure(f"the container ID file {file} exists: remove it or choose another")
+    platform = options.text("platform")
     if pull == "always":
-        _pull(client, wanted["Image"])
-    name = options.text("name") or None
+        _pull(client, wanted["Image"], platform)
+    query = {"name": options.text("name") or None, "platform": platform or None}
     try:
-        answer = client.post("/containers/create", wanted, name=name)
+        answer = client.post("/containers/create", wanted, **query)
     except ApiError as error:
         if error.status != 404 or pull != "missing" or "image" not in str(error).lower():
             raise
         print(f"Unable to find image '{_tagged(wanted['Image'])}' locally", file=sys.stderr)
-        _pull(client, wanted["Image"])
-        answer = client.post("/containers/create", wanted, name=name)
+        _pull(client, wanted["Image"], platform)
+        answer = client.post("/containers/create", wanted, **query)
     for warning in answer.get("Warnings") or []:
         print(f"WARNING: {warning}", file=sys.stderr)
     if file:
@@ -174,10 +175,10 @@ def create(client: Client, options: Options, wanted: dict[str, Any]) -> str:
     return str(answer["Id"])
 
 
-def _pull(client: Client, image: str) -> None:
+def _pull(client: Client, image: str, platform: str) -> None:
     from fairlead.cli.image import pull
 
-    pull(client, image, sys.stderr)
+    pull(client, image, sys.stderr, platform=platform)
 
 
 def _tagged(image: str) -> str:
@@ -189,7 +190,8 @@ def _create(options: Options, words: list[str]) -> None:
     wanted = body(options, words, attach=not options.flag("detach"))
     client = Client()
     if options.flag("explain"):
-        print_lines(client.post("/containers/create", wanted, name=options.text("name") or None, explain=True))
+        query = {"name": options.text("name") or None, "platform": options.text("platform") or None}
+        print_lines(client.post("/containers/create", wanted, **query, explain=True))
     else:
         print(create(client, options, wanted))
 
@@ -282,6 +284,7 @@ _FLAGS = (
     Flag("--net-alias --network-alias", "Another name for it in the network", "list"),
     Flag("--no-healthcheck", "Do not check, whatever the image says"),
     Flag("--oom-score-adj", "Preference of the out-of-memory killer (-1000 to 1000)", "number"),
+    Flag("--platform", "The image for another platform, such as linux/arm64", "text"),
     Flag("--privileged", "All capabilities and devices"),
     Flag("--pull", "Pull the image before: always, missing (default) or never", "text"),
     Flag("--read-only", "Root file system read-only"),

@@ -3,6 +3,7 @@
 reference   names of images
 layout      where blobs and layers lie
 manifest    what an image says about itself
+platforms   which images run where
 skopeo      fetching from registries
 search      asking a registry's index
 archive     reading docker and OCI archives

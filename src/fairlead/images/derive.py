@@ -11,21 +11,22 @@ from fairlead.images.layout import LAYER, MANIFEST
 from fairlead.images.manifest import (
     Blob,
     Content,
-    architecture,
     make_manifest,
     parse_content,
     parse_manifest,
 )
+from fairlead.images.platforms import Platform, architecture
 
 
-def made_of_layer(layer: Blob, settings: dict[str, Any], message: str) -> tuple[Content, bytes]:
+def made_of_layer(layer: Blob, settings: dict[str, Any], message: str, platform: Platform) -> tuple[Content, bytes]:
     """An image of one layer, which is not packed, and its configuration's own bytes (``docker import``)."""
     now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
     body = msgspec.json.encode(
         {
             "created": now,
-            "architecture": architecture(),
-            "os": "linux",
+            "architecture": platform.architecture,
+            **({"variant": platform.variant} if platform.variant else {}),
+            "os": platform.system,
             "config": settings,
             "rootfs": {"type": "layers", "diff_ids": [layer.digest]},
             "history": [{"created": now, "comment": message or "Imported from -"}],

@@ -36,9 +36,10 @@ from fairlead.images.manifest import (
     parse_content,
     parse_manifest,
 )
+from fairlead.images.platforms import Platform, architecture, platform_of, runs_on
 from fairlead.images.record import Image, Progress
 from fairlead.images.reference import Reference
-from fairlead.images.saving import archive_command, choose, documents, read_manifest
+from fairlead.images.saving import Chosen, archive_command, choose, documents, read_manifest
 from fairlead.images.skopeo import Credentials, open_registry, push, push_line
 from fairlead.images.unpack import plain, settle, unpack_layer
 from fairlead.images.words import bar, short
@@ -89,8 +90,17 @@ class Images:
             return image
         raise NotFound(f"No such image: {image_id[:12]}")
 
-    def get(self, ref: str) -> Image:
-        """Raises `NotFound`: ``No such image: REF``, or `Invalid` for a prefix that fits several."""
+    def get(self, ref: str, platform: Platform | None = None) -> Image:
+        """Raises `NotFound`: ``No such image: REF``, or `Invalid` for a prefix that fits several.
+
+        With a `platform` an image that is not for it is none: a name has one image here, whatever its registry has.
+        """
+        image = self._get(ref)
+        if platform and (complaint := _unlike(ref, image, platform)):
+            raise NotFound(complaint)
+        return image
+
+    def _get(self, ref: str) -> Image:
         prefix = match[1] if (match := _PREFIX.fullmatch(ref)) else ""
         if (image := self._store.get(Image, prefix)) and not image.removed:
             return image
@@ -155,16 +165,25 @@ class Images:
     # Getting images
 
     async def pull(
-        self, ref: str, progress: Progress, *, insecure: bool | None = None, credentials: Credentials | None = None
+        self,
+        ref: str,
+        progress: Progress,
+        *,
+        platform: Platform | None = None,
+        insecure: bool | None = None,
+        credentials: Credentials | None = None,
     ) -> Image:
-        """Fetch an image from its registry.  `insecure` None: plain HTTP on loopback only, as Docker has it."""
+        """Fetch an image from its registry.  `insecure` None: plain HTTP on loopback only, as Docker has it.
+
+        What exists for one platform alone is fetched whatever `platform` says, with a warning, as by Docker.
+        """
         reference = _pulled_as(ref)
         async with (
             self._working(),
             self._lock(f"pull {reference}"),
             open_registry(self._layout, reference, insecure=insecure, credentials=credentials) as registry,
         ):
-            manifest = await registry.manifest()
+            manifest = await registry.manifest(platform)
             progress({"status": f"Pulling from {reference.path}", "id": reference.tag or reference.digest})
             digests = (f"{reference.name}@{registry.digest}",)
             tags = (str(reference),) if reference.tag else ()
@@ -178,12 +197,16 @@ class Images:
             progress({"status": f"Digest: {registry.digest}"})
             done = "Downloaded newer image" if news else "Image is up to date"
             progress({"status": f"Status: {done} for {reference}"})
+            if platform and (complaint := _unlike(str(reference), image, platform)):
+                progress({"status": f"WARNING: {complaint}"})
             return image
 
-    async def explain_pull(self, ref: str, *, credentials: Credentials | None = None) -> Lines:
+    async def explain_pull(
+        self, ref: str, *, platform: Platform | None = None, credentials: Credentials | None = None
+    ) -> Lines:
         """What `pull` would do, as shell lines.  Asks the registry what there is, and fetches no layer."""
         async with open_registry(self._layout, _pulled_as(ref), credentials=credentials) as registry:
-            manifest = await registry.manifest()
+            manifest = await registry.manifest(platform)
             known = self._store.get(Image, manifest.config.digest.removeprefix("sha256:"))
             if known is not None and self._whole(known):
                 return []  # At most it gets a name, which is only in the store.
@@ -235,6 +258,7 @@ class Images:
         *,
         changes: Sequence[str] | None = None,
         message: str = "",
+        platform: Platform | None = None,
     ) -> Image:
         """An image of one layer out of a root file system's tar, packed or not.  `ref` may be empty: no tag."""
         tags = _chosen_tag("import", ref)
@@ -243,7 +267,7 @@ class Images:
             await _receive(tar, scratch / "upload")
             layer = await self._aside(self._unpacked_upload, scratch / "upload", scratch / "layer")
             self._layout.add_blob(scratch / "layer", layer.digest)
-            content, body = made_of_layer(layer, settings, message)
+            content, body = made_of_layer(layer, settings, message, platform or Platform("linux", architecture()))
             self._layout.add_document(body)
             self._layout.add_document(content.manifest.body)
             return await self._adopt(content, tags, (), lambda message: None)
@@ -256,6 +280,7 @@ class Images:
         *,
         changes: Sequence[str] | None = None,
         message: str = "",
+        platform: Platform | None = None,
     ) -> Lines:
         """What `import_` would do, as shell lines; `source` is the tar's file, empty for the standard input."""
         _chosen_tag("import", ref)
@@ -265,7 +290,7 @@ class Images:
             layer = await self._aside(self._unpacked_upload, scratch / "upload", scratch / "layer")
             with (scratch / "upload").open("rb") as file:
                 head = file.read(8)
-            content, body = made_of_layer(layer, settings, message)
+            content, body = made_of_layer(layer, settings, message, platform or Platform("linux", architecture()))
             return explain.imported(self._layout, source, head, layer, content, body)
 
     def _unpacked_upload(self, packed: Path, target: Path) -> Blob:
@@ -414,10 +439,12 @@ class Images:
         return Blob(digest, size)
 
     @contextlib.asynccontextmanager
-    async def saved(self, refs: Sequence[str]) -> AsyncIterator[tuple[ImageList, AsyncIterator[bytes]]]:
+    async def saved(
+        self, refs: Sequence[str], platform: Platform | None = None
+    ) -> AsyncIterator[tuple[ImageList, AsyncIterator[bytes]]]:
         """Images, and an archive of them in pieces, which Docker loads as well; raises before anything is written."""
         async with self._working(), self._layout.workspace("save") as scratch:
-            chosen = choose(refs, self.list(), self.get)
+            chosen = self._chosen(refs, platform)
             files = await self._aside(documents, self._layout, chosen)
             for name, text in files.items():
                 (scratch / name).write_bytes(text)
@@ -436,9 +463,15 @@ class Images:
                         process.kill()
                 await process.wait()
 
-    def explain_save(self, refs: Sequence[str], target: str) -> Lines:
+    def explain_save(self, refs: Sequence[str], target: str, platform: Platform | None = None) -> Lines:
         """What writing the archive takes, as shell lines; `target` is its file, empty for the standard output."""
-        return explain.saved(self._layout, choose(refs, self.list(), self.get), target)
+        return explain.saved(self._layout, self._chosen(refs, platform), target)
+
+    def _chosen(self, refs: Sequence[str], platform: Platform | None) -> Chosen:
+        chosen = choose(refs, self.list(), self.get)
+        for image, _ in chosen.values() if platform else ():
+            self.get(image.id, platform)
+        return chosen
 
     async def push(
         self, ref: str, progress: Progress, *, credentials: Credentials | None = None
@@ -478,12 +511,13 @@ class Images:
         return image
 
     def _put(self, image: Image) -> Image:
-        """Add an image, or its tags and digests to the same image; its tags are taken from whoever had them."""
+        """Add an image, or its tags and digests to the same image; they are taken from whoever had them."""
         with self._store.transaction():
-            for tag in image.tags:
-                owner = self._store.owner(f"image:{tag}")
-                if isinstance(owner, Image) and owner.id != image.id:
-                    self._store.put(msgspec.structs.replace(owner, tags=tuple(t for t in owner.tags if t != tag)))
+            for owner in self._store.all(Image):
+                if owner.id != image.id and {*owner.names} & {*image.names}:
+                    tags = tuple(tag for tag in owner.tags if tag not in image.tags)
+                    digests = tuple(digest for digest in owner.digests if digest not in image.digests)
+                    self._store.put(msgspec.structs.replace(owner, tags=tags, digests=digests))
             if old := self._store.get(Image, image.id):
                 tags = tuple(dict.fromkeys(old.tags + image.tags))
                 digests = tuple(dict.fromkeys(old.digests + image.digests))
@@ -681,6 +715,17 @@ def _pulled_as(ref: str) -> Reference:
     """A reference with a tag, or with a digest alone."""
     reference = Reference.parse(ref).tagged()
     return reference.at(reference.digest) if reference.digest else reference
+
+
+def _unlike(ref: str, image: Image, platform: Platform) -> str:
+    """What is to be said, in Docker's words, of an image that is not for a platform; else nothing."""
+    found = platform_of(image.config)
+    if runs_on(found, platform):
+        return ""
+    return (
+        f"image with reference {ref} was found but its platform ({found}) does not match the specified "
+        f"platform ({platform})"
+    )
 
 
 def _pushed_as(ref: str) -> Reference:

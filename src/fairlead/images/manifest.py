@@ -7,7 +7,6 @@ All of it comes from outside, so every field is checked here, once; the rest of 
 from __future__ import annotations
 
 import contextlib
-import platform
 import re
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,27 +14,12 @@ from typing import Any
 
 from fairlead.errors import Invalid, NotFound
 from fairlead.images.layout import CONFIG, DOCKER_LIST, INDEX, LAYER, MANIFEST, chain_ids, digest_of, parse_document
+from fairlead.images.platforms import Platform, here, platform_of, runnable_on
 
 LAYERS_MAX = 500
 """Overlayfs stacks at most this many (OVL_MAX_STACK, fs/overlayfs/overlayfs.h)."""
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-_ARCHITECTURES = {
-    "x86_64": "amd64",
-    "aarch64": "arm64",
-    "i386": "386",
-    "i686": "386",
-    "armv6l": "arm",
-    "armv7l": "arm",
-    "armv8l": "arm",
-    "loongarch64": "loong64",
-}
-
-
-def architecture() -> str:
-    """This machine, in the words of image configurations (Go's GOARCH)."""
-    machine = platform.machine()
-    return _ARCHITECTURES.get(machine, machine)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,28 +74,29 @@ def is_list(document: dict[str, Any]) -> bool:
     return media in (INDEX, DOCKER_LIST) or (media is None and "manifests" in document)
 
 
-def choose_platform(document: dict[str, Any], name: str) -> str:
-    """The digest, in a list, of the manifest for this machine; raises `NotFound` with what there is instead."""
+def choose_platform(document: dict[str, Any], name: str, wanted: Platform | None = None) -> str:
+    """The digest, in a list, of the manifest for a platform, by default this machine's.
+
+    Raises `NotFound` with what there is instead.
+    """
+    wanted = wanted or here()
+    fitting = runnable_on(wanted)
     offered = []
-    wanted = architecture()
-    matches: list[tuple[str, str]] = []
+    matches: list[tuple[int, str]] = []
     for item in _list_of_objects(document.get("manifests"), "manifest list"):
         place = item.get("platform")
-        place = place if isinstance(place, dict) else {}
-        where = f"{place.get('os')}/{place.get('architecture')}"
-        if not place or where == f"linux/{wanted}":
-            matches.append((str(place.get("variant") or ""), _digest(item, "manifest list")))
-        elif place.get("os") != "unknown":  # "unknown/unknown" are build attestations, no platforms
-            offered.append(where)
+        found = platform_of(place) if isinstance(place, dict) and place else None
+        if found is None or found in fitting:
+            rank = fitting.index(found) if found else len(fitting)
+            matches.append((rank, _digest(item, "manifest list")))
+        elif found.system != "unknown":  # "unknown/unknown" are build attestations, no platforms
+            offered.append(str(found))
     if not matches:
         raise NotFound(
-            f"no matching manifest for linux/{wanted} in the manifest list of {name}: "
+            f"no matching manifest for {wanted} in the manifest list of {name}: "
             f"it has {', '.join(sorted(set(offered))) or 'nothing'}"
         )
-    # Where the machine is one of several variants of arm: every 64-bit one is v8, and v7 runs on what v6 is built for.
-    best = {"arm": ("v7", "v6", ""), "arm64": ("v8", "")}.get(wanted, ("",))
-    rank = {variant: index for index, variant in enumerate(best)}
-    return min(matches, key=lambda match: rank.get(match[0], len(rank)))[1]
+    return min(matches, key=lambda match: match[0])[1]
 
 
 def parse_manifest(body: bytes, name: str) -> Manifest:

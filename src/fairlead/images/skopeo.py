@@ -34,6 +34,7 @@ from fairlead.images.layout import (
     parse_document,
 )
 from fairlead.images.manifest import Content, Manifest, choose_platform, is_list, parse_content, parse_manifest
+from fairlead.images.platforms import Platform
 from fairlead.images.pushing import POLL, Sending
 from fairlead.images.record import Image, Progress
 from fairlead.images.reference import Reference
@@ -60,14 +61,17 @@ class Registry:
         self.digest = ""
         """The digest of what the registry serves under the reference: of the list, where it is one."""
 
-    async def manifest(self) -> Manifest:
-        """The manifest for this machine; from here on the reference is held to what was found now."""
+    async def manifest(self, platform: Platform | None = None) -> Manifest:
+        """The manifest for a platform, by default this machine's; of a list only, what is none is for all.
+
+        From here on the reference is held to what was found now.
+        """
         body = await self._inspect(self.reference)
         self.digest = digest_of(body)
         self.reference = self.reference.at(self.digest)
         document = parse_document(body, "manifest")
         if is_list(document):
-            self.reference = self.reference.at(choose_platform(document, self.reference.name))
+            self.reference = self.reference.at(choose_platform(document, self.reference.name, platform))
             body = await self._inspect(self.reference)
         return parse_manifest(body, self.reference.name)
 
