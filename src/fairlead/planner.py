@@ -55,7 +55,7 @@ from fairlead.plan.names import RedirectNames
 from fairlead.plan.namespaces import AddNamespace
 from fairlead.plan.netlink import owner_mark
 from fairlead.publishing import Publisher
-from fairlead.spec import EndpointSpec, NetworkSpec
+from fairlead.spec import EndpointSpec, NetworkSpec, PortSpec
 from fairlead.store import Store
 from fairlead.subnets import Subnets
 
@@ -431,7 +431,7 @@ class Planner:
             owner=sandbox.container or sandbox.name,
             aliases=spec.aliases,
             links=spec.links,
-            ports=self._ports(network, spec),
+            ports=self._ports(network, spec.ports),
             options=spec.options,
         )
         list(endpoints.sysctls(endpoint))  # raises where one is not allowed
@@ -449,8 +449,11 @@ class Planner:
                 raise Conflict(f"MAC address {before} is already in use by {self._owner_name(holder)}")
         return completed
 
-    def _ports(self, network: Network, spec: EndpointSpec) -> tuple[PublishedPort, ...]:
-        if not spec.ports:
+    def _ports(
+        self, network: Network, ports: Sequence[PortSpec], besides: Endpoint | None = None
+    ) -> tuple[PublishedPort, ...]:
+        """The ports to publish in a network; those that the endpoint `besides` has are free, as it is leaving."""
+        if not ports:
             return ()
         if network.internal:
             raise Invalid(f"network {network.name} is internal: ports cannot be published in it")
@@ -461,8 +464,8 @@ class Planner:
             )
         if not driver_of(network).gateways(network):
             raise Invalid(f"network {network.name} has no gateway: ports cannot be published in it")
-        held, direct = divide_ports(network, spec.ports)
-        return (*self._publisher.choose(held, binding(network)), *direct)
+        held, direct = divide_ports(network, ports)
+        return (*self._publisher.choose(held, binding(network), besides), *direct)
 
     def _addresses(self, network: Network, spec: EndpointSpec) -> tuple[Interface, ...]:
         found: list[Interface] = []
@@ -529,8 +532,11 @@ class Planner:
         prefix = network.options.get(PREFIX, "eth")
         return check_ifname(next(name for i in range(len(names) + 1) if (name := f"{prefix}{i}") not in names))
 
-    def detach(self, sandbox: str, network: str) -> Change[Endpoint]:
-        """Remove an endpoint; if it had the default route, another endpoint with a gateway takes that over."""
+    def detach(self, sandbox: str, network: str, ports: Sequence[PortSpec] = ()) -> Change[Endpoint]:
+        """Remove an endpoint; if it had the default route, another endpoint with a gateway takes that over.
+
+        And if it had published ports, another takes these: what its owner has published (`ports`) stays so.
+        """
         owner = self._catalog.sandbox(sandbox)
         joined = self._catalog.network(network)
         siblings = self._catalog.endpoints(sandbox=owner.id)
@@ -538,9 +544,26 @@ class Planner:
         if endpoint is None:
             raise Forbidden(f"{owner.name} is not connected to network {joined.name}")
         left = [sibling for sibling in siblings if sibling is not endpoint]
-        moved = self._moved(owner, left, self._routed(left))
-        undo = self.plan_of(endpoint) + moved.undo
+        heirs = self._routed(left)
+        if endpoint.ports and ports:
+            heirs = self._inheriting(heirs, ports, endpoint)
+        moved = self._moved(owner, left, heirs)
+        # A port that stays published is held all the time: nobody else can take it meanwhile.
+        staying = set(moved.plan)
+        undo = Plan(tuple(step for step in self.plan_of(endpoint) if step not in staying)) + moved.undo
         return Change(result=endpoint, remove=(endpoint,), replace=moved.replace, undo=undo, plan=moved.plan)
+
+    def _inheriting(
+        self, endpoints: Sequence[Endpoint], ports: Sequence[PortSpec], leaving: Endpoint
+    ) -> list[Endpoint]:
+        """The endpoints, one of which publishes these ports in place of the leaving one: that of the default route, as
+        in Docker, where it can."""
+        for heir in sorted(endpoints, key=lambda endpoint: not endpoint.gateways):
+            network = self._store.get(Network, heir.network)
+            if network and heir.phase is Phase.READY and publishes(network):
+                chosen = self._ports(network, ports, besides=leaving)
+                return [replace(one, ports=chosen) if one is heir else one for one in endpoints]
+        return list(endpoints)
 
     def released(self, record: Record) -> None:
         """Told by the engine that a record is gone: its addresses are free again."""
@@ -581,6 +604,12 @@ class Planner:
 def _endpoint_plan(network: Network, sandbox: Sandbox, endpoint: Endpoint) -> Plan:
     """What makes an endpoint and is taken away with it."""
     return endpoints.dressed(driver_of(network).endpoint_plan(network, sandbox, endpoint), sandbox, endpoint)
+
+
+def publishes(network: Network) -> bool:
+    """Whether ports can be published in a network."""
+    driver = driver_of(network)
+    return not network.internal and driver.behind_host and bool(driver.gateways(network))
 
 
 def _leads_out(network: Network, version: int) -> bool:

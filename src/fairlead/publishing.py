@@ -27,8 +27,11 @@ class Publisher:
         self._pick = pick
         self._everywhere = _EVERYWHERE if ipv6 else _EVERYWHERE[:1]
 
-    def choose(self, specs: Sequence[PortSpec], host_binding: str = "") -> tuple[PublishedPort, ...]:
-        """The ports to publish; `host_binding` is the network's default host address.  Raises `Conflict`, `Invalid`.
+    def choose(
+        self, specs: Sequence[PortSpec], host_binding: str = "", besides: Endpoint | None = None
+    ) -> tuple[PublishedPort, ...]:
+        """The ports to publish; `host_binding` is the network's default host address, `besides` whose ports count as
+        free.  Raises `Conflict`, `Invalid`.
 
         What it costs depends on `specs` alone, however many ports are published already.
         """
@@ -37,21 +40,27 @@ class Publisher:
         own: dict[tuple[Protocol, int], list[Address]] = {}
         for spec in specs:
             addresses = (spec.host_ip,) if spec.host_ip else default
-            number = self._number(spec, addresses, own)
+            number = self._number(spec, addresses, own, besides)
             own.setdefault((spec.protocol, number), []).extend(addresses)
             for address in addresses:
                 chosen.append(PublishedPort(host_ip=address, host_port=number, protocol=spec.protocol, port=spec.port))
         return tuple(chosen)
 
     def _number(
-        self, spec: PortSpec, addresses: Sequence[Address], own: dict[tuple[Protocol, int], list[Address]]
+        self,
+        spec: PortSpec,
+        addresses: Sequence[Address],
+        own: dict[tuple[Protocol, int], list[Address]],
+        besides: Endpoint | None,
     ) -> int:
         def holder(number: int) -> str:
             """Who has it: another container, or this request; empty if nobody."""
             if _collide(addresses, own.get((spec.protocol, number), ())):
                 return "this request"
             for address, endpoint in self._store.owners(port_stem(spec.protocol, number)):
-                if isinstance(endpoint, Endpoint) and _collide(addresses, [ip_address(address)]):
+                if not isinstance(endpoint, Endpoint) or (besides and endpoint.id == besides.id):
+                    continue
+                if _collide(addresses, [ip_address(address)]):
                     return self._name(endpoint)
             return ""
 

@@ -146,6 +146,37 @@ def test_what_is_exposed_and_asked_for_is_shown(web: Host) -> None:
     assert web.fairlead("port", "web").stdout == ""
 
 
+def test_ports_stay_published_when_networks_change(web: Host) -> None:
+    def answers(number: str) -> bool:
+        return web.run("curl", "-sf", "-m", "5", f"127.0.0.1:{number}/hostname", check=False).returncode == 0
+
+    for number, name in enumerate(("one", "two")):
+        web.fairlead("network", "create", name, "--subnet", f"10.7{number}.0.0/24")
+    web.fairlead("run", "-d", "--name", "web", "--network", "one", "-p", "8081:80", "-p", "82", "alpine", *SERVE)
+    assert answers("8081")
+    web.fairlead("network", "disconnect", "one", "web")
+    assert web.fairlead("port", "web").stdout == ""
+    assert not {port for port in held_ports(web) if ":8081/" in port}
+    web.fairlead("network", "connect", "one", "web")
+    assert answers("8081")
+    web.fairlead("network", "connect", "two", "web")
+    lines = web.fairlead("network", "disconnect", "--explain", "one", "web").stdout
+    assert "nft add element inet fairlead ports4_any '{ tcp . 8081 : 10.71.0.2 . 80 }'" in lines
+    web.fairlead("network", "disconnect", "one", "web")
+    assert answers("8081")
+    assert re.search(rf"82/tcp -> 0.0.0.0:{R}", web.fairlead("port", "web").stdout)
+    shown = web.fairlead("port", "web").stdout
+    web.fairlead("network", "connect", "one", "web")
+    assert web.fairlead("port", "web").stdout == shown, "they are where they are"
+    web.fairlead("restart", "-t", "0", "web")
+    assert answers("8081")
+    web.fairlead("network", "disconnect", "two", "web")
+    web.fairlead("network", "disconnect", "one", "web")
+    assert not {port for port in held_ports(web) if ":8081/" in port}
+    web.fairlead("rm", "-f", "web")
+    web.fairlead("network", "rm", "one", "two")
+
+
 def test_an_images_expose_is_published_by_P(web: Host, tmp_path: Path) -> None:
     root = tmp_path / "root"
     (root / "bin").mkdir(parents=True)

@@ -85,6 +85,10 @@ CONTAINERS: dict[str, list[Step]] = {
         delete("/containers/dd"),
         delete("/containers/dd"),
     ],
+    "container without an init": [
+        container("cc", HostConfig={"NetworkMode": "none", "Init": False}),
+        get("/containers/cc/json"),
+    ],
     "container that does much": [
         container(
             "cc",

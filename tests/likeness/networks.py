@@ -224,6 +224,45 @@ NETWORKS: dict[str, list[Step]] = {
         post("/networks/n/connect", {"Container": "ff"}),
         get("/networks/n"),
     ],
+    "published ports go with the networks": [
+        network("n", "10.61.0.0/24"),
+        network("m", "10.62.0.0/24"),
+        container(
+            "pp",
+            ExposedPorts={"80/tcp": {}},
+            HostConfig={"NetworkMode": "n", "PortBindings": {"80/tcp": [{"HostPort": "18080"}]}},
+        ),
+        post("/containers/pp/start"),
+        post("/networks/n/disconnect", {"Container": "pp"}),
+        cli("port pp"),
+        post("/networks/n/connect", {"Container": "pp"}),
+        cli("port pp"),
+        get("/containers/pp/json"),
+        post("/networks/m/connect", {"Container": "pp"}),
+        cli("port pp"),
+        post("/networks/n/disconnect", {"Container": "pp"}),
+        cli("port pp"),
+        get("/containers/pp/json"),
+        post("/networks/m/disconnect", {"Container": "pp"}),
+        cli("port pp"),
+    ],
+    "ports without a network": [
+        *(
+            step
+            for mode in ("host", "none")
+            for step in (
+                container(
+                    mode,
+                    ExposedPorts={"80/tcp": {}},
+                    HostConfig={"NetworkMode": mode, "PortBindings": {"80/tcp": [{"HostPort": "18080"}]}},
+                ),
+                post(f"/containers/{mode}/start"),
+                get(f"/containers/{mode}/json"),
+                cli(f"port {mode}"),
+            )
+        ),
+        get("/containers/json"),
+    ],
     "connections that are refused": [
         network("n", "10.61.0.0/24"),
         network("m", "10.62.0.0/24"),

@@ -89,6 +89,9 @@ class FakeContainers:
     async def connect(self, ref: str, spec: EndpointSpec) -> None:
         self.connected.append((ref, spec))
 
+    def with_ports(self, container: Container, spec: EndpointSpec) -> EndpointSpec:
+        return spec
+
     async def disconnect(self, ref: str, network: str) -> None:
         self.disconnected.append((ref, network))
 

@@ -17,6 +17,7 @@ from fairlead.kernel.firewalls import OtherChain
 from fairlead.kernel.rtnetlink import LinkFact
 from fairlead.model import Endpoint, LinkEnd, Network, Phase, Pool, Record
 from fairlead.plan.names import RedirectNames
+from fairlead.plan.ports import HoldPort
 from fairlead.planner import Change, Planner
 from fairlead.publishing import Publisher
 from fairlead.spec import EndpointSpec, NetworkSpec, PortSpec
@@ -37,8 +38,8 @@ class World:
         )
 
     def do(self, change: Change[Any]) -> Any:
-        self.store.put(*change.add, *change.replace)
         self.store.delete(*change.remove)
+        self.store.put(*change.add, *change.replace)
         for record in change.remove:
             self.planner.released(record)
         return change.result
@@ -246,6 +247,31 @@ def test_the_default_route_passes_to_another_network(world: World) -> None:
     assert change.plan.shell() == ["ip -n ns0 route add default via 10.0.1.1 dev eth1"]
     world.do(change)
     assert world.store.all(type(second))[0].gateways == (ip_address("10.0.1.1"),)
+
+
+def test_published_ports_pass_to_another_network(world: World) -> None:
+    world.network("br0", "10.0.0.0/24")
+    world.network("br1", "10.0.1.0/24")
+    ports = (PortSpec(port=80, host_ip=ip_address("192.0.2.1"), host_port=8081),)
+    world.do(world.planner.open_sandbox("ns0"))
+    first = world.do(world.planner.attach("ns0", EndpointSpec(network="br0", ports=ports)))
+    world.do(world.planner.attach("ns0", EndpointSpec(network="br1")))
+    change = world.planner.detach("ns0", "br0", ports)
+    assert not [step for step in change.undo if isinstance(step, HoldPort)], "it is held all the time"
+    assert "nft delete element inet fairlead ports4 '{ tcp . 192.0.2.1 . 8081 }'" in lines(change)
+    assert "nft add element inet fairlead ports4 '{ tcp . 192.0.2.1 . 8081 : 10.0.1.2 . 80 }'" in lines(change)
+    world.do(change)
+    assert [endpoint.ports for endpoint in world.store.all(Endpoint)] == [first.ports]
+
+
+def test_the_ports_of_a_namespace_go_with_its_endpoint(world: World) -> None:
+    world.network("br0", "10.0.0.0/24")
+    world.network("br1", "10.0.1.0/24")
+    world.do(world.planner.open_sandbox("ns0"))
+    world.do(world.planner.attach("ns0", EndpointSpec(network="br0", ports=(PortSpec(port=80, host_port=8081),))))
+    world.do(world.planner.attach("ns0", EndpointSpec(network="br1")))
+    world.do(world.planner.detach("ns0", "br0"))
+    assert [endpoint.ports for endpoint in world.store.all(Endpoint)] == [()]
 
 
 def test_a_network_of_higher_priority_takes_the_default_route_at_once(world: World) -> None:

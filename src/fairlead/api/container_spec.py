@@ -34,7 +34,7 @@ T = TypeVar("T")
 UNSET_LIMITS = "KernelMemory KernelMemoryTCP"
 """Limits that we cannot set: the container runs without them, and the user is told."""
 
-_SHOWN_AGAIN = ("Binds", "Mounts", "Tmpfs", "VolumeDriver", "VolumesFrom", *SHOWN_AGAIN)
+_SHOWN_AGAIN = ("Binds", "Init", "Mounts", "Tmpfs", "VolumeDriver", "VolumesFrom", *SHOWN_AGAIN)
 """Members of HostConfig that inspect shows as they came."""
 
 
@@ -81,7 +81,7 @@ def parse(body: dict[str, Any], image: Image, lookup: Lookup = _nobody) -> tuple
         auto_remove=auto_remove,
         network_mode=mode,
         endpoints=endpoints,
-        ports=_ports(host, mode),
+        ports=_ports(host),
         publish_all=bool(host.get("PublishAllPorts")),
         exposed=_exposed(body, host, from_image),
         cap_add=_strings(host, "CapAdd"),
@@ -108,8 +108,8 @@ def parse(body: dict[str, Any], image: Image, lookup: Lookup = _nobody) -> tuple
     )
     signal_number(spec.stop_signal)
     capabilities(spec)
-    if mode in ("host", "none") and host.get("PortBindings"):
-        warnings.append(f"Published ports are discarded when using {mode} network mode")
+    if mode == "host" and host.get("PortBindings"):
+        warnings.append("Published ports are discarded when using host network mode")
     return spec, warnings
 
 
@@ -237,7 +237,7 @@ def _endpoint(network: str, settings: dict[str, Any], mac: str) -> EndpointSpec:
     return spec if spec.mac else msgspec.structs.replace(spec, mac=mac)
 
 
-def _ports(host: dict[str, Any], mode: str) -> tuple[PortSpec, ...]:
+def _ports(host: dict[str, Any]) -> tuple[PortSpec, ...]:
     found: list[PortSpec] = []
     for name, bindings in _get(host, "PortBindings", dict, {}).items():
         port, protocol = _port(name)
@@ -250,8 +250,7 @@ def _ports(host: dict[str, Any], mode: str) -> tuple[PortSpec, ...]:
             found.append(
                 PortSpec(port=port, protocol=protocol, host_ip=address, host_port=first, host_port_end=last)  # type: ignore[arg-type]
             )
-    # Docker drops them with a warning on the host's network; with no network at all there is nothing to reach.
-    return () if mode in ("host", "none") else tuple(found)
+    return tuple(found)
 
 
 def _port(name: str) -> tuple[int, str]:

@@ -21,6 +21,7 @@ from fairlead.api.shapes import (
     parse_address,
 )
 from fairlead.configs import check_joinable
+from fairlead.containers.plans import published
 from fairlead.containers.sharing import check_can_connect
 from fairlead.drivers.bridge_options import ENABLE, boolean
 from fairlead.engine import NetworkSpec
@@ -132,9 +133,12 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
         check_joinable(network)
         _check_predefined(network)
         spec = endpoint_spec(network.id, wanted.endpoint_config)
-        if is_container(daemon, wanted.container) and not flag(request, "explain"):
+        one_of_ours = is_container(daemon, wanted.container)
+        if one_of_ours and not flag(request, "explain"):
             await daemon.containers.membership.connect(wanted.container, spec)
         else:
+            if one_of_ours:
+                spec = daemon.containers.membership.with_ports(daemon.containers.get(wanted.container), spec)
             await perform(daemon, request, planner.attach, sandbox_named(daemon, wanted.container), spec)
         return web.Response()
 
@@ -144,10 +148,12 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
         if left.driver == "host":
             raise Invalid(HOST_STAYS)
         network = left.id
-        if is_container(daemon, wanted.container) and not flag(request, "explain"):
+        one_of_ours = is_container(daemon, wanted.container)
+        if one_of_ours and not flag(request, "explain"):
             await daemon.containers.membership.disconnect(wanted.container, network)
         else:
-            await perform(daemon, request, planner.detach, sandbox_named(daemon, wanted.container), network)
+            ports = published(daemon.containers.get(wanted.container)) if one_of_ours else ()
+            await perform(daemon, request, planner.detach, sandbox_named(daemon, wanted.container), network, ports)
         return web.Response()
 
     async def prune(request: web.Request) -> web.Response:

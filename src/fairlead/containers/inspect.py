@@ -256,7 +256,6 @@ def _host_config(container: Container, names: Mapping[str, str]) -> dict[str, An
         **_resources(spec.limits),
         "MaskedPaths": None if spec.privileged else MASKED,
         "ReadonlyPaths": None if spec.privileged else READ_ONLY,
-        **({"Init": True} if spec.init else {}),
         **spec.asked,
     }
 
@@ -399,6 +398,8 @@ def _endpoint(
 
 def _port_map(container: Container, endpoints: list[Endpoint]) -> dict[str, list[dict[str, str]] | None]:
     found: dict[str, list[dict[str, str]] | None] = {}
+    if container.spec.network_mode in ("host", "none"):
+        return found  # It has no ports of its own, or nobody reaches them.
     for exposed in container.spec.exposed:
         found[exposed] = None
     for endpoint in endpoints:

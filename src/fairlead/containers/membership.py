@@ -9,11 +9,13 @@ import msgspec
 
 from fairlead.containers import etc
 from fairlead.containers.links import known, without
+from fairlead.containers.plans import published
 from fairlead.containers.record import Container
 from fairlead.containers.sharing import check_can_connect
 from fairlead.endpoints import check_spec
 from fairlead.engine import EndpointSpec
 from fairlead.errors import Forbidden, NotFound
+from fairlead.planner import publishes
 
 if TYPE_CHECKING:
     from fairlead.containers.service import Containers
@@ -40,12 +42,24 @@ class Membership:
             if running and network.id in networks:
                 raise Forbidden(f"endpoint with name {container.name} already exists in network {network.name}")
             if running:  # also while another keeps it
-                made = await asyncio.to_thread(engine.perform, engine.planner.attach, container.id, spec)
+                wanted = self.with_ports(container, spec)
+                made = await asyncio.to_thread(engine.perform, engine.planner.attach, container.id, wanted)
                 etc.joined(container, self._containers.paths, network, made)
             endpoints = list(container.spec.endpoints)
             place = networks.index(network.id) if network.id in networks else len(networks)  # in it already: asked anew
             endpoints[place : place + 1] = [msgspec.structs.replace(spec, network=network.name)]
             self._containers.store.put(_with_endpoints(container, tuple(endpoints)))
+
+    def with_ports(self, container: Container, spec: EndpointSpec) -> EndpointSpec:
+        """The same wish with the container's published ports, if it runs and none of its networks has them: it has left
+        the one that did, or began in none that can."""
+        catalog = self._containers.engine.catalog
+        running = self._containers.sharing.sandbox(container)
+        if not running or not publishes(catalog.network(spec.network)):
+            return spec
+        if any(endpoint.ports for endpoint in catalog.endpoints(sandbox=running.id)):
+            return spec
+        return msgspec.structs.replace(spec, ports=published(container))
 
     async def disconnect(self, ref: str, network: str) -> None:
         """Take a container out of a network, at once if it runs."""
@@ -58,7 +72,8 @@ class Membership:
             if len(kept) == len(container.spec.endpoints):
                 raise NotFound(f"container {container.id} is not connected to network {left.name}")
             if self._containers.sharing.sandbox(container):
-                gone = await asyncio.to_thread(engine.perform, engine.planner.detach, container.id, left.id)
+                ports = published(container)
+                gone = await asyncio.to_thread(engine.perform, engine.planner.detach, container.id, left.id, ports)
                 etc.left(container, self._containers.paths, gone)
             self._containers.store.put(_with_endpoints(container, kept))
 
