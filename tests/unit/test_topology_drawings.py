@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from fairlead.errors import MissingProgram, NotFound
 from fairlead.see import graph, select, text
-from fairlead.see.topology import Net, Place, Port, Published, Room, Route, Topology
+from fairlead.see.topology import Net, Place, Port, Published, Room, Route, Topology, Vlans
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(__file__).parent / "topologies"
@@ -99,6 +99,32 @@ def test_text_never_is_wider_than_asked_for(count: int, width: int) -> None:
     assert {len(line) for line in frame} == {width}, "the frame is closed on its right side"
     for number in range(count):
         assert any(re.search(rf"\bc{number}\b", line) for line in lines)
+
+
+@pytest.mark.parametrize("count", [3, 30])
+@pytest.mark.parametrize("width", [60, 80])
+def test_ports_of_a_bridge_that_filters_vlans(count: int, width: int) -> None:
+    plain = hosts(count)
+    vlans = (
+        Vlans(first=1, last=1, pvid=True, untagged=True),
+        Vlans(first=20, last=22, pvid=False, untagged=False),
+        Vlans(first=40, last=40, pvid=False, untagged=True),
+    )
+    ports = tuple(replace(port, vlans=() if port.name.endswith("1") else vlans) for port in plain.host.ports)
+    topology = replace(plain, rooms=(replace(plain.host, ports=ports), *plain.rooms[1:]))
+    lines = text.render(topology, width=width).splitlines()
+    assert {len(line) for line in lines} == {width}
+    drawn = "\n".join(lines)
+    words = "vlan 1, tagged 20-22, untagged 40"
+    assert f"network n, {words}"[:20] in drawn
+    if count == 3 and width == 80:
+        assert re.search(rf"─ veth0000000 ─+┤ eth0 .*\n│  │ +{words} │", drawn), drawn
+        assert re.search(r"─ veth0000001 ─+┤ eth0 .*\n│  │ +no vlan ", drawn), drawn
+    elif count == 30:
+        assert f"├─ veth0000000 ({words}) ── c0 "[: width - 10] in drawn
+    assert re.sub(r"\x1b\[[0-9;]*m", "", text.render(topology, width=width, colour=True)) == drawn + "\n"
+    assert f'|"veth0000000, {words}"|' in graph.mermaid(topology)
+    assert f"veth0000000 ({words})" in graph.dot(topology)
 
 
 def test_ten_containers_have_boxes_and_five_hundred_a_line_each() -> None:

@@ -14,7 +14,7 @@ import socket
 import struct
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from fairlead.kernel.netlink import Message, Socket, attributes, u32
@@ -32,6 +32,11 @@ _IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_STATS64, _IFLA_EXT_MASK, _IFLA_CARRIER, _IF
 _RTEXT_FILTER_SKIP_STATS = 8
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_INFO_SLAVE_DATA = 1, 2, 5
 _IFLA_BRPORT_MODE, _IFLA_BRPORT_ISOLATED = 4, 33
+_IFLA_BR_VLAN_FILTERING = 7
+_IFLA_AF_SPEC, _RTEXT_FILTER_BRVLAN_COMPRESSED, _IFLA_BRIDGE_VLAN_INFO = 26, 4, 2
+_VLAN_INFO = struct.Struct("=HH")
+_VLAN_PVID, _VLAN_UNTAGGED, _VLAN_RANGE_BEGIN = 2, 4, 8
+"""linux/if_bridge.h: flags of ``struct bridge_vlan_info``."""
 _IFLA_VXLAN_LINK = 3
 _IFF_UP, _IFF_LOOPBACK = 1, 8
 _OPERSTATES = ("unknown", "notpresent", "down", "lowerlayerdown", "testing", "dormant", "up")
@@ -78,6 +83,19 @@ class Counters:
 
 
 @dataclass(frozen=True, slots=True)
+class VlanRow:
+    """VLANs that a port of a bridge is in, from `first` to `last`.
+
+    `pvid`: what comes in without a tag is of this VLAN.  `untagged`: its frames leave without their tag.
+    """
+
+    first: int
+    last: int
+    pvid: bool = False
+    untagged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class LinkRow:
     """One link.  `lower` is the link below or the veth peer, by index, in this namespace or (`nsid`) in another."""
 
@@ -98,6 +116,8 @@ class LinkRow:
     hairpin: bool = False
     data: dict[str, str] = field(default_factory=dict)
     counters: Counters = Counters()
+    vlans: tuple[VlanRow, ...] | None = None
+    """Of a bridge that filters VLANs, and of its ports; None: of no such."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +159,35 @@ def links(sock: Socket, *, counters: bool = True) -> list[LinkRow]:
     """All links, with their counters if these are wanted."""
     body = _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
     body += b"" if counters else u32(_IFLA_EXT_MASK, _RTEXT_FILTER_SKIP_STATS)
-    return [_link(answer) for answer in sock.dump(Message(_GETLINK, 0, body))]
+    found = [_link(answer) for answer in sock.dump(Message(_GETLINK, 0, body))]
+    filtering = {link.index for link in found if link.data.get("vlan_filtering")}
+    if not filtering:
+        return found
+    vlans = _vlans(sock)
+    return [
+        replace(link, vlans=vlans.get(link.index, ())) if {link.index, link.master} & filtering else link
+        for link in found
+    ]
+
+
+def _vlans(sock: Socket) -> dict[int, tuple[VlanRow, ...]]:
+    """The VLANs of bridges and their ports, by the link's index."""
+    body = _LINK.pack(socket.AF_BRIDGE, 0, 0, 0, 0) + u32(_IFLA_EXT_MASK, _RTEXT_FILTER_BRVLAN_COMPRESSED)
+    found: dict[int, tuple[VlanRow, ...]] = {}
+    for answer in sock.dump(Message(_GETLINK, 0, body)):
+        index = _LINK.unpack_from(answer)[2]
+        rows, first = [], 0
+        for kind, value in attributes(dict(attributes(memoryview(answer)[_LINK.size :])).get(_IFLA_AF_SPEC, b"")):
+            if kind != _IFLA_BRIDGE_VLAN_INFO:
+                continue
+            flags, number = _VLAN_INFO.unpack_from(value)
+            if flags & _VLAN_RANGE_BEGIN:
+                first = number
+                continue
+            rows.append(VlanRow(first or number, number, bool(flags & _VLAN_PVID), bool(flags & _VLAN_UNTAGGED)))
+            first = 0
+        found[index] = tuple(rows)
+    return found
 
 
 def _link(body: bytes) -> LinkRow:
@@ -178,6 +226,10 @@ def _vlan(values: dict[int, bytes]) -> dict[str, str]:
     return {"id": str(int.from_bytes(values.get(1, b"\0\0"), sys.byteorder))}
 
 
+def _bridge(values: dict[int, bytes]) -> dict[str, str]:
+    return {"vlan_filtering": "1"} if values.get(_IFLA_BR_VLAN_FILTERING) == b"\1" else {}
+
+
 def _vxlan(values: dict[int, bytes]) -> dict[str, str]:
     found = {"id": str(_number(values.get(1)))}
     for word, kinds in (("group", (2, 16)), ("local", (4, 17))):
@@ -197,6 +249,7 @@ def _mode(kind: str) -> Callable[[dict[int, bytes]], dict[str, str]]:
 
 
 _DATA: dict[str, Callable[[dict[int, bytes]], dict[str, str]]] = {
+    "bridge": _bridge,
     "vlan": _vlan,
     "vxlan": _vxlan,
     **{kind: _mode(kind) for kind in _MODES},

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from fairlead.kernel import survey
 from fairlead.kernel.namespaces import Namespaces
-from fairlead.kernel.survey import Counters, NeighbourRow, RouteRow
+from fairlead.kernel.survey import Counters, NeighbourRow, RouteRow, VlanRow
 from fairlead.model import Interface
 from fairlead.see.owners import Owner, is_users_container, owner_of
 from fairlead.see.reader import Reader, Reading
@@ -60,6 +60,7 @@ class InterfaceFact:
     hairpin: bool = False
     data: Mapping[str, str] = field(default_factory=dict)
     counters: Counters = _NONE
+    vlans: tuple[VlanRow, ...] | None = None
     addresses: tuple[Interface, ...] = ()
     duplicates: tuple[Interface, ...] = ()
     """Those of the addresses that do not work, because another host had them already (IPv6)."""
@@ -222,6 +223,7 @@ def _interface(
         hairpin=link.hairpin,
         data=link.data,
         counters=link.counters,
+        vlans=link.vlans,
         addresses=tuple(row.interface for row in addresses),
         duplicates=tuple(row.interface for row in addresses if row.broken),
     )

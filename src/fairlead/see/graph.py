@@ -194,7 +194,7 @@ def _bar(graph: _Graph, room: Room, bridge: Port, ports: list[Port], tall: bool)
     label += "</TABLE>"
     cells = [
         f'<TD PORT="p{_safe(port.name)}" BGCOLOR="white" CELLPADDING="3"><FONT POINT-SIZE="10"'
-        f' COLOR="{_COLOURS[port.mark]}">{_text(_sign(port.mark) + port.name + _quiet(port))}</FONT></TD>'
+        f' COLOR="{_COLOURS[port.mark]}">{_text(_sign(port.mark) + port.name + _aside(port))}</FONT></TD>'
         for port in ports
     ]
     if tall:
@@ -219,10 +219,12 @@ def _port(graph: _Graph, room: Room, port: Port, between: str = "<BR/>") -> str:
     return between.join(parts)
 
 
-def _quiet(port: Port) -> str:
+def _aside(port: Port) -> str:
+    """What there is to say of a bridge's port, in brackets."""
     if port.mark == "missing":
         return ""
-    return "" if port.carries else " (no carrier)" if port.up else " (down)"
+    state = [] if port.carries else ["no carrier" if port.up else "down"]
+    return f" ({', '.join(facts)})" if (facts := [*words.vlans(port), *state]) else ""
 
 
 def svg(topology: Topology) -> str:
@@ -255,7 +257,10 @@ def mermaid(topology: Topology) -> str:
         marked += [("_".join(graph.end(room, port)), port.mark) for port in graph.rows(room) if port.mark]
     lines.append("  end")
     labels = {
-        graph.end(room, port): port.name for room in topology.rooms for _, ports in graph.bars(room) for port in ports
+        graph.end(room, port): ", ".join([port.name, *words.vlans(port)])
+        for room in topology.rooms
+        for _, ports in graph.bars(room)
+        for port in ports
     }
     for here, there, kind, _ in graph.lines():
         line = "-.-" if kind == "parent" else "---"

@@ -44,9 +44,10 @@ class _Drawing:
         self._drawn: set[str] = {HOST_ID}
         self._rooms = {room.id: room for room in topology.rooms}
         self._ports = {(room.id, port.name): port for room in topology.rooms for port in room.ports}
-        bridged = [len(port.name) for room in topology.rooms for port in room.ports if port.master]
-        self._longest = max([*bridged, 7])
-        """Columns for the names of legs' ends, so that all boxes begin in the same."""
+        bridged = [port for room in topology.rooms for port in room.ports if port.master]
+        lengths = [max(len(port.name), min(len(self._vlans(port)) - 3, width - 50)) for port in bridged]
+        self._longest = max([*lengths, 7])
+        """Columns for the names of legs' ends, and the VLANs below, so that all boxes begin in the same."""
         self._children: dict[tuple[str, str], list[tuple[Room, Port]]] = {}
         """What stands on another namespace's interface, such as macvlans; in the same one it is a row of its own."""
         for room in topology.rooms:
@@ -119,12 +120,16 @@ class _Drawing:
         if room is None or there is None or (here and room is owner):
             return
         if not self._boxes:
+            vlans = self._vlans(here)
+            name += self._paint(f"({vlans}) ", "dim") if vlans else ""
             yield f" {corner}─{name}── {self._paint(room.name, 'name')}  {self._inside(room, there)}"
             self._drawn.add(room.id)
             return
         left = max(self._longest + 8, self._size(name) + 6)
         for number, text in enumerate(self._box(room, there, inner - left)):
             lead = f" {corner}─{name}" if number == 1 else f" {'│' if number == 0 else stem}"
+            if number == 2:
+                lead += self._cut(self._paint(f"  {self._vlans(here)}", "dim"), left - 3)
             yield lead + ("─" if number == 1 else " ") * (left - self._size(lead)) + text
 
     def _dead_end(self, owner: Room, here: Port, there: Port | None, lead: str) -> str:
@@ -136,6 +141,7 @@ class _Drawing:
             facts.append("to a namespace that cannot be seen from here")
         elif here.mark == "missing":
             facts.append("not there")
+        facts += words.vlans(here)
         facts += [word for word in (self._plain_state(here),) if word]
         return f"{lead} {self._marked(here, here.name)}  {self._paint(', '.join(facts), 'dim')}"
 
@@ -274,6 +280,10 @@ class _Drawing:
         if port is None or port.mark == "missing":
             return ""
         return "" if port.carries else "no carrier" if port.up else "down"
+
+    @staticmethod
+    def _vlans(port: Port | None) -> str:
+        return ", ".join(words.vlans(port)) if port else ""
 
     def _room_title(self, room: Room) -> str:
         return self._paint(self._sign_of(room) + room.name, room.mark or "name")

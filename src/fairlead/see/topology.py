@@ -12,6 +12,7 @@ from typing import Literal
 
 import msgspec
 
+from fairlead.kernel.survey import VlanRow
 from fairlead.model import Endpoint, Interface, Network, Sandbox, text_of
 from fairlead.see.facts import End, InterfaceFact, NamespaceFact, RouteFact, Snapshot
 from fairlead.see.intent import Intent, Wanted
@@ -46,6 +47,15 @@ class Traffic(_Shape, frozen=True, kw_only=True):
     tx_errors: int = 0
 
 
+class Vlans(_Shape, frozen=True, kw_only=True):
+    """VLANs of a port of a bridge, from `first` to `last`, with the two flags that bridge(8) has for them."""
+
+    first: int
+    last: int
+    pvid: bool
+    untagged: bool
+
+
 class Port(_Shape, frozen=True, kw_only=True):
     """An interface.  `carries`: it is up and there is somebody at the other end, as far as the kernel can know."""
 
@@ -70,6 +80,8 @@ class Port(_Shape, frozen=True, kw_only=True):
     isolated: bool = False
     alias: str = ""
     data: dict[str, str] = {}
+    vlans: tuple[Vlans, ...] | None = None
+    """Of a bridge that filters VLANs, and of its ports."""
     network: str = ""
     """The name of the Fairlead network that it belongs to."""
     record: str = ""
@@ -285,6 +297,7 @@ class _Builder:
             isolated=one.isolated,
             alias=one.alias,
             data=dict(one.data),
+            vlans=None if one.vlans is None else tuple(_vlans(row) for row in one.vlans),
             network=self._network_of(wanted),
             record=wanted.record.id if wanted and wanted.record else "",
             traffic=Traffic(**{name: getattr(one.counters, name) for name in Traffic.__struct_fields__}),
@@ -368,6 +381,10 @@ class _Builder:
                 if (step.destination, step.gateway, name) not in has and (path, name) not in self._intent.passing:
                     lost = RouteFact(step.destination, step.gateway)
                     yield msgspec.structs.replace(_route(lost, name), mark="missing")
+
+
+def _vlans(row: VlanRow) -> Vlans:
+    return Vlans(first=row.first, last=row.last, pvid=row.pvid, untagged=row.untagged)
 
 
 def _route(route: RouteFact, name: str) -> Route:

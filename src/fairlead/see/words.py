@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import ip_interface
 
-from fairlead.see.topology import Port, Published, Room, Topology
+from fairlead.see.topology import Port, Published, Room, Topology, Vlans
 
 _ETHERNET_MTU = 1500
 _PLAIN_KINDS = frozenset({"veth", "device", "loopback"})
@@ -32,6 +32,7 @@ def qualities(topology: Topology, room: Room, port: Port) -> list[str]:
         words.append("NAT")
     if port.mtu not in (0, _ETHERNET_MTU) and port.kind != "loopback":
         words.append(f"mtu {port.mtu}")
+    words += vlans(port)
     if port.isolated:
         words.append("isolated")
     if port.mark != "missing" and not port.up:
@@ -52,8 +53,26 @@ def _data(port: Port) -> Iterator[str]:
     for name, value in port.data.items():
         if name in ("id", "mode"):
             yield value
+        elif name == "vlan_filtering":
+            yield "that filters VLANs"
         elif name in ("group", "local"):
             yield f"{'to' if name == 'group' else 'from'} {value}"
+
+
+def vlans(port: Port) -> list[str]:
+    """Of a bridge that filters VLANs and of its ports: ``vlan 1``, ``tagged 10,20-22``; the first without tags."""
+    if port.vlans is None:
+        return []
+
+    def those(word: str, rows: list[Vlans]) -> list[str]:
+        spans = (str(row.first) if row.first == row.last else f"{row.first}-{row.last}" for row in rows)
+        return [f"{word} {','.join(spans)}"] if rows else []
+
+    words = those("vlan", [row for row in port.vlans if row.pvid and row.untagged])
+    words += those("pvid", [row for row in port.vlans if row.pvid and not row.untagged])
+    words += those("tagged", [row for row in port.vlans if not row.untagged])
+    words += those("untagged", [row for row in port.vlans if row.untagged and not row.pvid])
+    return words or ["no vlan"]
 
 
 def networks(topology: Topology, room: Room, port: Port) -> list[str]:

@@ -90,6 +90,18 @@ class Route(_Value, frozen=True, kw_only=True):
     source: str = ""
 
 
+class MissingVlan(_Value, frozen=True, kw_only=True):
+    """A VLAN that a port of a bridge (or the bridge itself) should be in, or otherwise than it is."""
+
+    bridge: tuple[int, str]
+    vlan: int
+    tagged: bool
+    """Whether who is behind the port sends and expects a tag."""
+    why: Literal["absent", "no-pvid", "with-tag", "without-tag"]
+    present: tuple[int, ...] = ()
+    """The VLANs that the port is in, the first few."""
+
+
 class Leg(_Value, frozen=True, kw_only=True):
     """From one namespace to the next: its route look-up, and who is on the wire that it leads to."""
 
@@ -106,11 +118,13 @@ class Leg(_Value, frozen=True, kw_only=True):
     bridge: tuple[int, str] | None = None
     """The bridge that the interface is a port of, or is itself."""
     barrier: Literal[
-        "", "down", "no-carrier", "peer-down", "no-master", "no-peer", "bridge-down", "parent-down", "isolated"
+        "", "down", "no-carrier", "peer-down", "no-master", "no-peer", "bridge-down", "parent-down", "isolated", "vlan"
     ] = ""
     """What on the wire keeps frames from passing…"""
     barrier_at: tuple[int, str] | None = None
     """…and where."""
+    missing_vlan: MissingVlan | None = None
+    """What a port of a bridge that filters VLANs lacks."""
     outside: bool = False
     """The wire leads out of this machine, so that not all who are on it are known."""
     holders: tuple[tuple[int, str], ...] = ()

@@ -18,8 +18,9 @@ from fairlead.kernel.netlink import Socket
 from fairlead.kernel.survey import AddressRow, LinkRow
 from fairlead.model import Address
 from fairlead.see.reader import Reader
-from fairlead.see.trace.model import Direction, Leg, Place, Port, Route
+from fairlead.see.trace.model import Direction, Leg, MissingVlan, Place, Port, Route
 from fairlead.see.trace.places import Places
+from fairlead.see.trace.vlans import Plug, lacking
 
 MOST_LEGS = 8
 
@@ -111,7 +112,7 @@ class Survey:
             mac=link.mac,
             master=self.name(end[0], link.master),
             isolated=link.isolated,
-            vlan=int(link.data.get("id", 0)) if link.kind == "vlan" else 0,
+            vlan=self._tag(end),
             addresses=tuple(str(row.interface) for row in rows),
             duplicates=tuple(str(row.interface) for row in rows if row.broken),
             tentative=tuple(str(row.interface) for row in rows if row.tentative and not row.broken),
@@ -181,6 +182,9 @@ class Survey:
         out = (inode, route.interface)
         wire = self.wire(out, thorough=thorough, wanted=following)
         holders = tuple(end for end in wire.stations if self._has(end, following))
+        # Where a bridge filters VLANs, who is in ours comes first; the others may have the same addresses.
+        lacks = {end: missing for end in holders if (missing := self._lacking(out, end))}
+        holders = tuple(end for end in holders if end not in lacks) or holders
         elsewhere: tuple[End, ...] = ()
         if thorough and not holders:
             elsewhere = tuple(end for end in self._everyone() if end != out and self._has(end, following))
@@ -188,6 +192,9 @@ class Survey:
         barrier, barrier_at = wire.barrier, wire.barrier_at
         if not barrier and holders:
             barrier, barrier_at = self._far_barrier(out, holders[0])
+        missing_vlan = None
+        if not barrier and holders and holders[0] in lacks:
+            barrier, (barrier_at, missing_vlan) = "vlan", lacks[holders[0]]
         if not barrier and not holders and elsewhere and wire.cut:
             barrier, barrier_at = wire.cut
         if not barrier and not holders:
@@ -208,6 +215,7 @@ class Survey:
             bridge=wire.bridge,
             barrier=barrier,  # type: ignore[arg-type]
             barrier_at=barrier_at,
+            missing_vlan=missing_vlan,
             outside=wire.outside,
             holders=holders,
             elsewhere=elsewhere,
@@ -326,22 +334,31 @@ class Survey:
             wire.barrier, wire.barrier_at = "parent-down", parent
         elif below.barrier in ("no-carrier", "peer-down", "bridge-down", "parent-down"):
             wire.barrier, wire.barrier_at = below.barrier, below.barrier_at
-        above: dict[End, list[tuple[End, LinkRow]]] = {}
-        for shot in self._known():
-            for one in shot.links.values():
-                if one.kind in _STACKED and (under := self.peer((shot.place.inode, one.name))):
-                    above.setdefault(under, []).append(((shot.place.inode, one.name), one))
+        above = self._above()
         stations = below.stations
         if link.kind == "vlan":
             tag = link.data.get("id")
-            tagged = (one for station in stations for one in above.get(station, ()))
-            stations = [there for there, one in tagged if one.kind == "vlan" and one.data.get("id") == tag]
+            tagged = [one for station in stations for one in above.get(station, ())]
+            same = [there for there, one in tagged if one.kind == "vlan" and one.data.get("id") == tag]
+            # A bridge that filters VLANs may take the tag off on the way.
+            plug = self._plug(parent)
+            plain = stations if plug and plug.port.vlans is not None else []
+            stations = [*(one for one in plain if not self._tag(one)), *(one for one in same if one != end)]
         else:
             # Not the parent itself, which does not hear them, nor they it.
             wire.stations = [there for there, one in above.get(parent, ()) if one.kind == link.kind and there != end]
         wire.stations += stations
         wire.stations += [there for on in stations for there, one in above.get(on, ()) if one.kind != "vlan"]
         return wire
+
+    def _above(self) -> dict[End, list[tuple[End, LinkRow]]]:
+        """What stands on each link."""
+        above: dict[End, list[tuple[End, LinkRow]]] = {}
+        for shot in self._known():
+            for one in shot.links.values():
+                if one.kind in _STACKED and (under := self.peer((shot.place.inode, one.name))):
+                    above.setdefault(under, []).append(((shot.place.inode, one.name), one))
+        return above
 
     def _on_bridge(self, bridge: End, wire: Wire, thorough: bool, wanted: Address | None) -> None:
         if bridge in self._entered:
@@ -358,6 +375,7 @@ class Survey:
         if not master:
             return
         wire.stations.append(bridge)
+        thorough |= master.vlans is not None  # Several may have the address, each in a VLAN of its own.
         if not wire.barrier and not any(port.master == master.index and port.up for port in shot.links.values()):
             wire.barrier, wire.barrier_at = "no-carrier", bridge
         if wanted and self._has(bridge, wanted) and not thorough:
@@ -376,6 +394,11 @@ class Survey:
                 if wanted and not thorough and self._has(peer, wanted):
                     return
                 self._on_patched(bridge, port, peer, wire, thorough, wanted)
+        if master.vlans is not None:
+            # What one of them sends with a tag may reach another without.
+            above = self._above()
+            upper = [there for on in wire.stations for there, one in above.get(on, ()) if one.kind == "vlan"]
+            wire.stations += [station for station in upper if station not in wire.stations]
 
     def _on_patched(
         self, bridge: End, port: LinkRow, peer: End, wire: Wire, thorough: bool, wanted: Address | None
@@ -417,6 +440,32 @@ class Survey:
         if theirs and far and near and far.isolated and near.isolated and far.master == near.master:
             return "isolated", theirs
         return "", None
+
+    def _lacking(self, one: End, other: End) -> tuple[End, MissingVlan] | None:
+        """What keeps two apart at a bridge that filters VLANs."""
+        near, far = self._plug(one), self._plug(other)
+        return lacking(near, far) if near and far else None
+
+    def _plug(self, end: End) -> Plug | None:
+        """Where an interface's frames enter a bridge."""
+        tag = 0
+        while link := self.snapshot(end[0]).named(end[1]):
+            if link.kind == "bridge":
+                return Plug(end, end, link, tag)
+            if link.master and self._is_bridge(end[0], link.master):
+                return Plug((end[0], self.name(end[0], link.master)), end, link, tag)
+            below = self.peer(end)
+            far = self.snapshot(below[0]).named(below[1]) if below else None
+            if not below or not far or (link.kind == "veth" and not far.master):
+                return None
+            tag = tag or self._tag(end)
+            end = below
+        return None
+
+    def _tag(self, end: End) -> int:
+        """The tag of a VLAN interface, 0 of any other."""
+        link = self.snapshot(end[0]).named(end[1])
+        return int(link.data.get("id", 0)) if link and link.kind == "vlan" else 0
 
     def peer(self, end: End) -> End | None:
         """The other end of a veth pair, or the link that one stands on."""

@@ -28,6 +28,7 @@ CAUSES: tuple[Cause, ...] = (
     roads.no_address,
     roads.internal,
     wires.icc_off,
+    wires.vlan_filtered,
     wires.wrong_address,
     roads.no_route,
     roads.strayed,

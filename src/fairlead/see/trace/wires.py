@@ -293,6 +293,36 @@ def isolated_verdict(seen: Observation, network: Membership | None, other: tuple
     )
 
 
+def vlan_filtered(seen: Observation) -> Verdict | None:
+    """A bridge drops frames whose VLAN a port is not in, or passes them on otherwise than expected."""
+    leg = broken(seen)
+    lack = leg.missing_vlan if leg else None
+    if not leg or not lack or not leg.barrier_at:
+        return None
+    port = leg.barrier_at
+    itself = port == lack.bridge
+    who = f"{port[1]} itself" if itself else f"its port {at(seen, port)}"
+    inner = next((one for one in seen.ports if one.peer == port), None)
+    behind = seen.place(inner.namespace if inner else port[0]).name
+    present = f"VLAN{'s' if len(lack.present) > 1 else ''} {', '.join(map(str, lack.present))}"
+    fault = {
+        "absent": f"is in {present if lack.present else 'no VLAN'}: frames of VLAN {lack.vlan} are dropped there",
+        "no-pvid": f"has no VLAN for frames without a tag, which are dropped there ({leg.next_hop} is in VLAN "
+        f"{lack.vlan})",
+        "with-tag": f"passes frames of VLAN {lack.vlan} on with their tag, which {behind} does not expect",
+        "without-tag": f"passes frames of VLAN {lack.vlan} on without their tag, which {behind} expects",
+    }[lack.why]
+    words = [f"bridge vlan add dev {word(port[1])} vid {lack.vlan}"]
+    words += [] if lack.tagged else ["pvid untagged"]
+    words += ["self"] if itself else []
+    return Verdict(
+        ok=False,
+        cause="vlan-filtered",
+        sentence=f"The bridge {at(seen, lack.bridge)} filters VLANs, and {who} {fault}{subject(leg)}.",
+        remedies=(run(seen.place(port[0]), " ".join(words)),),
+    )
+
+
 def wrong_address(seen: Observation) -> Verdict | None:
     """The one that was meant has another address, or none."""
     if seen.target and seen.target.kind != "host":

@@ -2,7 +2,7 @@
 
 import { html, $ } from "./dom.js";
 import { portKey } from "./model.js";
-import { MEANINGS, amount, kind, plain, published, quiet, rate, role, sign } from "./words.js";
+import { MEANINGS, amount, kind, plain, published, quiet, rate, role, sign, vlans } from "./words.js";
 
 export class Details {
   #id = null;
@@ -128,7 +128,7 @@ export class Details {
     const peer = port.Peer ?? port.Parent;
     const other = peer && this.model.rooms.get(peer.Namespace);
     const about = [kind(port), quiet(port), port.Mac, port.Mtu && `mtu ${port.Mtu}`, port.Master && `port of ${port.Master}`,
-      port.Network && `network ${port.Network}`, port.Isolated && "isolated"].filter(Boolean).join(", ");
+      port.Network && `network ${port.Network}`, ...vlans(port), port.Isolated && "isolated"].filter(Boolean).join(", ");
     return html("div", { class: `interface ${port.Mark}`, "data-interface": port.Name },
       html("h4", {}, sign(port.Mark) + port.Name),
       html("p", { class: "addresses" }, port.Addresses.join("  ") || "no address"),

@@ -38,7 +38,8 @@ export function amount(bytes) {
 /** `vlan 10`, `macvlan bridge`… */
 export function kind(port) {
   const data = Object.entries(port.Data ?? {}).flatMap(([name, value]) =>
-    ["id", "mode"].includes(name) ? [value] : name === "group" ? [`to ${value}`] : name === "local" ? [`from ${value}`] : []);
+    ["id", "mode"].includes(name) ? [value] : name === "group" ? [`to ${value}`] : name === "local" ? [`from ${value}`] :
+        name === "vlan_filtering" ? ["that filters VLANs"] : []);
   return [port.Kind, ...data].join(" ");
 }
 
@@ -55,10 +56,28 @@ export function qualities(model, room, port) {
     if (model.masquerades(port)) words.push("NAT");
   }
   if (port.Mtu && port.Mtu !== 1500 && port.Kind !== "loopback") words.push(`mtu ${port.Mtu}`);
+  words.push(...vlans(port));
   if (port.Isolated) words.push("isolated");
   const state = quiet(port);
   if (state) words.push(state);
   return words;
+}
+
+/** Of a bridge that filters VLANs and of its ports: `vlan 1`, `tagged 10,20-22`; the first without tags. */
+export function vlans(port) {
+  if (!port.Vlans) return [];
+  const span = (row) => (row.First === row.Last ? `${row.First}` : `${row.First}-${row.Last}`);
+  const group = (word, fits) => {
+    const found = port.Vlans.filter(fits).map(span);
+    return found.length ? [`${word} ${found.join(",")}`] : [];
+  };
+  const words = [
+    ...group("vlan", (row) => row.Pvid && row.Untagged),
+    ...group("pvid", (row) => row.Pvid && !row.Untagged),
+    ...group("tagged", (row) => !row.Untagged),
+    ...group("untagged", (row) => row.Untagged && !row.Pvid),
+  ];
+  return words.length ? words : ["no vlan"];
 }
 
 export function quiet(port) {
