@@ -64,6 +64,16 @@ def test_the_network_is_counted(shared: Machine) -> None:
     assert after["rx_bytes"] - before["rx_bytes"] >= 3 * 84
 
 
+def test_the_runtime_of_an_exec_is_no_process(shared: Machine) -> None:
+    """With cgroup v1 crun is in the group of a container without limits as long as the exec runs."""
+    shared.docker("run", "-d", "--name", "free", "box", "sleep", "99")
+    shared.docker("exec", "-d", "free", "sleep", "98")
+    eventually(lambda: "sleep 98" in shared.out("top", "free"))
+    assert len(shared.api("GET", "/containers/free/top")["Processes"]) == 2
+    assert shared.api("GET", "/containers/free/stats?stream=0&one-shot=1")["pids_stats"]["current"] == 2
+    shared.docker("rm", "-f", "free")
+
+
 def test_what_does_not_run_uses_nothing(shared: Machine) -> None:
     sample = shared.api("GET", "/containers/still/stats?stream=0")
     assert sample["read"] == "0001-01-01T00:00:00Z"

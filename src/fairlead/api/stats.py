@@ -25,7 +25,7 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
 
     def now(ref: str, before: dict[str, Any] | None) -> dict[str, Any]:
         container = containers.get(ref)
-        return sample(container, containers.place(container).cgroup, before)
+        return sample(container, containers.place(container).cgroup, containers.execs.runtimes(container.id), before)
 
     async def stats(request: web.Request) -> web.StreamResponse:
         container = containers.get(request.match_info["ref"])

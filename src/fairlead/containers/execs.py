@@ -139,6 +139,10 @@ class Execs:
         """A container's execs that have not ended."""
         return [e for e in self._execs.values() if e.container == container_id and e.exit_code is None]
 
+    def runtimes(self, container_id: str) -> set[int]:
+        """The crun of each of those; where it is in the container's control group (`spawning`) it is no part of it."""
+        return {e.process.pid for e in self.of(container_id) if e.process}
+
     def create(self, ref: str, spec: ExecSpec) -> Exec:
         """Note what is to run; nothing runs yet."""
         container = self._running(ref)

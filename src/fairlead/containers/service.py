@@ -707,7 +707,7 @@ class Containers:
         container = self.get(ref)
         if not container.is_running:
             raise Conflict(f"container {container.id} is not running")
-        runtimes = {execution.process.pid for execution in self.execs.of(container.id) if execution.process}
+        runtimes = self.execs.runtimes(container.id)
         return [pid for pid in Cgroup(self.place(container).cgroup).processes() if pid not in runtimes]
 
     # Changing

@@ -18,8 +18,11 @@ _NO_CPU = {
 }
 
 
-def sample(container: Container, cgroup: str, before: dict[str, Any] | None) -> dict[str, Any]:
-    """The numbers of now; with those of an earlier sample, by which clients reckon the processor's load."""
+def sample(container: Container, cgroup: str, runtimes: set[int], before: dict[str, Any] | None) -> dict[str, Any]:
+    """The numbers of now; with those of an earlier sample, by which clients reckon the processor's load.
+
+    `runtimes`, which may be in the group, are none of the container's processes, and have one thread each.
+    """
     shape: dict[str, Any] = {
         "name": f"/{container.name}",
         "id": container.id,
@@ -37,6 +40,7 @@ def sample(container: Container, cgroup: str, before: dict[str, Any] | None) -> 
         return shape
     group = Cgroup(cgroup)
     counters = group.read()
+    pids = counters.pids - len(runtimes.intersection(group.processes() if runtimes else ()))
     system, processors = host_cpu()
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     usage: dict[str, Any] = {
@@ -54,7 +58,7 @@ def sample(container: Container, cgroup: str, before: dict[str, Any] | None) -> 
         memory |= {"max_usage": counters.memory_most, "failcnt": counters.memory_failures}
     shape |= {
         "read": rfc3339(time.time()),
-        "pids_stats": {"current": counters.pids, "limit": counters.pids_limit or (1 << 64) - 1},
+        "pids_stats": {"current": pids, "limit": counters.pids_limit or (1 << 64) - 1},
         "blkio_stats": _blocks(counters.bytes, counters.operations, counters.version),
         "cpu_stats": {
             "cpu_usage": usage,
