@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from fairlead.cli.stats import binary_size, cpu_percent, memory_used
+from fairlead.containers import spawning
+from fairlead.containers.record import Container, Limits
 from fairlead.kernel.cgroups import BlockCount, Cgroup, Counters, expect_move, host_cpu
+from fairlead.plan.runtime import Place
 
 VERSION_2 = {
     "cgroup.procs": "4711\n4712\n",
@@ -141,6 +146,26 @@ def test_a_move_is_announced_where_we_are(tmp_path: Path, tree: str, own: str) -
     procs.unlink()
     expect_move(tmp_path / "root", mine)
     assert not procs.exists()
+
+
+@pytest.mark.parametrize(
+    ("version", "limits", "told"),
+    [
+        (1, Limits(), False),  # crun is started in the group
+        (1, Limits(memory=1 << 26), True),
+        (2, Limits(), False),  # crun has the process born there
+        (2, Limits(memory=1 << 26), False),
+    ],
+)
+def test_an_exec_announces_a_move_where_there_will_be_one(
+    version: int, limits: Limits, told: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    announced: list[bool] = []
+    monkeypatch.setattr(spawning, "expect_move", lambda: announced.append(True))
+    monkeypatch.setattr(spawning, "Cgroup", lambda path: SimpleNamespace(version=version))
+    container = SimpleNamespace(spec=SimpleNamespace(limits=limits))
+    spawning.prepare(cast(Place, SimpleNamespace(cgroup="/x")), cast(Container, container))
+    assert announced == [True] * told
 
 
 def test_the_host(tmp_path: Path) -> None:

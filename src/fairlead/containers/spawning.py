@@ -42,7 +42,7 @@ _ENTER = (
 
 def prepare(place: Place, container: Container) -> None:
     """An exec will be started soon: let what has to be waited for begin."""
-    if not _is_born_inside(place, container):
+    if Cgroup(place.cgroup).version == 1 and _is_limited(container):
         expect_move()
 
 
@@ -55,7 +55,7 @@ def spawn(place: Place, container: Container, execution: Exec, detach: bool) -> 
     words = ["exec", f"--process={base / 'process.json'}", f"--pid-file={execution.pid_file}"]
     log = [f"--log={base / 'log'}", "--log-format=json"]
 
-    inside = _is_born_inside(place, container)
+    inside = Cgroup(place.cgroup).version == 1 and not _is_limited(container)
     before = [*_ENTER, *Cgroup(place.cgroup).entrances(), "--"] if inside else []
     crun, *arguments = place.crun(*log, *words, root=_without_group(place, base) if inside else None)
 
@@ -68,15 +68,14 @@ def spawn(place: Place, container: Container, execution: Exec, detach: bool) -> 
     return _spawn_pipes(execution, start, detach)
 
 
-def _is_born_inside(place: Place, container: Container) -> bool:
-    """Whether crun is started in the container's control group already, so that it need not move the process there.
+def _is_limited(container: Container) -> bool:
+    """Whether the container's control group is limited, so that crun has no place in it: its limits are not for crun.
 
-    To move it takes some 10 ms (`expect_move`).  With version 2 crun has it born there (clone3(2), CLONE_INTO_CGROUP),
-    and is itself outside; with version 1 that is not possible, and crun is in the group as long as the process.  So it
-    is not done where the group is limited: the limits are for the container.
+    To move a process into a group takes some 10 ms (`expect_move`).  With version 2 crun has it born there (clone3(2),
+    CLONE_INTO_CGROUP), and is itself outside.  With version 1 that is not possible: either crun is started in the group
+    already, and is there as long as the process, or it moves the process there.
     """
-    unlimited = msgspec.structs.replace(container.spec.limits, ulimits=()) == Limits()
-    return unlimited and Cgroup(place.cgroup).version == 1
+    return msgspec.structs.replace(container.spec.limits, ulimits=()) != Limits()
 
 
 def _without_group(place: Place, base: Path) -> Path:
