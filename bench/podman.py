@@ -23,14 +23,25 @@ events_logger = "file"
 runtime = "crun"
 [network]
 network_backend = "netavark"
-network_config_dir = "{directory}/networks"
+network_config_dir = "{place}/networks"
 """
 _STORAGE_CONF = """
 [storage]
-driver = "overlay"
-graphroot = "{directory}/storage"
-runroot = "/run/bench-podman"
+driver = "{driver}"
+graphroot = "{place}/storage"
+runroot = "{run}"
 """
+
+
+def configure(place: Path, *, driver: str, run: str) -> dict[str, str]:
+    """Settings for a podman with files of its own, in a directory made for it; returns the variables that name them."""
+    (place / "networks").mkdir(parents=True)
+    for file, text in (("containers.conf", _CONTAINERS_CONF), ("storage.conf", _STORAGE_CONF)):
+        (place / file).write_text(text.format(place=place, driver=driver, run=run))
+    return {
+        "CONTAINERS_CONF": str(place / "containers.conf"),
+        "CONTAINERS_STORAGE_CONF": str(place / "storage.conf"),
+    }
 
 
 class Podman(Peer):
@@ -43,14 +54,10 @@ class Podman(Peer):
         if not Path(PROGRAM).exists():
             raise Unavailable(f"{PROGRAM} is not installed")
         directory = self.stage.directory / "podman"
-        (directory / "networks").mkdir(parents=True)
-        for file, text in (("containers.conf", _CONTAINERS_CONF), ("storage.conf", _STORAGE_CONF)):
-            (directory / file).write_text(text.format(directory=directory))
         self._environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(directory),
-            "CONTAINERS_CONF": str(directory / "containers.conf"),
-            "CONTAINERS_STORAGE_CONF": str(directory / "storage.conf"),
+            **configure(directory, driver="overlay", run="/run/bench-podman"),
         }
         self._podman("import", "-", IMAGE, input=self.stage.image)
 

@@ -59,6 +59,21 @@ def ipv6_ready(link: str = "eth0", namespace: str = "internet", peer: str = "eth
     return f"for i in $(seq 200); do {there} && break; sleep 0.05; done; {there}\n"
 
 
+BEHIND_THE_HOST = """
+for n in 1 2; do
+    ip netns add r$n
+    ip link add w$n type veth peer name eth0 netns r$n
+    ip addr add 10.1.$n.1/24 dev w$n
+    ip link set w$n up
+    ip -n r$n link set lo up
+    ip -n r$n addr add 10.1.$n.2/24 dev eth0
+    ip -n r$n link set eth0 up
+    ip -n r$n route add default via 10.1.$n.1
+done
+"""
+"""Somebody's two namespaces, each with a cable to the host, which is their router if it forwards."""
+
+
 class Host:
     """One fake host.  Use as a context manager; leaving it stops all that runs inside."""
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from lab import Host
 
+from bench.podman import configure
+
 DOCKERD = shutil.which("dockerd", path="/usr/sbin:/usr/bin")
 """Debian's package docker.io; None where it is not installed."""
 
@@ -24,25 +26,6 @@ COMPOSE = shutil.which("docker-compose", path="/usr/local/bin:/usr/bin")
 PODMAN = shutil.which("podman", path="/usr/bin") if Path("/usr/lib/podman/netavark").exists() else None
 """Debian's package podman, with its own network stack, the package netavark; None where one is not installed."""
 
-_PODMAN_FILES = {
-    "containers.conf": """
-[containers]
-log_driver = "k8s-file"
-[engine]
-cgroup_manager = "cgroupfs"
-events_logger = "file"
-runtime = "crun"
-[network]
-network_backend = "netavark"
-network_config_dir = "{place}/networks"
-""",
-    "storage.conf": """
-[storage]
-driver = "vfs"
-graphroot = "{place}/storage"
-runroot = "{place}/run"
-""",
-}
 _PODMAN_PREPARE = """
 set -e
 for place in /run/containers /run/libpod; do mkdir -p $place && mount -t tmpfs tmpfs $place; done
@@ -122,11 +105,7 @@ class Podman:
     def __init__(self, host: Host) -> None:
         self.host = host
         place = host.directory / "podman"
-        (place / "networks").mkdir(parents=True)
-        for name, text in _PODMAN_FILES.items():
-            (place / name).write_text(text.format(place=place))
-        host.environment["CONTAINERS_CONF"] = str(place / "containers.conf")
-        host.environment["CONTAINERS_STORAGE_CONF"] = str(place / "storage.conf")
+        host.environment |= configure(place, driver="vfs", run=f"{place}/run")
         self._cgroup = f"fairlead-peer-{os.getpid()}-{host.directory.name[-8:]}"
         host.sh(_PODMAN_PREPARE)
 

@@ -16,23 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lab import FAIRLEAD, Host, images
+from lab import BEHIND_THE_HOST, FAIRLEAD, Host, images
 
 UFW, FIREWALLD = (shutil.which(name, path="/usr/sbin:/usr/bin") for name in ("ufw", "firewalld"))
 SERVE = "alpine httpd -f -h /etc -p"
 
-ROUTED = """
-for n in 1 2; do
-    ip netns add r$n
-    ip link add w$n type veth peer name eth0 netns r$n
-    ip addr add 10.1.$n.1/24 dev w$n
-    ip link set w$n up
-    ip -n r$n addr add 10.1.$n.2/24 dev eth0
-    ip -n r$n link set eth0 up
-    ip -n r$n route add default via 10.1.$n.1
-done
-ip netns exec r2 busybox httpd -p 80 -h /etc
-"""
+ROUTED = BEHIND_THE_HOST + "ip netns exec r2 busybox httpd -p 80 -h /etc\n"
 """Somebody else's namespaces, with the host as their router."""
 
 

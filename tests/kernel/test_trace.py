@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lab import Host, images, ipv6_ready
+from lab import BEHIND_THE_HOST, Host, images, ipv6_ready
 
 PLAIN = """
 ip link add br0 type bridge
@@ -32,19 +32,7 @@ sysctl -qw net.bridge.bridge-nf-call-iptables=0
 """
 """The tutorial's: three namespaces on a bridge made by hand, without Fairlead."""
 
-ROUTED = """
-for n in 1 2; do
-    ip netns add r$n
-    ip link add w$n type veth peer name eth0 netns r$n
-    ip addr add 10.1.$n.1/24 dev w$n
-    ip link set w$n up
-    ip -n r$n link set lo up
-    ip -n r$n addr add 10.1.$n.2/24 dev eth0
-    ip -n r$n link set eth0 up
-    ip -n r$n route add default via 10.1.$n.1
-done
-sysctl -qw net.ipv4.ip_forward=1
-"""
+ROUTED = BEHIND_THE_HOST + "sysctl -qw net.ipv4.ip_forward=1\n"
 """Two namespaces with the host as their router."""
 
 PLAIN6 = """
