@@ -424,16 +424,34 @@ def test_light_and_dark(page: Any) -> None:
 
 # Many
 
+COUNT_LONG_TASKS = """() => { window.longTasks = 0;
+  new PerformanceObserver((list) => { window.longTasks += list.getEntries().length; }).observe({ type: "longtask" }); }"""
+"""Those for which nothing else happens on the page: more than 50 ms (W3C, Long Tasks API)."""
+
+
+def long_tasks(page: Any) -> int:
+    """How many there were since they are counted."""
+    return int(page.evaluate("window.longTasks"))
+
 
 def test_five_hundred_namespaces_are_shown_and_one_more_moves_nothing(host: Host, browser: Any) -> None:
     host.sh(
         "set -e; ip link add big type bridge; ip link set big up;"
         "seq 500 | sed 's/.*/netns add n&/' | ip -batch -;"
-        "seq 500 | sed 's/.*/link add v& master big type veth peer name eth0 netns n&/' | ip -batch -",
+        "seq 500 | sed 's/.*/link add v& master big type veth peer name eth0 netns n&/' | ip -batch -;"
+        "for n in 1 333; do ip -n n$n addr add 10.9.0.$((n % 100))/24 dev eth0; ip -n n$n link set eth0 up;"
+        "  ip link set v$n up; done; sysctl -qw net.bridge.bridge-nf-call-iptables=0",
         timeout=150,
     )
     with ui(host) as address, opened(browser, address) as page:
         eventually(page, "document.querySelectorAll('.node.namespace').length === 501")
+        page.evaluate(COUNT_LONG_TASKS)
+        page.evaluate(
+            "() => { setTimeout(() => { const end = performance.now() + 100; while (performance.now() < end); }, 0); }"
+        )
+        eventually(page, "window.longTasks >= 1")  # They are counted.
+        page.wait_for_timeout(3000)
+        assert long_tasks(page) <= 4, "what does not change is not drawn again"
         layouts = page.evaluate("document.body.dataset.layouts")
         places = (
             "Object.fromEntries([...document.querySelectorAll('.node')]"
@@ -458,6 +476,22 @@ def test_five_hundred_namespaces_are_shown_and_one_more_moves_nothing(host: Host
         page.press("#find", "Enter")
         page.keyboard.press("Enter")
         assert page.inner_text("#details h2") == "n333"
+        page.fill("#find", "")
+
+        # So does who selects one with the mouse, and who traces from one to another.
+        before_clicks = long_tasks(page)
+        node(page, "n200").click()
+        eventually(page, "document.querySelector('#details h2')?.textContent === 'n200'")
+        page.keyboard.press("Escape")
+        assert "n333 (10.9.0.33) answers" in trace(page, "n1", "n333")
+        assert set(page.eval_on_selector_all(".node.lit", "all => all.map((one) => one.dataset.name)")) == {
+            "n1",
+            "big",
+            "n333",
+        }
+        host.sh("ip netns del m1")
+        eventually(page, "!document.querySelector('.node[data-name=m1]')")
+        assert long_tasks(page) - before_clicks <= 20, "it answers between any two steps"
 
 
 # Who may see it
