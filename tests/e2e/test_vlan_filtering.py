@@ -182,4 +182,4 @@ def test_each_port_is_drawn_with_its_vlans(host: Host) -> None:
     for format_ in ("mermaid", "dot"):
         assert "vlan 1, tagged 10" in drawn(host, "--format", format_)
     host.sh("for n in $(seq 4 20); do ip netns add f$n; done")
-    assert re.search(r"├─u2 \(vlan 1, tagged 10,20-22, untagged 40\) *── f2  eth0", drawn(host))
+    assert re.search(r"├─ u2 \(vlan 1, tagged 10,20-22, untagged 40\) *── f2  eth0", drawn(host))
