@@ -424,8 +424,10 @@ def test_light_and_dark(page: Any) -> None:
 
 # Many
 
-COUNT_LONG_TASKS = """() => { window.longTasks = 0;
-  new PerformanceObserver((list) => { window.longTasks += list.getEntries().length; }).observe({ type: "longtask" }); }"""
+COUNT_LONG_TASKS = """() => {
+  window.longTasks = 0;
+  new PerformanceObserver((list) => { window.longTasks += list.getEntries().length; }).observe({ type: "longtask" });
+}"""
 """Those for which nothing else happens on the page: more than 50 ms (W3C, Long Tasks API)."""
 
 
