@@ -13,6 +13,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from lab import FAIRLEAD, ROOT, Host
@@ -225,3 +226,24 @@ def test_containers_outlive_what_systemd_does_to_the_daemon(installed: None) -> 
     assert not is_process(pid)
     assert not group.exists()
     run(FAIRLEAD, "system", "reset", "--force")
+
+
+def test_the_doctors_advice_is_one_line_to_type(shared: Machine) -> None:
+    def found() -> dict[str, Any]:
+        findings = json.loads(shared.host.fairlead("doctor", "--format", "json", check=False, timeout=100).stdout)
+        return next(one for one in findings if one["Check"] == "cgroups")
+
+    def options() -> set[str]:
+        return set(shared.host.sh("grep ' cgroup2 ' /proc/self/mounts | head -n 1").split()[3].split(","))
+
+    before = options()
+    (line,) = found()["Remedy"]
+    assert "favordynmods" not in before, "the doctor itself changes nothing"
+    try:
+        shared.host.sh(line)
+        assert options() == {*before, "favordynmods"}
+        assert (found()["Result"], found()["Remedy"]) == ("ok", [])
+    finally:
+        # With a source as well, mount(8) keeps none of the options that there are.
+        shared.host.sh(f"mount -o remount,{','.join(sorted(before))} cgroup2 {TREE}")
+    assert options() == before

@@ -19,6 +19,7 @@ CHECKS = (
         checks_host.programs,
         "crun, conmon and skopeo are there, of versions that Fairlead is tested with",
     ),
+    Check("cgroups", "how quickly a process gets into a control group", checks_host.control_groups, ""),
     Check(
         "forwarding",
         "whether the host passes on packets, where a network needs it",
