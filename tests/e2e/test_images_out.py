@@ -65,6 +65,22 @@ def test_skopeo_reads_what_is_saved(changed: Machine, tmp_path: Path) -> None:
         assert len(json.loads(done.stdout)["rootfs"]["diff_ids"]) == 2, source
 
 
+def test_skopeo_copies_from_the_daemon_and_to_it(changed: Machine, tmp_path: Path) -> None:
+    before = ids(changed)
+    copy = ("skopeo", "--insecure-policy", "copy", "--quiet")
+    daemon = changed.host.environment["FAIRLEAD_HOST"]
+    changed.host.run(*copy, f"--src-daemon-host={daemon}", "docker-daemon:mine:1", f"docker-archive:{tmp_path}/one.tar")
+    changed.host.run(*copy, f"--src-daemon-host={daemon}", f"docker-daemon:{before['mine:1']}", f"dir:{tmp_path}/dir")
+    changed.docker("rmi", "-f", "mine:1", "mine:2")
+    changed.host.run(*copy, f"--dest-daemon-host={daemon}", f"dir:{tmp_path}/dir", "docker-daemon:there/again:1")
+    assert ids(changed)["there/again:1"] == before["mine:1"]
+    asked = changed.host.run("skopeo", "inspect", f"--daemon-host={daemon}", "docker-daemon:there/again:1").stdout
+    assert len(json.loads(asked)["Layers"]) == 2
+    absent = [*copy, f"--src-daemon-host={daemon}", "docker-daemon:nope:1", f"dir:{tmp_path}/none"]
+    assert 'Error response from daemon: No such image: nope:1"' in changed.host.run(*absent, check=False).stderr
+    changed.docker("rmi", "-f", "there/again:1")
+
+
 @pytest.fixture
 def dockerd(changed: Machine, tmp_path: Path) -> Iterator[list[str]]:
     """A real Docker daemon beside ours; gives the words that lead to it."""

@@ -276,7 +276,7 @@ def ask(
 @settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     route=st.sampled_from(ROUTES),
-    version=st.sampled_from(["", "/v1.24", "/v1.41", "/v1.51", "/v9", "/v0", "/v1.41.1", "/v"]),
+    version=st.sampled_from(["", "/v1.22", "/v1.41", "/v1.51", "/v9", "/v0", "/v1.41.1", "/v"]),
     names=st.lists(st.sampled_from(NAMES), min_size=2, max_size=2),
     query=queries,
     body=bodies,

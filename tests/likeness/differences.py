@@ -216,7 +216,7 @@ DIFFERENCES: list[Difference] = [
     *_many("The processes are others.", ("GET /containers/*/top*", "*.Processes.*")),
     # Versions, errors, what is not there
     *_many(
-        "API 1.24 to 1.51 is served, whatever Docker's version.",
+        "API 1.22 to 1.51 is served, whatever Docker's version.",
         ("GET /_ping", "message*"),
         ("GET /version", "*"),
     ),

@@ -123,7 +123,8 @@ MISTAKES: dict[str, list[Step]] = {
     ],
     "bad queries": [
         container("cc"),
-        post("/containers/cc/start"),
+        post("/containers/cc/start", {"Privileged": True}),
+        post("/containers/cc/start", b"null"),
         get("/containers/json?limit=nope"),
         get("/containers/json?all=nope"),
         get("/containers/json?filters=nope"),

@@ -16,6 +16,7 @@ import msgspec
 from aiohttp import web
 
 from fairlead import __version__
+from fairlead.api import versions
 from fairlead.api.members import named
 from fairlead.dns.feed import Feed
 from fairlead.engine import Change, Engine
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 API_VERSION = "1.51"
 """The Docker Engine API version whose shapes are served (docs.docker.com/reference/api/engine/version/v1.51)."""
 
-MIN_API_VERSION = "1.24"
-"""The oldest version prefix that is answered, as Docker 28 has it."""
+MIN_API_VERSION = "1.22"
+"""The oldest version prefix that is answered: what Debian's skopeo asks for, whatever the engine says it has."""
 
 MAX_BODY = 64 << 20
 """Bytes of a body that is read as a whole (JSON); archives are streams and have no limit."""
@@ -182,7 +183,11 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     except Explained as explained:
         return answer({"Lines": explained.lines})
     except FairleadError as error:
-        return answer({"message": str(error)}, error.status) if error.status != 304 else answer(status=304)
+        if error.status == 304:
+            return answer(status=304)
+        if versions.asked(request) < versions.ERRORS_AS_JSON:
+            return web.Response(text=f"{error}\n", status=error.status)
+        return answer({"message": str(error)}, error.status)
     except web.HTTPRequestEntityTooLarge:
         return answer({"message": f"the request body is too large: {MAX_BODY >> 20} MiB are allowed"}, 400)
     except web.HTTPException as error:

@@ -11,6 +11,10 @@ ALIASES_WITHOUT_ID = (1, 45)
 """From this version on a container's short id is no more among its aliases, but in DNSNames alone."""
 
 
+ERRORS_AS_JSON = (1, 24)
+"""Before this version an error was its bare sentence."""
+
+
 def asked(request: web.Request) -> tuple[int, ...]:
     """The version in the path; a path without one means the newest."""
     version = request.match_info.get("version")
