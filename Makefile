@@ -19,6 +19,8 @@ TEST_PACKAGES += $(if $(shell command -v dockerd),,docker.io)
 TEST_PACKAGES += podman netavark ufw firewalld
 # For the project of examples/compose.
 TEST_PACKAGES += $(if $(shell command -v docker-compose),,docker-compose)
+# Clients that are tested: Ansible (270 MB), and Prometheus, which finds containers by the API.
+TEST_PACKAGES += ansible prometheus
 # The page of `fairlead ui` is tested in a real browser; scripts/measure-page measures with iperf3.
 TEST_PACKAGES += chromium iperf3
 # What the virtual machine of `make test-vm` needs besides: 200 MB that nobody else does.
@@ -36,6 +38,7 @@ packages:
 
 test-packages:
 	@scripts/install-packages $(PACKAGES) $(TEST_PACKAGES)
+	@scripts/fetch-node-clients build/node
 
 $(VENV)/made: requirements.lock pyproject.toml scripts/make-venv | packages
 	@scripts/make-venv $(VENV)
