@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,24 @@ def sh(script: str, *, check: bool = True) -> str:
 def works(script: str) -> bool:
     """Whether shell lines succeed."""
     return subprocess.run(["sh", "-ec", script], capture_output=True, timeout=30).returncode == 0
+
+
+def assert_reached(address: str, namespace: str) -> None:
+    """A ping from a namespace (its path) arrives.
+
+    That one packet is lost does not mean that the way is broken: it is said in a warning, with what the kernel knows of
+    the way, and a second one must arrive.
+    """
+    ping = f"nsenter --net={namespace} ping -c1 -W3 {address}"
+    if works(ping):
+        return
+    looks = ("ip -s link", "ip address", "ip route show table all", "ip -s neighbour", "bridge -s fdb", "nstat -as")
+    there = "\n".join(sh(f"nsenter --net={namespace} {look}", check=False) for look in looks)
+    here = "\n".join(sh(look, check=False) for look in (*looks, "conntrack -L -p icmp", "nft list ruleset"))
+    again = works(ping)
+    message = f"{ping}: no answer; asked again: {again}\n== there ==\n{there}\n== here ==\n{here}"
+    assert again, message
+    warnings.warn(message, stacklevel=2)
 
 
 def open_here(directory: Path, fault: Callable[[str], None] = lambda point: None) -> Engine:

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from ipaddress import ip_address, ip_interface, ip_network
+from ipaddress import ip_interface, ip_network
 from pathlib import Path
 
 import pytest
-from kernel_lab import assert_consistent, assert_nothing_left, die_at, held_ports, open_here, recorded_ports, sh
+from kernel_lab import (
+    assert_consistent,
+    assert_nothing_left,
+    assert_reached,
+    die_at,
+    held_ports,
+    open_here,
+    recorded_ports,
+    sh,
+)
 from lab import INTERNET
 
 from fairlead.engine import Engine
@@ -124,6 +133,6 @@ def assert_usable(engine: Engine) -> None:
         for endpoint in engine.catalog.endpoints(sandbox=sandbox.id):
             gateway = engine.store.get(Network, endpoint.network)
             assert gateway is not None
-            sh(f"nsenter --net={sandbox.path} ping -c1 -W3 {gateway.pools[0].gateway}")
+            assert_reached(str(gateway.pools[0].gateway), sandbox.path)
         if engine.catalog.endpoints(sandbox=sandbox.id):
-            sh(f"nsenter --net={sandbox.path} ping -c1 -W3 {ip_address('8.8.8.8')}")
+            assert_reached("8.8.8.8", sandbox.path)
