@@ -215,7 +215,7 @@ DIFFERENCES: list[Difference] = [
         ("DELETE /containers/*", "message"),
         ("docker rm *", "body"),
     ),
-    *_many("Nothing went wrong, so `Error` is left out, as by Docker 28.", ("POST /containers/*/wait", "*.Error")),
+    *_many("Nothing went wrong, so `Error` is left out, as by Docker 28.", ("POST /containers/*/wait*", "*.Error")),
     *_many("A wrong `tail` is a mistake; Docker 20.10 takes it for `all`.", ("GET /containers/*tail=nope", "*")),
     *_many("The processes are others.", ("GET /containers/*/top*", "*.Processes.*")),
     # Versions, errors, what is not there

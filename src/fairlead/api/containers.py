@@ -22,7 +22,7 @@ from fairlead.containers.explain import Explainer
 from fairlead.containers.inspect import inspect, status_word, summary
 from fairlead.containers.logs import nanoseconds
 from fairlead.containers.mounting import make_bind_sources, shown
-from fairlead.containers.record import Container, Status
+from fairlead.containers.record import Container
 from fairlead.containers.service import Condition, signal_number
 from fairlead.containers.streams import Attachment
 from fairlead.containers.usage import container_sizes, tree_size
@@ -84,8 +84,7 @@ class Door:
         found = [
             c
             for c in self._containers.list()
-            if (everything or c.is_running or c.status is Status.RESTARTING)
-            and wanted.passes(c, endpoints[c.id], shown(c))
+            if (everything or c.is_running or c.is_restarting) and wanted.passes(c, endpoints[c.id], shown(c))
         ]
         found = found[:limit] if limit > 0 else found
         health = self._containers.health.of

@@ -167,8 +167,7 @@ class Execs:
         container = self._containers.get(ref)
         if container.status is Status.PAUSED:
             raise Conflict(f"Container {container.name} is paused, unpause the container before exec")
-        if not container.is_running:
-            raise Conflict(f"container {container.id} is not running")
+        container.check_running()
         return container
 
     def check_startable(self, ref: str) -> Container:

@@ -23,9 +23,6 @@ _NEVER = "0001-01-01T00:00:00Z"
 
 _NAMELESS: Mapping[str, str] = {}
 
-_SHOWN = {Status.STARTING: "created"}
-"""Nobody was told of a start before it succeeded."""
-
 
 def rfc3339(seconds: float) -> str:
     """Seconds since the epoch as Docker writes times, with nanoseconds; 0 is Go's zero time."""
@@ -38,7 +35,18 @@ def rfc3339(seconds: float) -> str:
 
 def status_word(container: Container) -> str:
     """created, running, paused, restarting, removing or exited."""
-    return _SHOWN.get(container.status, container.status.value)
+    return _shown(container).value
+
+
+def _shown(container: Container) -> Status:
+    """The status as it is told: nobody hears of a start before it has succeeded."""
+    match container.status:
+        case Status.STARTING:
+            return Status.EXITED if container.finished else Status.CREATED
+        case Status.STARTING_AGAIN:
+            return Status.RESTARTING
+        case status:
+            return status
 
 
 def inspect(
@@ -126,7 +134,7 @@ def summary(
 
 def status_text(container: Container, now: float, health: Health | None = None) -> str:
     """The sentence in the STATUS column."""
-    match container.status:
+    match _shown(container):
         case Status.RUNNING:
             word = {"starting": " (health: starting)", "healthy": " (healthy)", "unhealthy": " (unhealthy)"}
             return f"Up {ago(now - container.started)}" + (word[health.status] if health else "")
@@ -145,9 +153,9 @@ def status_text(container: Container, now: float, health: Health | None = None) 
 def _state(container: Container, health: Health | None) -> dict[str, Any]:
     state: dict[str, Any] = {
         "Status": status_word(container),
-        "Running": container.is_running or container.status is Status.RESTARTING,
+        "Running": container.is_running or container.is_restarting,
         "Paused": container.status is Status.PAUSED,
-        "Restarting": container.status is Status.RESTARTING,
+        "Restarting": container.is_restarting,
         "OOMKilled": container.oom_killed,
         "Dead": False,
         "Pid": container.pid if container.is_running else 0,

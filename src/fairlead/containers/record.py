@@ -9,7 +9,7 @@ import msgspec
 
 from fairlead.containers.isolation import Isolation
 from fairlead.engine import EndpointSpec, PortSpec
-from fairlead.errors import FairleadError
+from fairlead.errors import Conflict, FairleadError
 from fairlead.model import Address, Record
 
 RestartName = Literal["no", "always", "unless-stopped", "on-failure"]
@@ -26,6 +26,7 @@ class Status(enum.Enum):
     RUNNING = "running"
     PAUSED = "paused"
     RESTARTING = "restarting"
+    STARTING_AGAIN = "starting again"
     EXITED = "exited"
     REMOVING = "removing"
 
@@ -38,7 +39,9 @@ NEXT: dict[Status, frozenset[Status]] = {
     Status.RUNNING: frozenset({Status.RUNNING, Status.PAUSED, Status.RESTARTING, Status.EXITED}),
     Status.PAUSED: frozenset({Status.PAUSED, Status.RUNNING, Status.RESTARTING, Status.EXITED}),
     # Waiting for the restart policy's back-off; a stop ends the wait.
-    Status.RESTARTING: frozenset({Status.RESTARTING, Status.STARTING, Status.EXITED, Status.REMOVING}),
+    Status.RESTARTING: frozenset({Status.RESTARTING, Status.STARTING_AGAIN, Status.EXITED, Status.REMOVING}),
+    # As STARTING, but it was said to run, and is until its policy gives up.
+    Status.STARTING_AGAIN: frozenset({Status.RUNNING, Status.RESTARTING, Status.EXITED}),
     Status.EXITED: frozenset({Status.EXITED, Status.STARTING, Status.RESTARTING, Status.REMOVING}),
     Status.REMOVING: frozenset({Status.REMOVING}),
 }
@@ -281,6 +284,18 @@ class Container(Record, frozen=True, kw_only=True):
     def is_running(self) -> bool:
         """Whether its processes exist."""
         return self.status in (Status.RUNNING, Status.PAUSED)
+
+    @property
+    def is_restarting(self) -> bool:
+        """Whether it has ended, and its policy starts it again; Docker counts it among those that run."""
+        return self.status in (Status.RESTARTING, Status.STARTING_AGAIN)
+
+    def check_running(self) -> None:
+        """Raise `Conflict` unless its processes exist."""
+        if self.is_restarting:
+            raise Conflict(f"Container {self.id} is restarting, wait until the container is running")
+        if not self.is_running:
+            raise Conflict(f"container {self.id} is not running")
 
     def becomes(self, status: Status, **fields: object) -> Container:
         """The record in its next status; raises where the life of a container does not allow that."""

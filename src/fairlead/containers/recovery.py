@@ -67,6 +67,8 @@ class Recovery:
                 await self._containers.remove_now(container, live)
                 return
             await self._containers.clear(container.id)
+            if container.status is Status.STARTING_AGAIN:
+                self._store.put(container.becomes(Status.RESTARTING))
             if container.status is Status.STARTING:
                 rest = Status.EXITED if container.finished else Status.CREATED
                 undone = container.becomes(rest, pid=0, monitor_pid=0)

@@ -284,7 +284,7 @@ class Containers:
             container = self.get(container.id)
             if container.status is Status.PAUSED:
                 raise Conflict("cannot start a paused container, try unpause instead")
-            if container.status is Status.RUNNING:
+            if container.is_running or container.is_restarting:
                 raise NotModified(f"container {container.name} is already running")
             live.delay = _FIRST_DELAY
             await self._start(msgspec.structs.replace(container, restart_count=0, stopped_by_user=False), live)
@@ -294,7 +294,10 @@ class Containers:
         if live.timer:
             live.timer.cancel()
             live.timer = None
-        starting = container.becomes(Status.STARTING, error="", oom_killed=False, joined="")
+        again = container.status is Status.RESTARTING
+        starting = container.becomes(
+            Status.STARTING_AGAIN if again else Status.STARTING, error="", oom_killed=False, joined=""
+        )
         self.store.put(starting)
         try:
             if joined := self.sharing.root(starting):
@@ -504,8 +507,8 @@ class Containers:
     async def stop(self, ref: str, timeout: int | None = None, stop_signal: str = "") -> None:
         """Ask the container to end, and kill it after `timeout` seconds (-1: never); `NotModified` if it has ended."""
         wanted = signal_number(stop_signal) if stop_signal else 0
-        container = self.get(ref)
-        if not container.is_running and container.status is not Status.RESTARTING:
+        container = await self._settled(ref)
+        if not container.is_running and not container.is_restarting:
             raise NotModified(f"container {container.name} is not running")
         if timeout is None:
             timeout = container.spec.stop_timeout
@@ -551,11 +554,14 @@ class Containers:
         self.tell("restart", container)
 
     async def kill(self, ref: str, number: int = signal.SIGKILL) -> None:
-        """Send a signal to the first process; SIGKILL and its stop signal count as stopped by the user."""
-        container = self.get(ref)
-        if not container.is_running:
+        """Send a signal to the first process; SIGKILL and its stop signal count as stopped by the user.
+
+        One that waits to be started again has no process: whatever the signal, it is not started again.
+        """
+        container = await self._settled(ref)
+        if not container.is_running and not container.is_restarting:
             raise Conflict(f"cannot kill container: {ref}: container {container.id} is not running")
-        if number == signal.SIGKILL:
+        if number == signal.SIGKILL or container.is_restarting:
             await self._end(container.id, number, None)
             return
         if number == signal_number(container.spec.stop_signal):
@@ -565,6 +571,12 @@ class Containers:
                     container = container.becomes(container.status, stopped_by_user=True)
                     self.store.put(container)
         self._signal(container, number)
+
+    async def _settled(self, ref: str) -> Container:
+        """The container once a start, end or removal of it that is under way is over."""
+        container = self.get(ref)
+        async with self.live(container.id).lock:
+            return self.get(container.id)
 
     def _signal(self, container: Container, number: int) -> None:
         # conmon reaps the first process only when it ends itself soon after, so while conmon lives the pid is right.
@@ -585,6 +597,8 @@ class Containers:
         container = self.get(ref)
         async with self.live(container.id).lock:
             container = self.get(container.id)
+            if container.is_restarting:
+                container.check_running()
             if container.status is not before:
                 state = "already paused" if container.status is Status.PAUSED else f"not {before.value}"
                 raise Conflict(f"Container {container.id} is {state}")
@@ -633,6 +647,8 @@ class Containers:
         container = self.get(ref)
         if container.status is Status.PAUSED:
             raise Conflict(f"container {container.name} is paused, unpause the container before attach")
+        if container.is_restarting:
+            raise Conflict(f"container {container.name} is restarting, wait until the container is running")
         live = self.live(container.id)
         attachment = Attachment(stdout=stdout, stderr=stderr)
         if container.is_running:
@@ -705,8 +721,7 @@ class Containers:
     def processes(self, ref: str) -> builtins.list[int]:
         """The host's numbers of all processes of a running container; crun, which may be beside them, is none."""
         container = self.get(ref)
-        if not container.is_running:
-            raise Conflict(f"container {container.id} is not running")
+        container.check_running()
         runtimes = self.execs.runtimes(container.id)
         return [pid for pid in Cgroup(self.place(container).cgroup).processes() if pid not in runtimes]
 

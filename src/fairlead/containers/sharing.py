@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 PREFIX = "container:"
 """Of a network mode: what follows names the container whose sandbox is joined."""
 
-_LIVE = (Status.STARTING, Status.RUNNING, Status.PAUSED)
+_LIVE = (Status.STARTING, Status.STARTING_AGAIN, Status.RUNNING, Status.PAUSED)
 
 _LOCKS = 64
 
@@ -55,10 +55,9 @@ class Sharing:
         other = self._store.get(Container, ref)
         if other is None:
             raise NotFound(f"No such container: {ref}")
-        if other.status is Status.RESTARTING:
-            raise Conflict(f"Container {other.id} is restarting, wait until the container is running")
-        if not other.is_running:
+        if not other.is_restarting and not other.is_running:
             raise Conflict(f"cannot join network of a non running container: {other.id}")
+        other.check_running()
         root = other.joined or other.id
         if self._store.get(Container, root) is None:
             raise Conflict(
