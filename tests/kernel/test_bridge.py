@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import struct
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -15,9 +17,13 @@ from packets import ask, ping, server
 
 from fairlead.engine import Engine
 from fairlead.errors import Conflict, FairleadError, Invalid
+from fairlead.kernel import rtnetlink
+from fairlead.kernel.netlink import Message, Socket, attributes
 from fairlead.model import Endpoint, Network, Pool
+from fairlead.plan.links import SeeCarrier
 from fairlead.spec import EndpointSpec, NetworkSpec, PortSpec
 
+_GETLINK, _IFNAME, _RUNNING = 18, 3, 0x40  # rtnetlink(7), netdevice(7)
 BRIDGE = "com.docker.network.bridge."
 MODE4, MODE6 = f"{BRIDGE}gateway_mode_ipv4", f"{BRIDGE}gateway_mode_ipv6"
 HOST = {4: "198.51.100.2", 6: "2001:db8::2"}
@@ -52,6 +58,13 @@ def network(engine: Engine, name: str, *, families: tuple[int, ...] = (4, 6), **
 def join(engine: Engine, sandbox: str, name: str, *ports: PortSpec) -> Endpoint:
     engine.perform(engine.planner.open_sandbox, sandbox)
     return engine.perform(engine.planner.attach, sandbox, EndpointSpec(network=name, ports=ports))
+
+
+def running(socket: Socket) -> set[str]:
+    """The links that can send.  All are asked for at once, as then the kernel does not see to their carriers first."""
+    found = list(socket.dump(Message(_GETLINK, 0, bytes(16))))
+    flags = {dict(attributes(body[16:]))[_IFNAME]: struct.unpack_from("=I", body, 8)[0] for body in found}
+    return {name.rstrip(b"\0").decode() for name, flag in flags.items() if flag & _RUNNING}
 
 
 def address_of(endpoint: Endpoint, version: int) -> str:
@@ -661,3 +674,23 @@ def test_rules_and_chains_are_the_same_whatever_there_is(engine: Engine) -> None
     network(engine, "br1", internal=True)
     join(engine, "web", "br0", *(PortSpec(port=80, host_port=8000 + i) for i in range(20)))
     assert written() == before
+
+
+# What an attach waits for
+
+_KERNEL = tuple(int(number) for number in os.uname().release.split(".")[:2])
+
+
+@pytest.mark.skipif(_KERNEL < (6, 8), reason="older kernels see to a carrier when they get to it")
+def test_who_is_attached_can_send_at_once(engine: Engine) -> None:
+    network(engine, "br0")
+    join(engine, "one", "br0")
+    plan = engine.planner.plan_of(engine.catalog.endpoints()[0])
+    assert [step.links[1:] for step in plan if isinstance(step, SeeCarrier)] == [("br0",), ()]
+    for round_ in range(100):
+        sh("ip link add x type veth peer name y")
+        with engine._executor.kernel.socket("") as socket:
+            up = [rtnetlink.set_link(name, up=True) for name in ("y", "x")]
+            assert not any(socket.send([*up, *(rtnetlink.look_at(name) for name in ("x", "y"))]))
+            assert {"x", "y"} <= running(socket), round_
+        sh("ip link del x")

@@ -22,7 +22,7 @@ from fairlead.model import HOST, Address, Endpoint, Interface, Network, Pool, Pu
 from fairlead.plan import Plan, Step
 from fairlead.plan.addresses import AddAddress, AddRoute
 from fairlead.plan.firewall import AcceptIn, AddElement
-from fairlead.plan.links import AddBridge, AddVeth, SetLink
+from fairlead.plan.links import AddBridge, AddVeth, SeeCarrier, SetLink
 from fairlead.plan.netlink import link_name, owner_mark
 from fairlead.plan.sysctl import SetSysctl
 from fairlead.spec import PortSpec
@@ -135,6 +135,7 @@ class Bridge:
         ]
         steps += [AddRoute(inside, name, _EVERYWHERE[gateway.version], gateway) for gateway in endpoint.gateways]
         steps.append(SetLink(HOST, port, master=network.ifname, isolated=not options.icc))
+        steps += [SeeCarrier(HOST, (port, network.ifname)), SeeCarrier(inside, (name,))]
         return Plan((*steps, *(step for step in ports if step.channel() != "ports")))
 
 

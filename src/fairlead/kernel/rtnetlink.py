@@ -300,6 +300,11 @@ def link_index(sock: Socket, name: str) -> int | None:
     return int(_IFREQ.unpack(answer)[1])
 
 
+def look_at(name: str) -> Message:
+    """A request for a link of which nobody wants the answer: see `fairlead.plan.links.SeeCarrier`."""
+    return Message(_GETLINK, 0, _link_body(text(_IFLA_IFNAME, name), _SKIP_STATS))
+
+
 def get_link(sock: Socket, name: str) -> LinkFact | None:
     """One link by name, or None."""
     found = sock.ask(Message(_GETLINK, 0, _link_body(text(_IFLA_IFNAME, name), _SKIP_STATS)))

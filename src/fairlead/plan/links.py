@@ -142,6 +142,40 @@ class AddVeth(NetlinkStep):
         return (link_name(self.namespace, self.name), link_name(self.peer_namespace, self.peer))
 
 
+@dataclass(frozen=True, slots=True)
+class SeeCarrier(NetlinkStep):
+    """The kernel has seen that links have a carrier.
+
+    Until it has, a link drops what it is given to send, and a bridge passes nothing on to it.  It looks from a work
+    queue, in most cases at once; but after many links have come or gone only at a hundred of them a second
+    (linkwatch, net/core/link_watch.c).  Who asks for a link by its name is told the truth, so the kernel sees to that
+    one first (rtnl_getlink, net/core/rtnetlink.c, since Linux 6.8; older ones take their time).
+    """
+
+    namespace: str
+    links: tuple[str, ...]
+
+    def make(self, batch: Batch) -> None:
+        for name in self.links:
+            batch.add(rtnetlink.look_at(name), f"cannot look at the interface {name}", GONE)
+
+    def unmake(self, batch: Batch) -> None:
+        """Nothing was changed."""
+
+    def check(self, kernel: Kernel) -> State:
+        return State.HOLDS
+
+    def shell(self) -> tuple[str, ...]:
+        """A person who types is slower than the kernel."""
+        return ()
+
+    def unshell(self) -> tuple[str, ...]:
+        return ()
+
+    def inside(self) -> tuple[str, ...]:
+        return (link_name(self.namespace, self.links[0]), f"netns:{self.namespace}")
+
+
 def delete_ours(batch: Batch, name: str, alias: str, *, mac: str = "") -> None:
     """Delete a link that carries our mark; anybody else's of that name stays.
 
