@@ -135,8 +135,8 @@ class Bridge:
         ]
         steps += [AddRoute(inside, name, _EVERYWHERE[gateway.version], gateway) for gateway in endpoint.gateways]
         steps.append(SetLink(HOST, port, master=network.ifname, isolated=not options.icc))
-        steps += [SeeCarrier(HOST, (port, network.ifname)), SeeCarrier(inside, (name,))]
-        return Plan((*steps, *(step for step in ports if step.channel() != "ports")))
+        steps += [step for step in ports if step.channel() != "ports"]
+        return Plan((*steps, SeeCarrier(HOST, (port, network.ifname)), SeeCarrier(inside, (name,))))
 
 
 def binding(network: Network) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from fairlead.kernel import rtnetlink
+from fairlead.kernel.carriers import Carriers
 from fairlead.kernel.firewalls import Firewalls
 from fairlead.kernel.namespaces import Namespaces, open_namespace
 from fairlead.kernel.netlink import NETLINK_ROUTE, Message, NetlinkError, Socket
@@ -109,6 +110,7 @@ class Kernel:
         self.firewalls = Firewalls(self.nft)
         self.ports = Ports(run)
         self.link_settings = LinkSettings()
+        self.carriers = Carriers(self.socket)
         self._removals = Removals()
         self._idle: list[Socket] = []
 

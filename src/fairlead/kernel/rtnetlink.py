@@ -301,7 +301,7 @@ def link_index(sock: Socket, name: str) -> int | None:
 
 
 def look_at(name: str) -> Message:
-    """A request for a link of which nobody wants the answer: see `fairlead.plan.links.SeeCarrier`."""
+    """A request for a link of which nobody wants the answer: see `fairlead.kernel.carriers`."""
     return Message(_GETLINK, 0, _link_body(text(_IFLA_IFNAME, name), _SKIP_STATS))
 
 

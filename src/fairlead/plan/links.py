@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from fairlead.kernel import rtnetlink
 from fairlead.model import HOST
 from fairlead.plan.netlink import GONE, NetlinkStep, ip, link_name, netns_word, word
-from fairlead.plan.step import State
+from fairlead.plan.step import State, Step
 
 if TYPE_CHECKING:
     from fairlead.kernel import Batch, Kernel
@@ -143,23 +143,16 @@ class AddVeth(NetlinkStep):
 
 
 @dataclass(frozen=True, slots=True)
-class SeeCarrier(NetlinkStep):
-    """The kernel has seen that links have a carrier.
-
-    Until it has, a link drops what it is given to send, and a bridge passes nothing on to it.  It looks from a work
-    queue, in most cases at once; but after many links have come or gone only at a hundred of them a second
-    (linkwatch, net/core/link_watch.c).  Who asks for a link by its name is told the truth, so the kernel sees to that
-    one first (rtnl_getlink, net/core/rtnetlink.c, since Linux 6.8; older ones take their time).
-    """
+class SeeCarrier(Step):
+    """The kernel has seen that links have a carrier: soon, beside what follows (see `fairlead.kernel.carriers`)."""
 
     namespace: str
     links: tuple[str, ...]
 
-    def make(self, batch: Batch) -> None:
-        for name in self.links:
-            batch.add(rtnetlink.look_at(name), f"cannot look at the interface {name}", GONE)
+    def apply(self, kernel: Kernel) -> None:
+        kernel.carriers.see(self.namespace, self.links)
 
-    def unmake(self, batch: Batch) -> None:
+    def revert(self, kernel: Kernel) -> None:
         """Nothing was changed."""
 
     def check(self, kernel: Kernel) -> State:
@@ -171,9 +164,6 @@ class SeeCarrier(NetlinkStep):
 
     def unshell(self) -> tuple[str, ...]:
         return ()
-
-    def inside(self) -> tuple[str, ...]:
-        return (link_name(self.namespace, self.links[0]), f"netns:{self.namespace}")
 
 
 def delete_ours(batch: Batch, name: str, alias: str, *, mac: str = "") -> None:
