@@ -206,7 +206,7 @@ def test_push_tells_of_each_layer(changed: Machine) -> None:
         assert told[0] == {"status": f"The push refers to repository [{REGISTRY}/mine]"}
         assert told[1:4] == [{"status": "Preparing", "progressDetail": {}, "id": layer} for layer in layers]
         counts = [one["progressDetail"] for one in told if one.get("id") == layers[0] and one["status"] == "Pushing"]
-        assert len(counts) > 1
+        assert counts  # How many depends on how quick the machine is.
         assert [one["current"] for one in counts] == sorted({one["current"] for one in counts})
         assert all(0 < one["current"] <= one["total"] and one["total"] > 30_000_000 for one in counts)
         assert {one["id"] for one in told if one.get("status") == "Pushed"} == set(layers)
