@@ -8,6 +8,7 @@ import re
 import socket
 import struct
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any
 
@@ -196,7 +197,13 @@ def _flat(words: str) -> str:
 
 
 def leaks(patient: Patient) -> Iterator[Finding]:
-    """What carries our mark and belongs to no record."""
+    """What carries our mark and belongs to no record, at two looks: at one, it may just have come and gone."""
+    if found := list(_leaks(patient)):
+        again = list(_leaks(replace(patient)))
+        yield from (finding for finding in found if finding in again)
+
+
+def _leaks(patient: Patient) -> Iterator[Finding]:
     # Of the kernel first: what it has of a record that is new by then has come with that record.
     marked = [
         (namespace, one)
