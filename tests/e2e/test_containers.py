@@ -249,6 +249,19 @@ def test_auto_restart_backs_off_and_can_be_stopped(machine: Machine) -> None:
     assert machine.inspect("al")["State"]["Status"] == "exited"
 
 
+def test_a_stop_ends_restarts_at_whatever_moment_it_comes(machine: Machine) -> None:
+    names = [f"al{n}" for n in range(15)]
+    for n, name in enumerate(names):
+        machine.docker("run", "-d", "--name", name, "--restart", "always", "box", "false")
+        # The next start is 100 ms after the end, and takes some 40.
+        time.sleep(0.08 + n / 100)
+        assert machine.inspect(name)["State"]["Status"] in ("running", "restarting")
+        machine.docker("stop", name)
+        assert machine.inspect(name)["State"]["Status"] == "exited"
+    time.sleep(0.5)
+    assert {machine.inspect(name)["State"]["Status"] for name in names} == {"exited"}
+
+
 def test_rename_prune_top_ps(machine: Machine) -> None:
     machine.docker("run", "-d", "--name", "a", "--label", "k=v", "box", "sleep", "1000")
     machine.docker("rename", "a", "b")
