@@ -111,9 +111,9 @@ def surroundings(container: Container, paths: Paths, get: Callable[[str], Contai
 
 def _joined(mode: str, what: str, get: Callable[[str], Container]) -> Container:
     other = get(mode.removeprefix(PREFIX))
-    if not other.is_restarting and not other.is_running:
+    other.check_not_restarting()
+    if not other.is_running:
         raise Conflict(f"cannot join {what} namespace of a non running container: container {other.id} is not running")
-    other.check_running()
     return other
 
 

@@ -290,10 +290,14 @@ class Container(Record, frozen=True, kw_only=True):
         """Whether it has ended, and its policy starts it again; Docker counts it among those that run."""
         return self.status in (Status.RESTARTING, Status.STARTING_AGAIN)
 
-    def check_running(self) -> None:
-        """Raise `Conflict` unless its processes exist."""
+    def check_not_restarting(self) -> None:
+        """Raise `Conflict` where `is_restarting`."""
         if self.is_restarting:
             raise Conflict(f"Container {self.id} is restarting, wait until the container is running")
+
+    def check_running(self) -> None:
+        """Raise `Conflict` unless its processes exist."""
+        self.check_not_restarting()
         if not self.is_running:
             raise Conflict(f"container {self.id} is not running")
 

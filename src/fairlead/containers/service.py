@@ -597,8 +597,7 @@ class Containers:
         container = self.get(ref)
         async with self.live(container.id).lock:
             container = self.get(container.id)
-            if container.is_restarting:
-                container.check_running()
+            container.check_not_restarting()
             if container.status is not before:
                 state = "already paused" if container.status is Status.PAUSED else f"not {before.value}"
                 raise Conflict(f"Container {container.id} is {state}")

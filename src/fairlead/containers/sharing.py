@@ -55,9 +55,9 @@ class Sharing:
         other = self._store.get(Container, ref)
         if other is None:
             raise NotFound(f"No such container: {ref}")
-        if not other.is_restarting and not other.is_running:
+        other.check_not_restarting()
+        if not other.is_running:
             raise Conflict(f"cannot join network of a non running container: {other.id}")
-        other.check_running()
         root = other.joined or other.id
         if self._store.get(Container, root) is None:
             raise Conflict(
