@@ -216,7 +216,7 @@ def notify_by_arp(name: str) -> Message:
 
 def notifies_by_arp(sock: Socket, name: str) -> bool:
     """Whether `notify_by_arp` holds."""
-    found = sock.ask(Message(_GETLINK, 0, _link_body(text(_IFLA_IFNAME, name), _SKIP_STATS)))
+    found = sock.ask(look_at(name))
     inner = found[_LINK.size :] if found else b""
     for kind in (_IFLA_AF_SPEC, socket.AF_INET, _IFLA_INET_CONF):
         inner = dict(attributes(inner)).get(kind, b"")
@@ -227,7 +227,7 @@ def notifies_by_arp(sock: Socket, name: str) -> bool:
 
 def is_running(sock: Socket, name: str) -> bool:
     """Whether a link is up and can send: the kernel has seen that its other end is up, too (netdevice(7))."""
-    found = sock.ask(Message(_GETLINK, 0, _link_body(text(_IFLA_IFNAME, name), _SKIP_STATS)))
+    found = sock.ask(look_at(name))
     return bool(found and _LINK.unpack_from(found)[3] & _IFF_RUNNING)
 
 
@@ -301,13 +301,13 @@ def link_index(sock: Socket, name: str) -> int | None:
 
 
 def look_at(name: str) -> Message:
-    """A request for a link of which nobody wants the answer: see `fairlead.kernel.carriers`."""
+    """A request for a link by its name; even without an answer it has an effect (see `fairlead.kernel.carriers`)."""
     return Message(_GETLINK, 0, _link_body(text(_IFLA_IFNAME, name), _SKIP_STATS))
 
 
 def get_link(sock: Socket, name: str) -> LinkFact | None:
     """One link by name, or None."""
-    found = sock.ask(Message(_GETLINK, 0, _link_body(text(_IFLA_IFNAME, name), _SKIP_STATS)))
+    found = sock.ask(look_at(name))
     return _link_fact(found) if found else None
 
 
