@@ -52,11 +52,14 @@ lint: setup  ## ruff and mypy
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy src bench
 
+# The virtual machine comes first, so that what pytest says of a failure is the last that is printed.
 test: test-packages lint  ## setup, linters, type checker and all tests (needs root; touches nothing of the machine's network)
-	@status=0; $(PYTHON) -m pytest tests -n 2 --dist worksteal || status=$$?; \
-	echo; echo "== Debian's stock kernel, in a virtual machine =="; \
+	@status=0; echo "== Debian's stock kernel, in a virtual machine =="; \
 	if command -v qemu-system-x86_64 >/dev/null; then scripts/test-vm || status=1; \
-	else echo "left out, as qemu is not installed; \`make test-vm\` installs it"; fi; exit $$status
+	else echo "left out, as qemu is not installed; \`make test-vm\` installs it"; fi; \
+	echo; echo "== This machine's kernel =="; \
+	$(PYTHON) -m pytest tests -n 2 --dist worksteal || status=$$?; \
+	if [ $$status -ne 0 ]; then echo "make test: something failed, here or in the virtual machine above"; fi; exit $$status
 
 test-vm: setup test-packages vm-packages  ## the tests marked vm on Debian's stock kernel in qemu; VM_TIME_LIMIT=900 seconds
 	scripts/test-vm $(ARGS)
