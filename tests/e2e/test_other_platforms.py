@@ -7,6 +7,7 @@ import json
 import struct
 import tarfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from machine import Machine
@@ -140,3 +141,54 @@ def test_show_and_save(several: Machine) -> None:
     for path in (f"/images/{NAME}/json", f"/images/{NAME}/history", f"/images/{NAME}/get"):
         assert UNLIKE.format("linux/amd64", "linux/arm64") in several.api("GET", f"{path}?platform={asked}")["message"]
     assert several.api("GET", f"/images/{NAME}/json?platform=linux/amd64")["Architecture"] == "amd64"
+
+
+@pytest.mark.parametrize("kind", ["docker", "oci"])
+def test_load_takes_the_images_for_a_platform(several: Machine, tmp_path: Path, kind: str) -> None:
+    """Out of an archive of two images, and out of one of an image for two platforms."""
+    archive = str(tmp_path / "archive.tar")
+    if kind == "docker":
+        several.docker("pull", f"{NAME}:amd64")
+        several.docker("pull", f"{NAME}:arm64")
+        several.docker("save", "-o", archive, f"{NAME}:amd64", f"{NAME}:arm64")
+        several.docker("rmi", f"{NAME}:amd64", f"{NAME}:arm64")
+        names = {"amd64": f"{NAME}:amd64", "arm64": f"{NAME}:arm64"}
+    else:
+        words = ["skopeo", "copy", "--quiet", "--all", "--src-tls-verify=false", f"docker://{NAME}"]
+        several.host.run(*words, f"oci-archive:{archive}:{NAME}:loaded")
+        names = {"amd64": f"{NAME}:loaded", "arm64": f"{NAME}:loaded"}
+    for architecture, name in names.items():
+        load = ("--platform", f"linux/{architecture}", "-i", archive)
+        assert several.out("load", *load) == f"Loaded image: {name}"
+        assert shown(several, name) == f"linux/{architecture}"
+        assert several.out("images", "-q", NAME).count("\n") == 0, "the other is left out"
+        several.docker("rmi", name)
+        assert several.host.fairlead("image", "load", *load).stdout == f"Loaded image: {name}\n"
+        assert shown(several, name) == f"linux/{architecture}"
+        several.docker("rmi", name)
+    refused = several.docker("load", "--platform", "linux/s390x", "-i", archive, check=False)
+    assert (refused.returncode, "linux/s390x" in refused.stderr, "linux/amd64, linux/arm64" in refused.stderr) == (
+        1,
+        True,
+        True,
+    )
+    assert not several.out("images", "-q", NAME)
+
+
+def test_what_is_for_another_platform_is_neither_saved_nor_pushed(several: Machine, tmp_path: Path) -> None:
+    several.docker("pull", f"{NAME}:amd64")
+    several.docker("tag", f"{NAME}:amd64", f"{NAME}:again")
+    words = ("push", "--platform", "linux/arm64", f"{NAME}:again")
+    archive = tmp_path / "archive.tar"
+    for refused in (
+        several.docker(*words, check=False),
+        several.host.fairlead("image", *words, check=False),
+        several.host.fairlead("image", *words, "--explain", check=False),
+        several.host.fairlead(
+            "image", "save", "--platform", "linux/arm64", "-o", str(archive), f"{NAME}:again", check=False
+        ),
+    ):
+        assert UNLIKE.format("linux/amd64", "linux/arm64") in refused.stderr, refused
+        assert refused.returncode
+    assert not archive.exists()
+    assert "again: digest: sha256:" in several.out("push", "--platform", "linux/amd64", f"{NAME}:again")

@@ -204,16 +204,17 @@ class _Handlers:
         return await stream(request, load)
 
     async def load(self, request: web.Request) -> web.StreamResponse:
-        quiet = flag(request, "quiet")
+        quiet, wanted = flag(request, "quiet"), platform(request)
         if flag(request, "explain"):
-            raise Explained(await self._images.explain_load(_upload(request), request.query.get("source", "")))
+            source = request.query.get("source", "")
+            raise Explained(await self._images.explain_load(_upload(request), source, wanted))
 
         async def load(progress: Progress) -> None:
             def report(message: dict[str, Any]) -> None:
                 if "stream" in message or not quiet:
                     progress(message)
 
-            for image in await self._images.load(_upload(request), report):
+            for image in await self._images.load(_upload(request), report, wanted):
                 self._tell("load", image)
 
         # Docker has no status for an archive that is none; its clients look at the lines.
@@ -237,11 +238,12 @@ class _Handlers:
     async def push(self, request: web.Request) -> web.StreamResponse:
         ref = _join(request.match_info["name"], request.query.get("tag", ""))
         credentials = _credentials(request.headers.get("X-Registry-Auth", ""))
+        wanted = platform(request)
         if flag(request, "explain"):
-            raise Explained(self._images.explain_push(ref))
+            raise Explained(self._images.explain_push(ref, wanted))
 
         async def push(progress: Progress) -> None:
-            for image, tag in await self._images.push(ref, progress, credentials=credentials):
+            for image, tag in await self._images.push(ref, progress, platform=wanted, credentials=credentials):
                 self._tell("push", image, tag.rpartition(":")[0], tag)
 
         return await stream(request, push)

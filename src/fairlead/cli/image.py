@@ -105,7 +105,11 @@ def _blocks(file: BinaryIO) -> Iterator[bytes]:
 def _load(options: Options, _: list[str]) -> None:
     name = options.text("input")
     with _open(name) as file:
-        query = {"quiet": options.flag("quiet"), **explained(options, "source", name)}
+        query = {
+            "quiet": options.flag("quiet"),
+            "platform": options.text("platform") or None,
+            **explained(options, "source", name),
+        }
         response = Client().request("POST", "/images/load", raw=_blocks(file), query=query)
         if options.flag("explain"):
             print_lines(loads(response.read()))
@@ -218,7 +222,7 @@ def _prune(options: Options, _: list[str]) -> None:
 def _save(options: Options, words: list[str]) -> None:
     from fairlead.cli.copy import save
 
-    save("/images/get", options, names=words)
+    save("/images/get", options, names=words, platform=options.text("platform") or None)
 
 
 def _history(options: Options, words: list[str]) -> None:
@@ -272,7 +276,7 @@ def _push(options: Options, words: list[str]) -> None:
     name, tag = image_name(words[0])
     if "@" in words[0]:
         raise Failure("cannot push a digest reference: give a tag", 2)
-    query = {} if options.flag("all-tags") else {"tag": tag}
+    query = {"tag": None if options.flag("all-tags") else tag, "platform": options.text("platform") or None}
     if options.flag("explain"):
         print_lines(Client().post(f"/images/{name}/push", **query, explain=True))
         return
@@ -316,7 +320,12 @@ LOAD = Command(
     "[OPTIONS]",
     "Load images from an archive that docker save or skopeo wrote",
     _load,
-    (Flag("-i --input", "The archive, instead of stdin", "text", "file"), _QUIET, EXPLAIN),
+    (
+        Flag("-i --input", "The archive, instead of stdin", "text", "file"),
+        Flag("--platform", "Only the images for a platform, such as linux/arm64", "text"),
+        _QUIET,
+        EXPLAIN,
+    ),
 )
 IMPORT = Command(
     "image import",
@@ -336,7 +345,7 @@ SAVE = Command(
     "[OPTIONS] IMAGE [IMAGE...]",
     "Write images to an archive that docker load and image load read",
     _save,
-    (OUTPUT, EXPLAIN),
+    (OUTPUT, Flag("--platform", "Refuse images that are for another platform", "text"), EXPLAIN),
     (1, None),
 )
 HISTORY = Command(
@@ -365,7 +374,12 @@ PUSH = Command(
     "[OPTIONS] NAME[:TAG]",
     "Push an image to a registry",
     _push,
-    (Flag("-a --all-tags", "All tags of the repository"), _QUIET, EXPLAIN),
+    (
+        Flag("-a --all-tags", "All tags of the repository"),
+        Flag("--platform", "Refuse images that are for another platform", "text"),
+        _QUIET,
+        EXPLAIN,
+    ),
     (1, 1),
 )
 COMMIT = Command(

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from fairlead.errors import Invalid
+from fairlead.errors import Invalid, NotFound
 from fairlead.images.layout import DOCUMENT_MAX, Layout, copy_hashed, digest_of, explained, parse_document, parse_json
 from fairlead.images.manifest import (
     Blob,
@@ -32,6 +32,7 @@ from fairlead.images.manifest import (
     parse_content,
     parse_manifest,
 )
+from fairlead.images.platforms import Platform, platform_of, runs_on
 from fairlead.images.reference import Reference
 from fairlead.images.unpack import plain
 
@@ -51,17 +52,25 @@ class Loaded:
     """By digest, the member of the archive that has these bytes; what the archive has not was made here."""
 
 
-def read_archive(packed: Path, scratch: Path, layout: Layout) -> list[Loaded]:
-    """All images of an archive; raises `Invalid`.  Blocks while it copies the blobs into the layout."""
+def read_archive(packed: Path, scratch: Path, layout: Layout, platform: Platform | None = None) -> list[Loaded]:
+    """All images of an archive, or those for a platform.  Blocks while it copies the blobs into the layout.
+
+    Raises `Invalid`, and `NotFound` where none is for the platform (there Docker's answer is an empty one).
+    """
     tar = _unpacked(packed, scratch)
     try:
         with explained(layout.root), tarfile.open(tar, "r:") as archive:
-            reader = _Reader(archive, scratch, layout)
+            reader = _Reader(archive, scratch, layout, platform)
             if "manifest.json" in reader.members:
-                return list(reader.docker_images())
-            if "index.json" in reader.members:
-                return list(reader.oci_images())
-            raise Invalid(_NEITHER)
+                found = list(reader.docker_images())
+            elif "index.json" in reader.members:
+                found = list(reader.oci_images())
+            else:
+                raise Invalid(_NEITHER)
+            if not found:
+                others = ", ".join(sorted(map(str, reader.left_out)))
+                raise NotFound(f"no image in the archive is for {platform}: it has {others}")
+            return found
     except (tarfile.TarError, EOFError, ValueError, OverflowError, RecursionError) as error:
         raise Invalid(f"the archive is not a tar file, or damaged: {error}") from error
 
@@ -78,10 +87,15 @@ def _unpacked(packed: Path, scratch: Path) -> Path:
 
 
 class _Reader:
-    def __init__(self, archive: tarfile.TarFile, scratch: Path, layout: Layout) -> None:
+    def __init__(
+        self, archive: tarfile.TarFile, scratch: Path, layout: Layout, platform: Platform | None = None
+    ) -> None:
         self._archive = archive
         self._scratch = scratch
         self._layout = layout
+        self._platform = platform
+        self.left_out: set[Platform] = set()
+        """Of the images that are there, the platforms that were not asked for."""
         self.members = {posixpath.normpath(member.name): member for member in archive}
         self._stored: dict[str, Blob] = {}
         self._places: dict[str, str] = {}
@@ -96,6 +110,8 @@ class _Reader:
             if not isinstance(config, str) or not isinstance(paths, list) or not all(isinstance(p, str) for p in paths):
                 raise Invalid("the archive is damaged: its manifest.json does not name configuration and layers")
             body = self._document(config)
+            if not self._wanted(body):
+                continue
             layers = [self._store(path) for path in paths]
             manifest = parse_manifest(json.dumps(make_manifest(body, layers)).encode(), config)
             tags = entry.get("RepoTags") or []
@@ -111,18 +127,30 @@ class _Reader:
             raise Invalid(_NEITHER)
         tagged = [item for item in items if _tags(item)]
         # Several manifests without names are one image for several platforms.
-        for item in tagged or [{"digest": choose_platform({"manifests": items}, "the archive")}]:
+        for item in tagged or [{"digest": choose_platform({"manifests": items}, "the archive", self._platform)}]:
             body = self._by_digest(item.get("digest"), "manifest")
             document = parse_document(body, "manifest")
             if is_list(document):
-                body = self._by_digest(choose_platform(document, "the image"), "manifest")
+                body = self._by_digest(choose_platform(document, "the image", self._platform), "manifest")
             manifest = parse_manifest(body, "the image")
             config = self._by_digest(manifest.config.digest, "configuration")
+            if not self._wanted(config):
+                continue
             content = parse_content(manifest, config, "the image")
             for layer in manifest.layers:
                 if self._store(_blob_name(layer.digest)).digest != layer.digest:
                     raise Invalid(f"the archive is damaged: blob {layer.digest} has other bytes than its name says")
             yield self._keep(content, config, _tags(item))
+
+    def _wanted(self, config: bytes) -> bool:
+        """Whether an image with this configuration is for the platform that was asked for."""
+        if self._platform is None:
+            return True
+        found = platform_of(parse_document(config, "configuration"))
+        if not runs_on(found, self._platform):
+            self.left_out.add(found)
+            return False
+        return True
 
     def _keep(self, content: Content, config: bytes, tags: list[Reference]) -> Loaded:
         self._layout.add_document(config)

@@ -223,11 +223,13 @@ class Images:
         async with open_registry(self._layout, reference.tagged(), credentials=credentials) as registry:
             return await registry.described()
 
-    async def load(self, archive: AsyncIterator[bytes], progress: Progress) -> ImageList:
-        """All images of a docker or OCI archive, packed or not; on an error none of them is added."""
+    async def load(
+        self, archive: AsyncIterator[bytes], progress: Progress, platform: Platform | None = None
+    ) -> ImageList:
+        """All images of a docker or OCI archive, packed or not, or those for a platform; on an error none is added."""
         async with self._working(), self._layout.workspace("load") as scratch:
             await _receive(archive, scratch / "upload")
-            found = await self._aside(read_archive, scratch / "upload", scratch, self._layout)
+            found = await self._aside(read_archive, scratch / "upload", scratch, self._layout, platform)
             unpacked = [await self._unpacked(loaded.content, progress) for loaded in found]
             await self._aside(self._layout.sync)
             with self._store.transaction():
@@ -241,15 +243,14 @@ class Images:
                 progress({"stream": f"Loaded image ID: sha256:{image.id}\n"})
         return [self.get(image.id) for image in unpacked]
 
-    async def explain_load(self, archive: AsyncIterator[bytes], source: str) -> Lines:
+    async def explain_load(self, archive: AsyncIterator[bytes], source: str, platform: Platform | None = None) -> Lines:
         """What `load` would do with an archive, as shell lines; `source` is its file, empty for the standard input."""
         async with self._layout.workspace("load") as scratch:
             await _receive(archive, scratch / "upload")
             aside = Layout(scratch / "images")
             aside.prepare()
-            return explain.loaded(
-                self._layout, source, await self._aside(read_archive, scratch / "upload", scratch, aside)
-            )
+            found = await self._aside(read_archive, scratch / "upload", scratch, aside, platform)
+            return explain.loaded(self._layout, source, found)
 
     async def import_(
         self,
@@ -474,25 +475,33 @@ class Images:
         return chosen
 
     async def push(
-        self, ref: str, progress: Progress, *, credentials: Credentials | None = None
+        self,
+        ref: str,
+        progress: Progress,
+        *,
+        platform: Platform | None = None,
+        credentials: Credentials | None = None,
     ) -> Sequence[tuple[Image, str]]:
         """Send an image to its registry; a `ref` without a tag sends all tags of the repository.
 
-        Returns what was sent, each with its tag.
+        With a `platform` one that is not for it is refused.  Returns what was sent, each with its tag.
         """
         reference = _pushed_as(ref)
         progress({"status": f"The push refers to repository [{reference.domain}/{reference.path}]"})
         sent = []
         for tag in self._to_push(reference):
             async with self._working():
-                image = self.get(tag)
+                image = self.get(tag, platform)
                 await push(self._layout, image, Reference.parse(tag), progress, credentials=credentials)
                 sent.append((image, tag))
         return sent
 
-    def explain_push(self, ref: str) -> Lines:
+    def explain_push(self, ref: str, platform: Platform | None = None) -> Lines:
         """What `push` would do, as shell lines."""
-        return [push_line(self._layout, self.get(tag), Reference.parse(tag)) for tag in self._to_push(_pushed_as(ref))]
+        return [
+            push_line(self._layout, self.get(tag, platform), Reference.parse(tag))
+            for tag in self._to_push(_pushed_as(ref))
+        ]
 
     def _to_push(self, reference: Reference) -> Lines:
         """The tags that a reference means; raises where there are none."""
