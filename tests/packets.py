@@ -76,7 +76,11 @@ def ask(host: str, port: int, namespace: str = "", protocol: str = "tcp", patien
     return subprocess.run(command, capture_output=True, text=True, timeout=20).stdout.strip()
 
 
-def ping(host: str, namespace: str = "", patience: float = 1.0) -> bool:
-    """Whether one echo request is answered."""
-    command = inside(namespace, "ping", "-c1", f"-W{patience}", host)
+PING = "ping -c1 -i0.3 -w2"
+"""Goes on until the first answer, for two seconds: that a packet is lost does not mean that there is no way."""
+
+
+def ping(host: object, namespace: str = "") -> bool:
+    """Whether an echo request is answered."""
+    command = inside(namespace, *PING.split(), str(host))
     return subprocess.run(command, capture_output=True, timeout=20).returncode == 0

@@ -50,7 +50,7 @@ from fairlead.model import (
 )
 from fairlead.plan import Plan, Step
 from fairlead.plan.addresses import AddAddress
-from fairlead.plan.links import AddVeth, SetLink
+from fairlead.plan.links import AddVeth, SeeCarrier, SetLink
 from fairlead.plan.names import RedirectNames
 from fairlead.plan.namespaces import AddNamespace
 from fairlead.plan.netlink import owner_mark
@@ -205,6 +205,7 @@ class Planner:
         for path, end in zip(paths, link.ends, strict=True):
             steps += [AddAddress(path, end.ifname, interface) for interface in end.addresses]
             steps.append(SetLink(path, end.ifname))
+        steps += [SeeCarrier(path, (end.ifname,)) for path, end in zip(paths, link.ends, strict=True)]
         return Plan(tuple(steps))
 
     # Networks

@@ -74,11 +74,11 @@ def test_the_walk_with_namespaces(host: Host) -> None:
     assert re.search(r"^ip -n ns0 link add vth0 type veth peer name vth1 netns ns1$", explained, re.M)
     assert "vth0" not in host.sh("ip -n ns0 link")
     host.fairlead(*add)
-    host.fairlead("netns", "exec", "ns0", "ping", "-c1", "-W2", "172.0.0.3")
+    host.fairlead("netns", "exec", "ns0", "ping", "-c1", "-w5", "172.0.0.3")
     host.fairlead("network", "create", "br0", "--subnet", "10.0.0.0/24", "--gateway", "none")
     for name, address in (("ns0", "10.0.0.1"), ("ns1", "10.0.0.2")):
         host.fairlead("network", "connect", "br0", name, "--ip", address)
-    host.fairlead("netns", "exec", "ns1", "ping", "-c1", "-W2", "10.0.0.1")
+    host.fairlead("netns", "exec", "ns1", "ping", "-c1", "-w5", "10.0.0.1")
     topology = host.fairlead("topology").stdout
     assert re.search(r"├─ veth\w+ ─+┤ eth0  10\.0\.0\.1/24 ", topology)
     assert re.search(r"│ vth0  172\.0\.0\.2/24 +├─+┤ vth1  172\.0\.0\.3/24 +│", topology)

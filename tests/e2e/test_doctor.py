@@ -296,7 +296,7 @@ def test_what_is_ours_is_mended_by_fix(whole: Host, name: str) -> None:
     assert bad(findings) == []
     mended = [finding for finding in findings if finding["Mended"]]
     assert {finding["Sentence"] for finding in mended} >= {finding["Sentence"] for finding in wrong}
-    whole.fairlead("netns", "exec", "ns0", "ping", "-c1", "-W2", "10.0.0.3")
+    whole.fairlead("netns", "exec", "ns0", "ping", "-c1", "-w5", "10.0.0.3")
     whole.sh(CLEAN)
 
 

@@ -59,14 +59,14 @@ def test_the_commands_know_it(host: Host) -> None:
     lines = host.fairlead("run", "--explain", "--network", "wires", "nginx").stdout
     assert "ip route add 10.9.0.2/32 dev ptp" in lines
     host.fairlead("run", "-d", "--name", "web", "--network", "wires", "-p", "8081:80", "nginx")
-    host.sh("ping -c1 -W2 10.9.0.2")
+    host.sh("ping -c1 -w5 10.9.0.2")
     curl = "curl -sf -o /dev/null --retry 20 --retry-connrefused --retry-delay 1 -m 20"
     for address in ("127.0.0.1", "198.51.100.2", "[::1]"):
         host.sh(f"{curl} {address}:8081")
     host.sh(f"ip netns exec internet {curl} 198.51.100.2:8081")
     host.fairlead("netns", "add", "ns0")
     host.fairlead("network", "connect", "wires", "ns0")
-    host.sh("ip netns exec ns0 ping -c1 -W2 8.8.8.8")
+    host.sh("ip netns exec ns0 ping -c1 -w5 8.8.8.8")
     host.sh(f"ip netns exec ns0 {curl} 198.51.100.2:8081")
     assert host.run("ip", "netns", "exec", "ns0", "ping", "-c1", "-W1", "10.9.0.2", check=False).returncode
     assert "web" in host.sh("ip netns exec ns0 dig +short +tries=1 -x 10.9.0.2 @127.0.0.11"), "names work as anywhere"

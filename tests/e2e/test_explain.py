@@ -122,10 +122,10 @@ def test_the_explained_lines_build_the_same(host: Host, commands: list[list[str]
         for part, state in by_command.items():
             assert by_hand[part] == state, part
         if commands is NAMESPACES:
-            other.sh("ip netns exec ns0 ping -c1 -W1 172.0.0.3")
+            other.sh("ip netns exec ns0 ping -c1 -w5 172.0.0.3")
         elif commands is BRIDGE:
-            other.sh("ip netns exec ns0 ping -c1 -W1 10.0.0.3")
-            other.sh("ip netns exec ns0 ping -c1 -W1 8.8.8.8")
+            other.sh("ip netns exec ns0 ping -c1 -w5 10.0.0.3")
+            other.sh("ip netns exec ns0 ping -c1 -w5 8.8.8.8")
 
 
 def test_the_lines_of_a_link_are_those_a_person_would_type(host: Host) -> None:
@@ -160,7 +160,7 @@ def test_a_link_between_a_namespace_and_the_host_in_either_order(host: Host, end
     for command in commands:
         lines += host.fairlead(*command, "--explain").stdout
         host.fairlead(*command)
-    host.sh(f"ping -c1 -W2 {ips[ends.index('ns0/vth0')].partition('/')[0]}")
+    host.sh(f"ping -c1 -w5 {ips[ends.index('ns0/vth0')].partition('/')[0]}")
     with Host() as other:
         other.sh("set -e\n" + lines)
         assert kernel_state(other) == kernel_state(host)
@@ -178,7 +178,7 @@ def test_the_explained_repair_of_a_deleted_namespace_works_by_hand(host: Host) -
     assert "+ ip netns add ns0" in lines
     host.sh("set -e\n" + "\n".join(line.removeprefix("+ ") for line in lines if line.startswith("+ ")))
     assert kernel_state(host) == before
-    host.sh("ip netns exec ns0 ping -c1 -W1 10.0.0.3 && ip netns exec ns0 ping -c1 -W1 172.0.0.3")
+    host.sh("ip netns exec ns0 ping -c1 -w5 10.0.0.3 && ip netns exec ns0 ping -c1 -w5 172.0.0.3")
     host.fairlead("doctor", "--fix")
     assert kernel_state(host) == before
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 from lab import ROOT, Host
 from machine import eventually
+from packets import PING
 
 QUIET = """
 import time
@@ -33,7 +34,7 @@ def bridged() -> Iterator[Host]:
 
 
 def pings(host: Host) -> bool:
-    done = host.run("ip", "netns", "exec", "a", "ping", "-c1", "-W1", "10.9.0.3", check=False)
+    done = host.run("ip", "netns", "exec", "a", *PING.split(), "10.9.0.3", check=False)
     return done.returncode == 0
 
 

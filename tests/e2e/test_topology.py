@@ -173,7 +173,7 @@ def test_explain_rebuilds_a_network_and_a_namespace_of_ours(two: Host) -> None:
         other.sh(f"set -e\n{lines}")
         names = ("", "ns0", "ns1")
         assert kernel_state(other, names) == kernel_state(two, names)
-        other.sh("ip netns exec ns0 ping -c1 -W2 10.0.0.3; ip netns exec ns0 ping -c1 -W2 172.0.0.3")
+        other.sh("ip netns exec ns0 ping -c1 -w5 10.0.0.3; ip netns exec ns0 ping -c1 -w5 172.0.0.3")
 
 
 def test_explain_rebuilds_what_others_made(host: Host) -> None:
@@ -190,7 +190,7 @@ def test_explain_rebuilds_what_others_made(host: Host) -> None:
         for name in ("hand",):
             assert kernel_state(other, (name,)) == kernel_state(host, (name,))
         assert kernel_state(other, ("",))["/v7"] == kernel_state(host, ("",))["/v7"]
-        other.sh("ping -c1 -W2 192.0.2.7")
+        other.sh("ping -c1 -w5 192.0.2.7")
 
 
 def test_explain_of_a_container_and_of_nothing(host: Host) -> None:

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 from kernel_lab import assert_consistent, assert_nothing_left, elements, links, open_here, sh, works
 from lab import INTERNET, ipv6_ready
-from packets import ask, ping, server
+from packets import PING, ask, ping, server
 
 from fairlead.engine import Engine
 from fairlead.errors import Conflict, FairleadError, Invalid
 from fairlead.kernel import rtnetlink
 from fairlead.kernel.netlink import Message, Socket, attributes
-from fairlead.model import Endpoint, Network, Pool
+from fairlead.model import Endpoint, LinkEnd, Network, Pool
 from fairlead.plan.links import SeeCarrier
 from fairlead.spec import EndpointSpec, NetworkSpec, PortSpec
 
@@ -295,7 +295,7 @@ def test_the_mtu_is_the_one_asked_for_or_what_the_way_out_carries(
     assert links("one")["eth0"]["mtu"] == got
     assert links()[endpoint.host_ifname]["mtu"] == got
     assert links()["br0"]["mtu"] == got
-    assert works(f"ip netns exec one ping -c1 -W1 -M do -s {min(got, uplink) - 28} {OUTSIDE[4]}")
+    assert works(f"ip netns exec one {PING} -M do -s {min(got, uplink) - 28} {OUTSIDE[4]}")
 
 
 @pytest.mark.parametrize(
@@ -689,6 +689,11 @@ def test_who_is_attached_can_send_at_once(engine: Engine) -> None:
     join(engine, "one", "br0")
     plan = engine.planner.plan_of(engine.catalog.endpoints()[0])
     assert [step.links[1:] for step in plan if isinstance(step, SeeCarrier)] == [("br0",), ()]
+    link = engine.perform(
+        engine.planner.add_link, LinkEnd(sandbox="", ifname="near"), LinkEnd(sandbox="one", ifname="far")
+    )
+    seen = [step.links for step in engine.planner.plan_of(link) if isinstance(step, SeeCarrier)]
+    assert seen == [("near",), ("far",)]
     for round_ in range(100):
         sh("ip link add x type veth peer name y")
         with engine._executor.kernel.socket("") as socket:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
-import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 
@@ -18,49 +18,15 @@ from kernel_lab import (
     links,
     open_here,
     sh,
-    works,
 )
 from lab import INTERNET
+from packets import ask, ping, server
 
 from fairlead.engine import Engine
 from fairlead.errors import Conflict, Invalid, KernelError
 from fairlead.kernel.watch import FirewallWatch
 from fairlead.model import Endpoint, LinkEnd, Network, Pool
 from fairlead.spec import EndpointSpec, NetworkSpec, PortSpec
-
-ECHO = """
-import socket, sys, threading
-port = int(sys.argv[1])
-def tcp():
-    server = socket.create_server(("", port))
-    while True:
-        client, address = server.accept()
-        client.sendall(address[0].encode())
-        client.close()
-def udp():
-    server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    server.bind(("", port))
-    while True:
-        data, address = server.recvfrom(100)
-        server.sendto(address[0].encode(), address)
-threading.Thread(target=tcp, daemon=True).start()
-threading.Thread(target=udp, daemon=True).start()
-print("ready", flush=True)
-sys.stdin.read()
-"""
-"""A server that answers with the address of who asks, over TCP and UDP."""
-
-ASK = """
-import socket, sys
-protocol, host, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
-kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
-family = socket.AF_INET6 if ":" in host else socket.AF_INET
-s = socket.socket(family, kind)
-s.settimeout(1)
-s.connect((host, port))
-s.send(b"hello")
-print(s.recv(100).decode())
-"""
 
 
 @pytest.fixture
@@ -73,36 +39,14 @@ def engine(fresh_kernel: None, tmp_path: Path) -> Iterator[Engine]:
 
 
 @pytest.fixture
-def serve(engine: Engine) -> Iterator[object]:
-    """Start an echo server in a sandbox."""
-    servers: list[subprocess.Popen[str]] = []
+def serve(engine: Engine) -> Iterator[Callable[..., None]]:
+    """Start a server in a sandbox that says who asks."""
+    with contextlib.ExitStack() as servers:
 
-    def start(namespace: str, port: int = 80) -> None:
-        server = subprocess.Popen(
-            ["ip", "netns", "exec", namespace, "python3", "-c", ECHO, str(port)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert server.stdout is not None
-        assert server.stdout.readline() == "ready\n"
-        servers.append(server)
+        def start(namespace: str, port: int = 80) -> None:
+            servers.enter_context(server(namespace, port))
 
-    yield start
-    for server in servers:
-        server.kill()
-        server.wait()
-
-
-def ask(host: str, port: int, *, namespace: str = "", protocol: str = "tcp") -> str:
-    """What the echo server saw as our address; empty when there was no answer."""
-    where = ["ip", "netns", "exec", namespace] if namespace else []
-    command = [*where, "python3", "-c", ASK, protocol, host, str(port)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=20).stdout.strip()
-
-
-def ping(namespace: str, address: str) -> bool:
-    return works(f"ip netns exec {namespace} ping -c1 -W1 {address}")
+        yield start
 
 
 def make_network(engine: Engine, name: str, subnet: str, **words: object) -> Network:
@@ -130,7 +74,7 @@ def test_a_link_between_two_namespaces(engine: Engine) -> None:
         LinkEnd(sandbox="ns1", ifname="vth1", addresses=(ip_interface("172.0.0.3/24"),)),
     )
     engine.perform(engine.planner.add_link, *ends)
-    assert ping("ns0", "172.0.0.3")
+    assert ping("172.0.0.3", "ns0")
     assert_consistent(engine)
     with pytest.raises(Conflict, match="ns0 already has an interface vth0"):
         engine.perform(engine.planner.add_link, *ends)
@@ -146,7 +90,7 @@ def test_a_link_to_the_host(engine: Engine) -> None:
         LinkEnd(sandbox="ns0", ifname="up", addresses=(ip_interface("172.0.0.3/24"),)),
     )
     link = engine.perform(engine.planner.add_link, *ends)
-    assert works("ping -c1 -W1 172.0.0.3")
+    assert ping("172.0.0.3")
     engine.perform(engine.planner.remove_link, link.id[:8])
     assert "tohost" not in links()
 
@@ -160,14 +104,14 @@ def test_three_namespaces_on_a_bridge_where_another_firewall_drops(engine: Engin
         for i in 1 2; do ip netns add h$i; ip link add p$i type veth peer name eth0 netns h$i
         ip link set p$i master hand0 up; ip -n h$i link set eth0 up; ip -n h$i addr add 10.7.0.$i/24 dev eth0; done"""
     )
-    assert not ping("h1", "10.7.0.2")
+    assert not ping("10.7.0.2", "h1")
     sh("ip netns del h1; ip netns del h2; ip link del hand0; while ip link | grep -q ' p[12]@'; do sleep 0.05; done")
     rules = sh(f"{iptables} -S")
     make_network(engine, "br0", "10.0.0.0/24", no_gateway=True)
     for i in (1, 2, 3):
         endpoint = join(engine, f"ns{i}", "br0", ip=f"10.0.0.{i}")
         assert endpoint.ifname == "eth0"
-    assert all(ping(f"ns{i}", f"10.0.0.{j}") for i in (1, 2, 3) for j in (1, 2, 3))
+    assert all(ping(f"10.0.0.{j}", f"ns{i}") for i in (1, 2, 3) for j in (1, 2, 3))
     assert sh(f"{iptables} -S").count("fairlead:br0") == 2
     for i in (1, 2, 3):
         engine.perform(engine.planner.close_sandbox, f"ns{i}")
@@ -178,7 +122,7 @@ def test_three_namespaces_on_a_bridge_where_another_firewall_drops(engine: Engin
 
 def test_the_world_is_reached_by_masquerade(engine: Engine, serve: object) -> None:
     join(engine, "ns0", "bridge")
-    assert ping("ns0", "8.8.8.8")
+    assert ping("8.8.8.8", "ns0")
     serve("internet", 9)  # type: ignore[operator]
     assert ask("8.8.8.8", 9, namespace="ns0") == "198.51.100.2"
 
@@ -203,10 +147,10 @@ def test_an_internal_network_has_no_way_in_or_out(engine: Engine) -> None:
     make_network(engine, "inner", "10.0.1.0/24", internal=True)
     join(engine, "one", "inner")
     join(engine, "two", "inner")
-    assert ping("one", "10.0.1.3")
-    assert not ping("one", "8.8.8.8")
+    assert ping("10.0.1.3", "one")
+    assert not ping("8.8.8.8", "one")
     sh("ip -n one route add default via 10.0.1.1")
-    assert not ping("one", "8.8.8.8")
+    assert not ping("8.8.8.8", "one")
     with pytest.raises(Invalid, match="network inner is internal: ports cannot be published"):
         join(engine, "three", "inner", PortSpec(port=80, host_port=8081))
 

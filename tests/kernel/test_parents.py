@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from kernel_lab import assert_consistent, assert_nothing_left, die_at, links, open_here, sh, works
 from lab import INTERNET, ipv6_ready
+from packets import ping
 
 from fairlead.engine import Engine
 from fairlead.errors import Conflict, FairleadError, Forbidden, Invalid, KernelError, MissingFeature
@@ -101,11 +102,6 @@ def wait_for_addresses(sandbox: str) -> None:
     )
 
 
-def ping(namespace: str, address: object) -> bool:
-    where = f"ip netns exec {namespace}" if namespace else ""
-    return works(f"{where} ping -c1 -W1 {address}")
-
-
 def addresses(endpoint: Endpoint) -> list[str]:
     return [str(interface.ip) for interface in endpoint.addresses]
 
@@ -127,11 +123,11 @@ def test_endpoints_are_machines_of_the_lan(
     make(engine, driver, parent="eth0", **options)
     one, two = (join(engine, name, "lan", f"192.168.50.{n}", f"fd00:50::{n}") for name, n in (("one", 11), ("two", 12)))
     for address in ("192.168.50.1", "fd00:50::1", "8.8.8.8", "2001:db8::8"):
-        assert ping("one", address), f"the LAN's router, and what is behind it by way of it: {address}"
-    assert all(ping("internet", address) for address in addresses(one)), "the LAN reaches the endpoint"
-    assert [ping("one", address) for address in addresses(two)] == [neighbours, neighbours]
-    assert not any(ping("", address) for address in addresses(one)), "the host itself does not"
-    assert not ping("one", "192.168.50.2")
+        assert ping(address, "one"), f"the LAN's router, and what is behind it by way of it: {address}"
+    assert all(ping(address, "internet") for address in addresses(one)), "the LAN reaches the endpoint"
+    assert [ping(address, "one") for address in addresses(two)] == [neighbours, neighbours]
+    assert not any(ping(address) for address in addresses(one)), "the host itself does not"
+    assert not ping("192.168.50.2", "one")
     kind = links("one")["eth0"]["linkinfo"]
     assert kind["info_kind"] == driver
     assert kind["info_data"]["mode"] == (options.get("macvlan_mode", "bridge") if driver == "macvlan" else "l2")
@@ -160,15 +156,15 @@ def test_ipvlan_routes_for_its_endpoints(engine: Engine, mode: str) -> None:
     assert "default dev eth0 scope link" in routes
     assert "default dev eth0 metric" in routes
     assert "via" not in routes
-    assert all(ping("one", address) for address in addresses(two)), "from one subnet to the other"
+    assert all(ping(address, "one") for address in addresses(two)), "from one subnet to the other"
     # In these modes it is the host's routes that lead on, and the neighbour's that lead back.
     sh(
         """ip -6 route add default via fd00:50::1; ip -n internet route add 10.60.0.0/23 via 198.51.100.2
         ip -n internet -6 route add fd00:60::/64 via fd00:50::2"""
     )
-    assert ping("one", "8.8.8.8")
-    assert ping("one", "2001:db8::8")
-    assert ping("internet", addresses(one)[0])
+    assert ping("8.8.8.8", "one")
+    assert ping("2001:db8::8", "one")
+    assert ping(addresses(one)[0], "internet")
     assert links("one")["eth0"]["linkinfo"]["info_data"]["mode"] == mode
 
 
@@ -177,8 +173,8 @@ def test_ipvlan_keeps_its_endpoints_apart_in_l3_mode_too(engine: Engine) -> None
     join(engine, "one")
     two = join(engine, "two")
     sh("ip -n internet route add 10.60.0.0/24 via 198.51.100.2")
-    assert ping("one", "8.8.8.8")
-    assert not any(ping("one", address) for address in addresses(two))
+    assert ping("8.8.8.8", "one")
+    assert not any(ping(address, "one") for address in addresses(two))
 
 
 def test_passthru_gives_the_parent_to_one_endpoint(engine: Engine) -> None:
@@ -189,7 +185,7 @@ def test_passthru_gives_the_parent_to_one_endpoint(engine: Engine) -> None:
         join(engine, "one", mac="02:42:00:00:00:01")
     join(engine, "one", "lan", "192.168.50.11")
     assert links("one")["eth0"]["address"] == mac
-    assert ping("one", "192.168.50.1")
+    assert ping("192.168.50.1", "one")
     with pytest.raises(Forbidden, match="network lan takes one endpoint, and one is it"):
         join(engine, "other")
     with pytest.raises(Conflict, match="eth0 is in use by network lan: in passthru mode"):
@@ -239,8 +235,8 @@ def test_addresses_mac_mtu_and_names_are_as_asked(engine: Engine) -> None:
 def test_an_internal_network_leads_no_further_than_the_lan(engine: Engine) -> None:
     make(engine, "macvlan", internal=True, parent="eth0")
     join(engine, "one", "lan", "192.168.50.11")
-    assert ping("one", "192.168.50.1")
-    assert not ping("one", "8.8.8.8")
+    assert ping("192.168.50.1", "one")
+    assert not ping("8.8.8.8", "one")
     assert "default" not in sh("ip -n one route; ip -n one -6 route | grep -v unreachable")
 
 
@@ -251,8 +247,8 @@ def test_without_a_parent_endpoints_meet_each_other_alone(engine: Engine, driver
     assert links()[dummy]["linkinfo"]["info_kind"] == "dummy"
     join(engine, "one", "lan", "192.168.50.11")
     two = join(engine, "two")
-    assert all(ping("one", address) for address in addresses(two))
-    assert not ping("one", "192.168.50.1")
+    assert all(ping(address, "one") for address in addresses(two))
+    assert not ping("192.168.50.1", "one")
     assert_consistent(engine)
     for name in ("one", "two"):
         engine.perform(engine.planner.close_sandbox, name)
@@ -271,7 +267,7 @@ def test_a_vlan_interface_is_made_and_removed(engine: Engine, driver: str) -> No
         ip -n internet addr flush dev eth0 to 192.168.50.0/24; ip -n internet addr add 192.168.50.1/24 dev eth0.10"""
     )
     join(engine, "one", "lan", "192.168.50.11")
-    assert ping("one", "192.168.50.1"), "through the tag"
+    assert ping("192.168.50.1", "one"), "through the tag"
     engine.perform(engine.planner.close_sandbox, "one")
     engine.perform(engine.planner.remove_network, "lan")
     assert "eth0.10" not in links()
@@ -359,8 +355,8 @@ def test_recovery_mends_what_was_broken_by_hand_and_clears_orphans(engine: Engin
         ip link add link eth0 name theirs netns two type macvlan"""
     )
     again = open_here(tmp_path)
-    assert ping("one", "192.168.50.1")
-    assert ping("two", "192.168.50.1")
+    assert ping("192.168.50.1", "one")
+    assert ping("192.168.50.1", "two")
     assert set(links("two")) == {"lo", "eth0", "theirs"}
     sh("ip -n two link del theirs")
     engine.__dict__.update(again.__dict__)
@@ -398,7 +394,7 @@ def test_killed_at_every_boundary(fresh_kernel: None, name: str, tmp_path: Path)
         if not engine.store.owner("network:lan"):
             make(engine, "macvlan", parent="eth0")
         join(engine, "fresh")
-        assert ping("fresh", "192.168.50.1") or engine.catalog.network("lan").parent != "eth0"
+        assert ping("192.168.50.1", "fresh") or engine.catalog.network("lan").parent != "eth0"
         assert_nothing_left(engine)
         engine.store.close()
         if passed >= 0:
