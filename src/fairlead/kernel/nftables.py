@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from fairlead.errors import KernelError, MissingProgram
+from fairlead.kernel import descriptors
 from fairlead.kernel.netlink import NETLINK_NETFILTER, Message, Socket, attributes
 
 _OUTPUT_HANDLE, _OUTPUT_JSON, _OUTPUT_TERSE = 1 << 3, 1 << 4, 1 << 11
@@ -85,6 +86,7 @@ class Nftables:
             if self._context is not None:
                 self._library.nft_ctx_free(self._context)
                 self._context = None
+                descriptors.keep()
 
     def _query(self, command: str) -> builtins.list[dict[str, Any]]:
         with _lock:
@@ -125,7 +127,7 @@ class Nftables:
         library.nft_ctx_buffer_error.argtypes = [ctypes.c_void_p]
         library.nft_run_cmd_from_buffer.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
         library.nft_ctx_output_set_flags.argtypes = [ctypes.c_void_p, ctypes.c_uint]
-        context = library.nft_ctx_new(0)
+        context = descriptors.small(lambda: library.nft_ctx_new(0), library.nft_ctx_free)
         if not context:
             raise KernelError("libnftables gives no context: is this kernel built with nf_tables?")
         library.nft_ctx_buffer_output(context)

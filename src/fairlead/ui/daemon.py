@@ -67,8 +67,9 @@ class Api:
                 if answer.status >= 400:
                     raise Refused(_message(await answer.read(), answer.status), answer.status)
                 yield answer
-        except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError):
-            raise Unreachable(f"the daemon at {self._socket} does not answer") from None
+        except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError) as error:
+            why = str(error) or type(error).__name__
+            raise Unreachable(f"the daemon at {self._socket} does not answer: {why}") from None
 
 
 def _message(data: bytes, status: int) -> str:
