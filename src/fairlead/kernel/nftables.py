@@ -127,9 +127,14 @@ class Nftables:
         library.nft_ctx_buffer_error.argtypes = [ctypes.c_void_p]
         library.nft_run_cmd_from_buffer.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
         library.nft_ctx_output_set_flags.argtypes = [ctypes.c_void_p, ctypes.c_uint]
-        context = descriptors.small(lambda: library.nft_ctx_new(0), library.nft_ctx_free)
-        if not context:
-            raise KernelError("libnftables gives no context: is this kernel built with nf_tables?")
+
+        def new() -> Any:
+            context = library.nft_ctx_new(0)
+            if not context:
+                raise KernelError("libnftables gives no context: is this kernel built with nf_tables?")
+            return context
+
+        context = descriptors.small(new, library.nft_ctx_free)
         library.nft_ctx_buffer_output(context)
         library.nft_ctx_buffer_error(context)
         library.nft_ctx_output_set_flags(context, self._flags)
