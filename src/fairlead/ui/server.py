@@ -15,7 +15,7 @@ from aiohttp import web
 
 from fairlead.errors import FairleadError, Invalid
 from fairlead.ui.daemon import Api
-from fairlead.ui.guard import add_headers, guard, new_token
+from fairlead.ui.guard import guard, headers, new_token
 from fairlead.ui.logs import Unframed
 from fairlead.ui.watch import Watch
 
@@ -24,6 +24,8 @@ TAIL = "200"
 """Lines of a log that are shown to begin with."""
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _MAX_BODY = 64 << 10
+_RETRY = 500
+"""Milliseconds after which a browser whose connection broke comes again."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -46,8 +48,13 @@ def assets() -> dict[str, tuple[bytes, str]]:
 def make_app(api: Api, token: str, port: Callable[[], int]) -> web.Application:
     """The application; everything in it is below ``/TOKEN/``."""
     app = web.Application(middlewares=[guard(token, port), _errors], client_max_size=_MAX_BODY)
-    app.on_response_prepare.append(add_headers)
     page = Page(api)
+    safe = headers(page.index)
+
+    async def add_headers(_: web.Request, response: web.StreamResponse) -> None:
+        response.headers.update(safe)
+
+    app.on_response_prepare.append(add_headers)
     app.router.add_get("/{token}/", page.asset)
     app.router.add_get("/{token}/live", page.live)
     app.router.add_post("/{token}/trace", page.trace)
@@ -70,6 +77,11 @@ class Page:
         self._assets = assets()
         self.watch = Watch(api)
 
+    @property
+    def index(self) -> bytes:
+        """The document itself."""
+        return self._assets["index.html"][0]
+
     async def asset(self, request: web.Request) -> web.StreamResponse:
         """A file of the page."""
         found = self._assets.get(request.match_info.get("path", "index.html"))
@@ -82,6 +94,7 @@ class Page:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
         async with aclosing(self.watch.follow()) as messages:  # type: ignore[type-var]
+            await response.write(b"retry: %d\n\n" % _RETRY)
             async for name, data in messages:
                 await response.write(b"event: %b\ndata: %b\n\n" % (name.encode(), msgspec.json.encode(data)))
         return response

@@ -1,5 +1,6 @@
 // What is known of one namespace or bridge: addresses, routes, ports, rules, logs.
 
+import { ask } from "./ask.js";
 import { html, $ } from "./dom.js";
 import { portKey } from "./model.js";
 import { MEANINGS, amount, kind, plain, published, quiet, rate, role, sign, vlans } from "./words.js";
@@ -217,11 +218,4 @@ function traffic(model, id, name) {
   const [rxBytes, txBytes, , , rxDropped, txDropped] = model.counts(id, name);
   const dropped = rxDropped + txDropped;
   return `↓ ${rate(rx)} ↑ ${rate(tx)}, in all ↓ ${amount(rxBytes)} ↑ ${amount(txBytes)}${dropped ? `, ${dropped} dropped` : ""}`;
-}
-
-async function ask(path) {
-  const answer = await fetch(path);
-  const value = await answer.json();
-  if (!answer.ok) throw new Error(value.message);
-  return value;
 }

@@ -69,7 +69,9 @@ export class Layout {
     const drop = bar ? (boxes.length ? 56 : 0) : 0;
     const gridWidth = boxes.length ? across * cellWidth + (across - 1) * GAP + (single ? 0 : GAP) : 0;
     const extras = bar ? bar.extras.reduce((sum, cell) => sum + cell.width + 6, 0) : 0;
-    const width = Math.max(gridWidth + (extras ? extras + GAP : 0), bar?.least ?? 0, bar ? extras + 20 : 0, 40);
+    // Beside a row's own ports; a grid's have none in the picture, so there the bar itself has room for them.
+    const beside = single && extras ? gridWidth + GAP + extras : gridWidth;
+    const width = Math.max(beside, bar?.least ?? 0, bar ? extras + 20 : 0, 40);
     const height = (bar?.height ?? 0) + drop + (boxes.length ? down * cellHeight + (down - 1) * GAP : 0);
     return { id: block.id, up: block.up, bar, boxes, slots, single, columns: across, cellWidth, cellHeight, drop, gridWidth, width, height };
   }
@@ -184,7 +186,7 @@ function barOf(bar, model, single, boxes, graph) {
   // In a grid a cable needs no port of its own in the picture.
   const extras = single ? cells.filter((cell) => !cell.box) : cells.filter((cell) => !cell.box).slice(0, 24);
   const least = measure(title, true) + words.reduce((sum, text) => sum + measure(text) + 12, 0) + 24;
-  return { ...bar, title, words, cells: single ? cells : extras, extras, least, height: (single ? cells.length : extras.length) ? 46 : 28 };
+  return { ...bar, title, words, cells: single ? cells : extras, extras, least, height: !single || cells.length ? 46 : 28 };
 }
 
 /** Turn a block's place into the places of what is in it. */
@@ -216,7 +218,7 @@ function spread(block, centre, picture) {
   picture.bars.set(bar.id, bar);
   const key = portKey(bar.room.Id, bar.port.Name);
   if (!bar.port.Master) picture.ports.set(key, { x: centre.x, top, bottom: top + bar.height, left, right: left + bar.width, node: bar.id });
-  let free = left + (block.boxes.length ? block.gridWidth + GAP : 10);
+  let free = left + (block.single && block.boxes.length ? block.gridWidth + GAP : 10);
   bar.cells = bar.cells.map((cell) => {
     const box = cell.box && at.get(cell.box);
     const width = box ? Math.min(cell.width, block.cellWidth) : cell.width;

@@ -1,12 +1,17 @@
-// Listening to the server (server-sent events).  The browser itself connects again after a break.
+// Listening to the server (server-sent events).  The browser itself connects again after a break, which takes a moment.
+
+const MOMENT = 2000;
 
 export function follow(model, { changed, trouble }) {
   let source = null;
+  let broken = null;
 
   function open() {
     source = new EventSource("live");
     source.addEventListener("topology", (event) => {
       model.load(JSON.parse(event.data));
+      clearTimeout(broken);
+      broken = null;
       trouble("");
       changed();
     });
@@ -15,7 +20,9 @@ export function follow(model, { changed, trouble }) {
       changed();
     });
     source.addEventListener("trouble", (event) => trouble(`${JSON.parse(event.data).Message}. What is shown may be out of date.`));
-    source.onerror = () => trouble("fairlead ui does not answer: was it ended? What is shown may be out of date.");
+    source.onerror = () => {
+      broken ??= setTimeout(trouble, MOMENT, "fairlead ui does not answer: was it ended? What is shown may be out of date.");
+    };
   }
 
   // Nobody looks at a hidden page, so nothing is read for it.

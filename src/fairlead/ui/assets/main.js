@@ -35,6 +35,7 @@ function changed() {
     say("count", `${containers} container${containers === 1 ? "" : "s"}, ${others} other namespace${others === 1 ? "" : "s"}`);
     document.body.dataset.layouts = layout.runs;
     document.body.dataset.ready = "1";
+    delete sessionStorage.again;
   });
 }
 

@@ -1,5 +1,6 @@
 // A trace: two ends are picked, one probe is sent, and its way lights up in the picture, hop by hop.
 
+import { ask } from "./ask.js";
 import { html, svg, $ } from "./dom.js";
 import { portKey } from "./model.js";
 import { measure } from "./layout.js";
@@ -69,11 +70,8 @@ export class Trace {
     $("result").replaceChildren(html("p", { class: "verdict", role: "status" }, `${asked.Source} → ${asked.Destination}: on its way…`));
     $("go").disabled = true;
     try {
-      const answer = await fetch("trace", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(asked) });
-      const found = await answer.json();
-      if (run !== this.#run) return;
-      if (!answer.ok) throw new Error(found.message);
-      await this.#show(found, run);
+      const found = await ask("trace", asked);
+      if (run === this.#run) await this.#show(found, run);
     } catch (error) {
       if (run === this.#run) this.#refused(error.message);
     } finally {
@@ -128,9 +126,11 @@ export class Trace {
   #place() {
     const { ok, sentence, remedy, at } = this.#callout;
     const spot = at.map((id) => ({ id, ...this.#spot(id) })).find((one) => one.x !== undefined);
-    $("callouts").replaceChildren();
-    this.extent = null;
-    if (!spot) return;
+    if (!spot) {
+      $("callouts").replaceChildren();
+      this.extent = null;
+      return;
+    }
     // A small box has no interfaces of its own to be marked.
     if (!ok) this.drawing.fault(this.drawing.picture.boxes.get(spot.node)?.form === "small" ? spot.node : spot.id);
     const lines = wrapped(`${ok ? "✔" : "✘"} ${sentence}`, 52);
@@ -139,11 +139,13 @@ export class Trace {
     const width = 20 + Math.max(...lines.map((line) => measure(line) * 1.06), ...more.map((line) => line.length * 6.8));
     const side = sides(spot, width, height).map((one) => ({ ...one, hides: this.#hides(one) })).reduce((a, b) => (b.hides < a.hides ? b : a));
     this.extent = { x: side.x, y: side.y, width, height };
-    $("callouts").append(svg("g", { class: `callout ${ok ? "ok" : "failed"}`, transform: `translate(${side.x.toFixed(1)},${side.y.toFixed(1)})` },
+    const drawn = svg("g", { class: `callout ${ok ? "ok" : "failed"}`, transform: `translate(${side.x.toFixed(1)},${side.y.toFixed(1)})` },
       svg("path", { d: side.tip }),
       svg("rect", { width: width.toFixed(1), height, rx: 6 }),
       lines.map((line, index) => svg("text", { x: 8, y: 18 + 16 * index }, line)),
-      more.map((line, index) => svg("text", { class: "remedy", x: 8, y: 18 + 16 * (lines.length + index) }, line))));
+      more.map((line, index) => svg("text", { class: "remedy", x: 8, y: 18 + 16 * (lines.length + index) }, line)));
+    // Who has marked a part of it to copy it keeps that.
+    if (!$("callouts").firstElementChild?.isEqualNode(drawn)) $("callouts").replaceChildren(drawn);
   }
 
   /** How much of boxes and bars a rectangle covers. */
