@@ -10,8 +10,6 @@ export function follow(model, { changed, trouble }) {
     source = new EventSource("live");
     source.addEventListener("topology", (event) => {
       model.load(JSON.parse(event.data));
-      clearTimeout(broken);
-      broken = null;
       trouble("");
       changed();
     });
@@ -20,6 +18,10 @@ export function follow(model, { changed, trouble }) {
       changed();
     });
     source.addEventListener("trouble", (event) => trouble(`${JSON.parse(event.data).Message}. What is shown may be out of date.`));
+    source.onopen = () => {
+      clearTimeout(broken);
+      broken = null;
+    };
     source.onerror = () => {
       broken ??= setTimeout(trouble, MOMENT, "fairlead ui does not answer: was it ended? What is shown may be out of date.");
     };
