@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 from kernel_lab import assert_consistent, assert_nothing_left, held_ports, open_here, recorded_ports, sh
 from lab import INTERNET
-from test_networks import ECHO, ask, join, make_network
+from packets import ask
+from test_networks import join, make_network
 
 from fairlead.engine import Engine
 from fairlead.errors import Conflict, Invalid
@@ -49,6 +50,28 @@ def serve(engine: Engine) -> Iterator[Callable[[], None]]:
     with contextlib.ExitStack() as stack:
         yield lambda: stack.enter_context(running("web", ECHO, "80"))
 
+
+ECHO = """
+import socket, sys, threading
+port = int(sys.argv[1])
+def tcp():
+    server = socket.create_server(("", port))
+    while True:
+        client, address = server.accept()
+        client.sendall(address[0].encode())
+        client.close()
+def udp():
+    server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    server.bind(("", port))
+    while True:
+        data, address = server.recvfrom(100)
+        server.sendto(address[0].encode(), address)
+threading.Thread(target=tcp, daemon=True).start()
+threading.Thread(target=udp, daemon=True).start()
+print("ready", flush=True)
+sys.stdin.read()
+"""
+"""A server that answers with the address of who asks, over TCP and UDP, of IPv4 alone."""
 
 NAMED_ECHO = """
 import socket, sys

@@ -325,7 +325,8 @@ def test_a_page_that_is_closed_is_noticed() -> None:
     async def scene() -> None:
         async with page() as (client, daemon):
             async with client.get(f"/{TOKEN}/live") as answer:
-                assert await answer.content.readline() == b"event: topology\n"
+                said = [await answer.content.readline() for _ in range(3)]
+                assert said == [b"retry: 500\n", b"\n", b"event: topology\n"]
                 assert daemon.looks
             await asyncio.sleep(0.3)
             before = daemon.looks
