@@ -307,6 +307,7 @@ def _commit(options: Options, words: list[str]) -> None:
 
 
 _QUIET = Flag("-q --quiet", "No progress")
+_ONLY_FOR = Flag("--platform", "Refuse images that are for another platform", "text")
 PULL = Command(
     "image pull",
     "[OPTIONS] NAME[:TAG|@DIGEST]",
@@ -345,7 +346,7 @@ SAVE = Command(
     "[OPTIONS] IMAGE [IMAGE...]",
     "Write images to an archive that docker load and image load read",
     _save,
-    (OUTPUT, Flag("--platform", "Refuse images that are for another platform", "text"), EXPLAIN),
+    (OUTPUT, _ONLY_FOR, EXPLAIN),
     (1, None),
 )
 HISTORY = Command(
@@ -374,12 +375,7 @@ PUSH = Command(
     "[OPTIONS] NAME[:TAG]",
     "Push an image to a registry",
     _push,
-    (
-        Flag("-a --all-tags", "All tags of the repository"),
-        Flag("--platform", "Refuse images that are for another platform", "text"),
-        _QUIET,
-        EXPLAIN,
-    ),
+    (Flag("-a --all-tags", "All tags of the repository"), _ONLY_FOR, _QUIET, EXPLAIN),
     (1, 1),
 )
 COMMIT = Command(

@@ -21,6 +21,7 @@ from fairlead.kernel import sockets, survey
 from fairlead.model import Address, Endpoint, Interface, Network, Phase, Record, Sandbox
 from fairlead.plan import State, Step
 from fairlead.plan.firewall import FAMILY_TABLE, AcceptIn, AddElement
+from fairlead.plan.links import SeeCarrier
 from fairlead.plan.names import RedirectNames
 from fairlead.plan.netlink import ip, word
 from fairlead.plan.ports import HoldPort
@@ -28,8 +29,8 @@ from fairlead.plan.runtime import is_monitor
 from fairlead.see.doctor import FIX, Finding, Patient, lines_of, phase, remedy
 from fairlead.see.facts import InterfaceFact, NamespaceFact
 
-_ELSEWHERE = (AcceptIn, AddElement, HoldPort, RedirectNames)
-"""Steps that have a check of their own."""
+_ELSEWHERE = (AcceptIn, AddElement, HoldPort, RedirectNames, SeeCarrier)
+"""Steps that have a check of their own, or leave nothing that could be missing."""
 
 _ANSWER_SECONDS = 1.0
 _SILENT = 3

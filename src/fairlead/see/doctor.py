@@ -86,12 +86,8 @@ class Patient:
         return self.ground.owners()
 
     def check(self, record: Record, kinds: tuple[type[Step], ...], *, but: bool = False) -> list[tuple[Step, State]]:
-        """How the steps of these kinds (or, with `but`, of all others) of a record compare with the kernel.
-
-        A step that no line stands for leaves nothing behind that could be missing.
-        """
-        plan = self.ground.planner.plan_of(record)
-        steps = [step for step in plan if isinstance(step, kinds) != but and step.shell()]
+        """How the steps of these kinds (or, with `but`, of all others) of a record compare with the kernel."""
+        steps = [step for step in self.ground.planner.plan_of(record) if isinstance(step, kinds) != but]
         return _settled(Executor(self.ground.kernel).check(Plan(tuple(steps))))
 
     def title(self, record: Record) -> str:
