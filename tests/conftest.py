@@ -54,7 +54,7 @@ def _end_keepers() -> None:
     here = os.stat("/proc/self/ns/net").st_ino
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if os.stat(process / "ns/net").st_ino == here and (process / "comm").read_text() == "fairlead-keeper\n":
+            if os.stat(process / "ns/net").st_ino == here and (process / "comm").read_bytes() == b"fairlead-keeper\n":
                 os.kill(int(process.name), signal.SIGKILL)
 
 

@@ -361,11 +361,15 @@ def test_files_of_a_container(lab: Lab) -> None:
     hosts = lab.fairlead(*read, "/etc/hosts").stdout
     assert "10.1.5.5\tbox\n" in hosts
     assert "192.0.2.9\textra\n" in hosts
+    # What a user adds stays, whatever it is: here what is no UTF-8, and characters at which Python also ends a line.
+    added = r"# f\374r \014 \342\200\250\n"
+    lab.fairlead("exec", "filed", "sh", "-c", f"printf '{added}' >>/etc/hosts; cp /etc/hosts /before")
     lab.fairlead("network", "create", "--subnet", "10.5.0.0/24", "second")
     lab.fairlead("network", "connect", "--ip", "10.5.0.5", "second", "filed")
-    assert lab.fairlead(*read, "/etc/hosts").stdout == f"{hosts}10.5.0.5\tbox\n"
+    wanted = r"{ cat /before; printf '10.5.0.5\tbox\n'; } | cmp - /etc/hosts"
+    lab.fairlead("exec", "filed", "sh", "-c", wanted)
     lab.fairlead("network", "disconnect", "second", "filed")
-    assert lab.fairlead(*read, "/etc/hosts").stdout == hosts
+    lab.fairlead("exec", "filed", "cmp", "/before", "/etc/hosts")
     lab.fairlead("rm", "-f", "filed")
     lab.fairlead("network", "rm", "second")
 

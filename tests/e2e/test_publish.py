@@ -201,7 +201,7 @@ def keepers(host: Host) -> list[int]:
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            if f"{host.run_dir}/keeper.sock" in (process / "cmdline").read_bytes().decode().split("\0"):
+            if f"{host.run_dir}/keeper.sock" in (process / "cmdline").read_bytes().decode(errors="replace").split("\0"):
                 found.append(int(process.name))
         except OSError:
             continue

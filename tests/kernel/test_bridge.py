@@ -334,6 +334,8 @@ def test_a_bridge_that_is_there_is_used_and_left_as_it_was(engine: Engine) -> No
     sh("""ip link add br0 type bridge; ip link set br0 alias theirs; ip addr add 10.0.1.9/24 dev br0
         ip addr add fd00:1::9/64 dev br0 nodad; ip link set br0 up
         ip netns add vm; ip link add vm0 type veth peer name eth0 netns vm; ip link set vm0 master br0 up
+        # The bridge has the lowest of its ports' addresses: one that most others are below.
+        ip link set vm0 address fe:fe:00:00:00:01
         ip -n vm link set eth0 up; ip -n vm addr add 10.0.1.77/24 dev eth0
         # The kernel takes a moment to see the carrier, and changes the flags of both then.
         for i in $(seq 200); do ip link show br0 | grep -q 'state UP' && break; sleep 0.05; done""")

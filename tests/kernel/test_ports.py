@@ -334,7 +334,7 @@ def keepers(directory: Path) -> list[int]:
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            words = (process / "cmdline").read_bytes().decode().split("\0")
+            words = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
             if f"{directory}/run/keeper.sock" in words:
                 found.append(int(process.name))
     return found

@@ -147,7 +147,7 @@ def test_an_adopted_bridge_is_neither_made_nor_deleted(world: World) -> None:
     world.do(change)
     world.do(world.planner.open_sandbox("ns0"))
     (made, *_) = lines(world.planner.attach("ns0", EndpointSpec(network="n")))
-    assert made.startswith("ip link add veth<id7> address fe:")
+    assert made.startswith("ip link add veth<id7> address fe:ff:")
     assert " mtu 9000 " in made
     both = lines(change) + lines(world.planner.remove_network("n"))
     assert not any(line.startswith("ip ") for line in both)

@@ -188,7 +188,7 @@ def _limits() -> dict[str, Any]:
 def _file_system(path: str) -> str:
     """The type of the file system that holds a directory (proc(5), mounts), by Docker's name for it."""
     found, longest = "", -1
-    for line in Path("/proc/self/mounts").read_text().splitlines():
+    for line in Path("/proc/self/mounts").read_text(errors="replace").split("\n")[:-1]:
         _, where, kind, *_ = line.split()
         if (path == where or path.startswith(where.rstrip("/") + "/")) and len(where) >= longest:
             found, longest = kind, len(where)

@@ -22,9 +22,9 @@ def joined(container: Container, paths: Paths, network: Network, endpoint: Endpo
     """The container is in one more network."""
     directory = paths.container_state(container.id)
     hosts = directory / "hosts"
-    lines = hosts.read_text().splitlines()
+    lines = read_lines(hosts)
     lines += [line for line in _own_lines(container.spec, endpoint) if line not in lines]
-    _write(hosts, lines)
+    write_lines(hosts, lines)
     if network.has_names:
         _lead_to_resolver(container.spec, directory)
 
@@ -33,7 +33,7 @@ def left(container: Container, paths: Paths, endpoint: Endpoint) -> None:
     """The container is in one network less; the resolver stays, and passes on."""
     hosts = paths.container_state(container.id) / "hosts"
     ours = _own_lines(container.spec, endpoint)
-    _write(hosts, [line for line in hosts.read_text().splitlines() if line not in ours])
+    write_lines(hosts, [line for line in read_lines(hosts) if line not in ours])
 
 
 def _own_lines(spec: ContainerSpec, endpoint: Endpoint) -> list[str]:
@@ -42,12 +42,17 @@ def _own_lines(spec: ContainerSpec, endpoint: Endpoint) -> list[str]:
 
 def _lead_to_resolver(spec: ContainerSpec, directory: Path) -> None:
     current, made = directory / "resolv.conf", directory / MADE
-    if not made.exists() or current.read_text() != made.read_text():
+    if not made.exists() or current.read_bytes() != made.read_bytes():
         return
     text = files.resolv_conf(spec, files.host_resolv_conf(), host_network=False, resolver=ADDRESS)
     current.write_text(text)
     made.write_text(text)
 
 
-def _write(file: Path, lines: list[str]) -> None:
-    file.write_text("\n".join(lines) + "\n")
+def read_lines(hosts: Path) -> list[str]:
+    """The lines of a container's file, which may hold any bytes: `write_lines` gives them back as they were."""
+    return hosts.read_bytes().decode(errors="surrogateescape").removesuffix("\n").split("\n")
+
+
+def write_lines(hosts: Path, lines: list[str]) -> None:
+    hosts.write_bytes("".join(f"{line}\n" for line in lines).encode(errors="surrogateescape"))

@@ -78,7 +78,7 @@ def host_resolv_conf() -> str:
     """The host's resolver file, read anew at each start, as networks come and go."""
     for path in (HOST_RESOLV, _SYSTEMD_RESOLV):
         try:
-            text = path.read_text()
+            text = path.read_text(errors="replace")
         except OSError:
             continue
         if path == HOST_RESOLV and _only_stub(text) and _SYSTEMD_RESOLV.exists():
@@ -101,6 +101,6 @@ def _is_loopback(server: str) -> bool:
 def merge_host_names(own: str) -> str:
     """With the host's network a container also knows the names in the host's /etc/hosts."""
     try:
-        return Path("/etc/hosts").read_text().rstrip("\n") + "\n" + own
+        return Path("/etc/hosts").read_text(errors="replace").rstrip("\n") + "\n" + own
     except OSError:
         return own

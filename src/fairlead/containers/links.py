@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from fairlead.containers.etc import read_lines, write_lines
 from fairlead.containers.record import Container, ContainerSpec
 from fairlead.errors import Conflict, FairleadError, Invalid, NotFound
 from fairlead.model import Endpoint
@@ -239,12 +240,12 @@ class Links:
         for other in self._store.all(Container):
             if other.is_running and target.id in other.spec.links.values() and (endpoint := self._place(target)):
                 file = self._paths.container_state(other.id) / "hosts"
-                lines = file.read_text().splitlines() if file.exists() else []
+                lines = read_lines(file) if file.exists() else []
                 for alias, id_ in other.spec.links.items():
                     if id_ == target.id:
                         lines = rewritten(lines, alias, hosts_lines(alias, target, endpoint))
                 with contextlib.suppress(FileNotFoundError):  # it is being removed
-                    file.write_text("\n".join(lines) + "\n")  # in place, as it is bound into the container
+                    write_lines(file, lines)  # in place, as it is bound into the container
 
     def _place(self, container: Container) -> Endpoint | None:
         sandbox = self._sharing.sandbox(container)

@@ -122,7 +122,7 @@ class Bridge:
                 name,
                 owner_mark(endpoint.id),
                 # A bridge without a MAC of its own has the lowest of its ports': ours is higher than any of theirs.
-                mac=f"fe:{_hash_mac(endpoint.id)[3:]}" if network.adopted else "",
+                mac=f"fe:ff:{_hash_mac(endpoint.id)[6:]}" if network.adopted else "",
                 peer_mac=endpoint.mac,
                 mtu=network.mtu,
                 queues=1,

@@ -257,7 +257,7 @@ def host_cpu(stat: Path = Path("/proc/stat")) -> tuple[int, int]:
 def interfaces(pid: int) -> dict[str, tuple[int, ...]]:
     """By interface of a process's network namespace but ``lo``: the sixteen counters of /proc/PID/net/dev (proc(5))."""
     try:
-        lines = Path(f"/proc/{pid}/net/dev").read_text().splitlines()[2:]
+        lines = Path(f"/proc/{pid}/net/dev").read_text(errors="replace").splitlines()[2:]
     except OSError:
         return {}
     found = {}

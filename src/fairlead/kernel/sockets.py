@@ -71,5 +71,5 @@ def holder(inodes: set[int]) -> tuple[int, str]:
     for entry in os.listdir("/proc"):
         if entry.isdigit() and inodes & of_process(int(entry)):
             with contextlib.suppress(OSError):
-                return int(entry), Path(f"/proc/{entry}/comm").read_text().strip()
+                return int(entry), Path(f"/proc/{entry}/comm").read_text(errors="backslashreplace").strip()
     return 0, ""

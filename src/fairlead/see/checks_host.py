@@ -403,7 +403,7 @@ def nameservers(_: Patient) -> Iterator[Finding]:
 
 def control_groups(_: Patient) -> Iterator[Finding]:
     """How quickly a process gets into a control group; never more than advice."""
-    yield favourable(Path("/proc/self/mounts").read_text(), os.uname().release)
+    yield favourable(Path("/proc/self/mounts").read_text(errors="replace"), os.uname().release)
 
 
 def favourable(mounts: str, release: str) -> Finding:
