@@ -55,8 +55,9 @@ def opened(browser: Any, address: str, **options: Any) -> Iterator[Any]:
     errors: list[str] = []
 
     def heard(message: Any) -> None:
-        # A refusal that the page itself asked for and shows is no error of its own.
-        if message.type in ("error", "warning") and "responded with a status of 4" not in message.text:
+        # A refusal that the page itself asked for and shows is no error of its own; nor is a connection that broke.
+        passing = ("responded with a status of 4", "net::ERR_CONNECTION", "net::ERR_NETWORK", "net::ERR_INCOMPLETE")
+        if message.type in ("error", "warning") and not any(words in message.text for words in passing):
             errors.append(message.text)
 
     page.on("console", heard)

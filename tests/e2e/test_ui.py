@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from browser import CHROMIUM, FIREFOX, TRACE_DONE, chromium, in_firefox, opened, ui
@@ -221,6 +222,13 @@ def test_what_a_link_stands_on_is_told(host: Host, browser: Any) -> None:
         assert "stands on eth0 of host" in shown
 
 
+def cut(host: Host, address: str) -> None:
+    """Every connection to the page's server that says anything within a second is reset."""
+    port = urlsplit(address).port
+    host.sh(f"""nft 'table inet cut {{ chain out {{ type filter hook output priority 0;
+        tcp dport {port} reject with tcp reset; }}; }}'; sleep 1; nft delete table inet cut""")
+
+
 def test_a_click_shows_addresses_routes_rules_ports_and_logs(host: Host, browser: Any) -> None:
     host.fairlead("image", "load", "-i", str(images() / "alpine.tar"))
     script = "echo hello from inside; echo and a problem >&2; while sleep 1; do echo tick; done"
@@ -270,6 +278,12 @@ def test_a_click_shows_addresses_routes_rules_ports_and_logs(host: Host, browser
         before = details.locator(".log").inner_text()
         assert sorted(before.splitlines()[:2]) == ["and a problem", "hello from inside"]
         eventually(page, f"document.querySelector('.log').textContent.length > {len(before)}")
+        # A connection that breaks is made again, and the log goes on.
+        count = "document.querySelector('.log').textContent.match(/tick/g)?.length"
+        ticks = page.evaluate(count)
+        cut(host, address)
+        eventually(page, f"{count} > {ticks} + 3")
+        assert "does not answer" not in details.inner_text()
         host.fairlead("rm", "-f", "web")
         eventually(page, "document.querySelector('#details').textContent.includes('It is gone.')")
 

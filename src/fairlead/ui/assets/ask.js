@@ -1,4 +1,4 @@
-// One question to the server.
+// Questions to the server.
 
 const TRIES = 4;
 const PAUSE = 300;
@@ -6,18 +6,26 @@ const PAUSE = 300;
 /** What it answers, to a GET or, with something to send, to a POST; throws an Error that says why there is none. */
 export async function ask(path, sent) {
   const post = sent && { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(sent) };
-  const { ok, value } = await answered(path, post);
+  const { ok, value } = await persist(async () => {
+    const answer = await fetch(path, post);
+    return { ok: answer.ok, value: await answer.json() };
+  });
   if (!ok) throw new Error(value.message);
   return value;
 }
 
-/** When the machine's network changes, a browser gives up what is under way; so it is asked again. */
-async function answered(path, post) {
-  for (let left = TRIES - 1; ; left -= 1) {
+/**
+ * What `attempt` returns.  When the machine's network changes, a browser gives up what is under way (a TypeError), so it
+ * is tried again, a few times for each time that it got as far as calling its argument.
+ */
+export async function persist(attempt) {
+  let left = TRIES;
+  for (;;) {
     try {
-      const answer = await fetch(path, post);
-      return { ok: answer.ok, value: await answer.json() };
-    } catch {
+      return await attempt(() => (left = TRIES));
+    } catch (error) {
+      if (!(error instanceof TypeError)) throw error;
+      left -= 1;
       if (!left) throw new Error("fairlead ui does not answer: was it ended?");
     }
     await new Promise((done) => setTimeout(done, PAUSE));

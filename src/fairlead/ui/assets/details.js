@@ -1,6 +1,6 @@
 // What is known of one namespace or bridge: addresses, routes, ports, rules, logs.
 
-import { ask } from "./ask.js";
+import { ask, persist } from "./ask.js";
 import { html, $ } from "./dom.js";
 import { portKey } from "./model.js";
 import { MEANINGS, amount, kind, plain, published, quiet, rate, role, sign, vlans } from "./words.js";
@@ -176,22 +176,30 @@ export class Details {
     const out = html("pre", { class: "log", tabindex: 0 });
     body.replaceChildren(out);
     this.#stop();
-    const reader = (this.#reader = new AbortController());
+    const { signal } = (this.#reader = new AbortController());
     try {
-      const answer = await fetch(`logs/${encodeURIComponent(room.Owner)}`, { signal: reader.signal });
-      if (!answer.ok) throw new Error((await answer.json()).message);
-      const decoder = new TextDecoder();
-      for (let stream = answer.body.getReader(); ;) {
-        const { done, value } = await stream.read();
-        if (done) break;
-        const below = out.scrollTop + out.clientHeight >= out.scrollHeight - 4;
-        out.append(decoder.decode(value, { stream: true }));
-        if (out.textContent.length > 200000) out.textContent = out.textContent.slice(-100000);
-        if (below) out.scrollTop = out.scrollHeight;
-      }
+      await persist((heard) => this.#follow(room, out, signal, heard));
       if (!out.textContent) out.textContent = "nothing was written";
     } catch (error) {
-      if (error.name !== "AbortError") body.append(html("p", { class: "mark" }, error.message));
+      if (!signal.aborted) body.append(html("p", { class: "mark" }, error.message));
+    }
+  }
+
+  /** The last lines, and what follows them; `heard` is called when there is something. */
+  async #follow(room, out, signal, heard) {
+    const answer = await fetch(`logs/${encodeURIComponent(room.Owner)}`, { signal });
+    if (!answer.ok) throw new Error((await answer.json()).message);
+    const decoder = new TextDecoder();
+    let text = "";
+    for (let stream = answer.body.getReader(); ;) {
+      const { done, value } = await stream.read();
+      if (done) return;
+      heard();
+      text += decoder.decode(value, { stream: true });
+      if (text.length > 200000) text = text.slice(-100000);
+      const below = out.scrollTop + out.clientHeight >= out.scrollHeight - 4;
+      out.textContent = text;
+      if (below) out.scrollTop = out.scrollHeight;
     }
   }
 
