@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import os
+import socket
 import subprocess
 import tarfile
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import docker
 import pytest
+from lab import Host, images
 from machine import Machine, eventually
 
 
@@ -255,6 +257,32 @@ def test_diff(machine: Machine) -> None:
     assert set(machine.host.fairlead("diff", "box").stdout.splitlines()) == wanted
     machine.docker("run", "--name", "calm", "box", "true")
     assert machine.out("diff", "calm") == ""
+
+
+def test_a_name_may_hold_any_bytes(machine: Machine, tmp_path: Path) -> None:
+    """In an answer U+FFFD stands for what is no UTF-8, as in Docker's; the file itself is found by its bytes."""
+    name = os.fsdecode(b"f\xfcr")
+    machine.docker("run", "--name", "box", "box", "sh", "-c", r"echo 1 >$(printf '/f\374r')")
+    assert machine.out("diff", "box") == "A /f\ufffdr"
+    for command in (machine.docker, machine.host.fairlead):
+        command("cp", f"box:/{name}", str(tmp_path / "got"))
+        assert (tmp_path / "got").read_text() == "1\n"
+        (tmp_path / "got").unlink()
+        command("cp", str(tmp_path), f"box:/root/{name}")
+    refused = machine.host.fairlead("run", "-e", f"X={name}", "box", check=False)
+    assert refused.stderr == r"fairlead: 'X=f\xfcr' is no UTF-8, which is all that the daemon can be told" + "\n"
+
+
+def test_who_leaves_while_files_come_is_no_fault(host: Host) -> None:
+    host.fairlead("image", "load", "-i", str(images() / "alpine.tar"))
+    host.fairlead("create", "--name", "box", "alpine")
+    for _ in range(20):
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(host.run_dir / "fairlead.sock"))
+            client.sendall(b"GET /containers/box/archive?path=/etc HTTP/1.1\r\nHost: x\r\n\r\n")
+            client.recv(64)
+    host.fairlead("rm", "box")
+    assert '"level":"error"' not in (host.run_dir / "daemon.log").read_text()
 
 
 def test_a_busy_container_is_copied_whole(machine: Machine, tmp_path: Path) -> None:

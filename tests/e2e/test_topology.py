@@ -109,6 +109,17 @@ def test_namespaces_by_hand_and_rules_of_others(host: Host) -> None:
     assert not re.search(r"[✗?!]", drawn), "what is nobody's business of ours has no mark"
 
 
+def test_names_that_are_no_utf8(host: Host) -> None:
+    host.sh(r"""ip netns add plain; name=$(printf 'f\374r'); touch "/run/netns/$name"
+        unshare --net="/run/netns/$name" true; ip link add $(printf 'v\374') type veth peer name eth0 netns plain""")
+    found = topology(host)
+    assert {"host", "plain", "f\ufffdr"} <= set(rooms(found))
+    (cable,) = rooms(found)["plain"]["Interfaces"][1:]
+    assert cable["Peer"]["Interface"] == "v\ufffd"
+    for form in ("text", "svg", "mermaid", "dot"):
+        assert "v\ufffd" in host.fairlead("topology", "--format", form).stdout
+
+
 def test_every_format_and_bad_words(two: Host) -> None:
     assert two.fairlead("topology", "--format", "dot", "br0").stdout.startswith("graph topology {")
     assert two.fairlead("topology", "--format", "mermaid").stdout.startswith("flowchart TB\n")

@@ -7,6 +7,7 @@ that returns its routes; a handler turns JSON into a spec, calls the engine, and
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
@@ -77,7 +78,16 @@ def answer(value: Any = _NOTHING, status: int = 200) -> web.Response:
     """A JSON answer; without a value an empty one."""
     if value is _NOTHING:
         return web.Response(status=status)
-    return web.Response(body=msgspec.json.encode(value, enc_hook=str), status=status, content_type="application/json")
+    return web.Response(body=to_json(value), status=status, content_type="application/json")
+
+
+def to_json(value: Any) -> bytes:
+    """As JSON; for each byte of a name that is no UTF-8 stands U+FFFD, as in Docker's answers (Go, encoding/json)."""
+    try:
+        return msgspec.json.encode(value, enc_hook=str)
+    except UnicodeEncodeError:
+        text = json.dumps(msgspec.to_builtins(value, enc_hook=str), ensure_ascii=False)
+        return text.encode(errors="surrogateescape").decode(errors="replace").encode()
 
 
 def flag(request: web.Request, name: str, default: bool = False) -> bool:
@@ -194,9 +204,9 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         if error.status not in (404, 405):
             raise
         return answer({"message": "page not found"}, 404)
-    except ConnectionError:
-        raise  # the client has gone: there is nobody to tell
-    except Exception:
+    except Exception as error:
+        if isinstance(error, ConnectionError) and (request.transport is None or request.transport.is_closing()):
+            raise asyncio.CancelledError from None  # the client has gone: there is nobody to tell
         log.exception("%s %s failed", request.method, request.path)
         return answer({"message": "internal error: the daemon's log has the details"}, 500)
 

@@ -6,11 +6,11 @@ import base64
 import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import parse_qs
 
-import msgspec
 from aiohttp import web
 
-from fairlead.api.app import Daemon, Explained, answer, flag
+from fairlead.api.app import Daemon, Explained, answer, flag, to_json
 from fairlead.containers.archive import Archives
 from fairlead.containers.explain_files import FileExplainer
 from fairlead.errors import Invalid
@@ -83,7 +83,9 @@ class Door:
 
 
 def _path(request: web.Request) -> str:
-    path = request.query.get("path", "")
+    # Of a file's name every byte counts, also where it is no UTF-8.
+    found = parse_qs(request.rel_url.raw_query_string, errors="surrogateescape")
+    path = found.get("path", [""])[0]
     if not path:
         raise Invalid("bad parameter: path cannot be empty")
     if "\0" in path:
@@ -101,7 +103,7 @@ def _target(request: web.Request) -> str:
 
 
 def _header(status: dict[str, Any]) -> str:
-    return base64.b64encode(msgspec.json.encode(status)).decode()
+    return base64.b64encode(to_json(status)).decode()
 
 
 async def send(request: web.Request, chunks: AsyncIterator[bytes], headers: dict[str, str]) -> web.StreamResponse:

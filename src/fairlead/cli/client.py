@@ -76,6 +76,18 @@ def target(path: str, query: Mapping[str, Value]) -> str:
     return path + ("?" + "&".join(given) if given else "")
 
 
+def as_json(value: Any) -> str:
+    """A value for the daemon.  Words of the command line may hold any bytes, JSON holds UTF-8; raises `Failure`."""
+    text = dumps(value, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        start, end = text.rfind('"', 0, error.start) + 1, text.find('"', error.start)
+        word = os.fsencode(text[start:end]).decode(errors="backslashreplace")
+        raise Failure(f"'{word}' is no UTF-8, which is all that the daemon can be told") from None
+    return text
+
+
 class Connection:
     """One connection, with what was read from it but not used yet."""
 
@@ -229,7 +241,7 @@ class Client:
         head = dict(headers or {})
         if body is not None:
             head["Content-Type"] = "application/json"
-            raw = dumps(body).encode()
+            raw = as_json(body).encode()
         elif raw is not None:
             head["Content-Type"] = "application/x-tar"
         # A daemon that is just being killed still takes connections.  What only asks, asks the next one.

@@ -7,6 +7,7 @@ import sys
 import time
 
 from fairlead.ago import ago
+from fairlead.cli.client import as_json
 from fairlead.cli.flags import Failure
 from fairlead.cli.quick import dumps
 
@@ -133,7 +134,7 @@ def filters(words: Sequence[str]) -> str | None:
         if not equals:
             raise Failure(f"invalid filter {word!r}: name=value is needed", 2)
         found.setdefault(name, []).append(value)
-    return dumps(found)
+    return as_json(found)
 
 
 def pairs(words: Sequence[str], what: str) -> dict[str, str]:
