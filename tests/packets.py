@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 _SERVER = """
 import socket, sys, threading
@@ -53,10 +53,10 @@ def inside(namespace: str, *command: str) -> list[str]:
 
 
 @contextmanager
-def server(namespace: str, *ports: int) -> Iterator[None]:
-    """Something that answers with the address of who asks, over TCP and UDP, at these ports."""
+def running(namespace: str, program: str, *arguments: str) -> Iterator[None]:
+    """A Python program in a namespace, from when it says that it is ready."""
     process = subprocess.Popen(
-        inside(namespace, "python3", "-c", _SERVER, *map(str, ports)),
+        inside(namespace, "python3", "-c", program, *arguments),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -68,6 +68,11 @@ def server(namespace: str, *ports: int) -> Iterator[None]:
     finally:
         process.kill()
         process.wait()
+
+
+def server(namespace: str, *ports: int) -> AbstractContextManager[None]:
+    """Something that answers with the address of who asks, over TCP and UDP, at these ports."""
+    return running(namespace, _SERVER, *map(str, ports))
 
 
 def ask(host: str, port: int, namespace: str = "", protocol: str = "tcp", patience: float = 1.0) -> str:

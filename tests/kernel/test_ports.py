@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from kernel_lab import assert_consistent, assert_nothing_left, held_ports, open_here, recorded_ports, sh
 from lab import INTERNET
-from packets import ask
+from packets import ask, running, server
 from test_networks import join, make_network
 
 from fairlead.engine import Engine
@@ -83,20 +83,6 @@ while True:
     server.sendto(sys.argv[2].encode(), address)
 """
 """Answers each datagram with its own name."""
-
-
-@contextlib.contextmanager
-def running(namespace: str, program: str, *arguments: str) -> Iterator[None]:
-    """A Python program in a namespace, from when it says that it is ready."""
-    command = ["ip", "netns", "exec", namespace, "python3", "-c", program, *arguments]
-    server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert server.stdout is not None
-    assert server.stdout.readline() == "ready\n"
-    try:
-        yield
-    finally:
-        server.kill()
-        server.wait()
 
 
 def named_echo(namespace: str, port: int, name: str) -> contextlib.AbstractContextManager[None]:
@@ -582,11 +568,6 @@ def test_a_port_that_a_connection_uses(engine: Engine) -> None:
         server.close()
 
 
-ECHO_6 = ECHO.replace("socket.AF_INET,", "socket.AF_INET6,").replace(
-    'socket.create_server(("", port))', 'socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)'
-)
-"""The echo server in both families."""
-
 FAMILIES = {
     "both": (True, True),
     "IPv4 alone": (True, False),
@@ -606,11 +587,11 @@ def test_a_port_answers_in_both_families_whatever_the_container_has(
     engine.perform(engine.planner.create_network, NetworkSpec(name="n", ipv4=ipv4, ipv6=ipv6))
     join(engine, "web", "n", PortSpec(port=80, host_port=8081, protocol=protocol))
     eventually(lambda: "tentative" not in sh("ip -n web addr"))
-    with running("web", ECHO_6, "80"):
+    with server("web", 80):
         answers = {address: ask(address, 8081, protocol=protocol) for address in ADDRESSES}
         assert all(answers.values()), answers
         for host, client, kept in (
-            ("198.51.100.2", "::ffff:198.51.100.1", ipv4),
+            ("198.51.100.2", "198.51.100.1", ipv4),
             ("2001:db8::2", "2001:db8::9", ipv6),
         ):
             seen = ask(host, 8081, namespace="internet", protocol=protocol)
