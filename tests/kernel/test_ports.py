@@ -48,30 +48,8 @@ def engine(fresh_kernel: None, tmp_path: Path) -> Iterator[Engine]:
 def serve(engine: Engine) -> Iterator[Callable[[], None]]:
     """Start an echo server (TCP and UDP, port 80) in the sandbox ``web``."""
     with contextlib.ExitStack() as stack:
-        yield lambda: stack.enter_context(running("web", ECHO, "80"))
+        yield lambda: stack.enter_context(server("web", 80))
 
-
-ECHO = """
-import socket, sys, threading
-port = int(sys.argv[1])
-def tcp():
-    server = socket.create_server(("", port))
-    while True:
-        client, address = server.accept()
-        client.sendall(address[0].encode())
-        client.close()
-def udp():
-    server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    server.bind(("", port))
-    while True:
-        data, address = server.recvfrom(100)
-        server.sendto(address[0].encode(), address)
-threading.Thread(target=tcp, daemon=True).start()
-threading.Thread(target=udp, daemon=True).start()
-print("ready", flush=True)
-sys.stdin.read()
-"""
-"""A server that answers with the address of who asks, over TCP and UDP, of IPv4 alone."""
 
 NAMED_ECHO = """
 import socket, sys
