@@ -164,6 +164,29 @@ CASES = [
         "forward-drop",
         ("chain inet own f", "icmp type echo-request drop", "the administrator"),
     ),
+    Case(
+        "a-rule-of-another-table",
+        ROUTED + "iptables -t mangle -A FORWARD -d 10.1.2.2 -j DROP",
+        "r1 10.1.2.2",
+        "forward-drop",
+        ("chain ip mangle FORWARD",),
+    ),
+    Case(
+        "a-rule-of-another-table-of-iptables-legacy",
+        ROUTED + "iptables-legacy -t raw -A PREROUTING -d 10.1.2.2 -j DROP",
+        "r1 10.1.2.2",
+        "rule-drop",
+        ("chain ip raw PREROUTING", "iptables-legacy"),
+    ),
+    Case(
+        "a-policy-for-a-bridge",
+        PLAIN
+        + "nft 'table bridge f { chain w { type filter hook forward priority 0; policy drop; }; }'\n"
+        + "nft add rule bridge f w ether type arp accept",
+        "ns1 ns2",
+        "forward-drop",
+        ("policy of the chain bridge f w",),
+    ),
     Case("ip-forward-off", ROUTED, "r1 10.1.2.2", "forwarding-off", ("net.ipv4.ip_forward = 0", "w1")),
     Case("own-interface-down", PLAIN + "ip -n ns1 link set eth0 down", "ns1 ns2", "interface-down", ("eth0 of ns1",)),
     Case("their-interface-down", PLAIN + "ip -n ns2 link set eth0 down", "ns1 ns2", "interface-down", ("eth0 of ns2",)),

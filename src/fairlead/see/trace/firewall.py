@@ -134,6 +134,7 @@ def _remedies(seen: Observation, hop: Hop, bridged: bool) -> tuple[str, ...]:
         program = _PROGRAMS[hop.family] + ("-legacy" if hop.owner == "iptables-legacy" else "")
         if hop.owner == "Docker" and hop.hook == "forward":
             chain = "DOCKER-USER"
+        program += "" if hop.table == "filter" else f" -t {hop.table}"
         base = f"{program} -I {chain}"
         if bridged:
             bridge = word(next(leg.bridge[1] for leg in seen.legs if leg.bridge))
@@ -168,8 +169,10 @@ def _remedies(seen: Observation, hop: Hop, bridged: bool) -> tuple[str, ...]:
         words = f"{family} saddr {source} {family} daddr {destination} accept"
     insert = run(place, f"nft insert rule {hop.family} {hop.table} {chain} {words}")
     if hop.hook == "forward" and not bridged:
-        more = run(place, f"nft insert rule {hop.family} {hop.table} {chain} ct state established,related accept")
-        insert = f"{insert} && {more}"
+        # Frames that only pass a bridge are not tracked.
+        back = f"{family} saddr {destination} {family} daddr {source}"
+        back = back if hop.family == "bridge" else "ct state established,related"
+        insert += " && " + run(place, f"nft insert rule {hop.family} {hop.table} {chain} {back} accept")
     found.append(insert)
     if bridged:
         found.append(run(place, "sysctl -w net.bridge.bridge-nf-call-iptables=0"))
