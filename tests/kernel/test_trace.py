@@ -266,6 +266,29 @@ CASES = [
         "no-route",
         ("blackhole", "10.1.2.2"),
     ),
+    *(
+        Case(f"refused-by-{name}", ROUTED + lines, "r1 10.1.2.2", "no-route", words)
+        for name, lines, words in (
+            ("an-unreachable-route", "ip route add unreachable 10.1.2.2", ("10.1.2.2/32 on the host", "unreachable")),
+            ("an-unreachable-route-here", "ip -n r1 route add unreachable 10.1.2.2", ("10.1.2.2/32 in r1",)),
+            ("a-thrown-route", "ip route del default; ip route add throw 10.1.2.2", ("on the host", "kind throw")),
+            ("a-rule", "ip rule add from 10.1.1.0/24 to 10.1.2.2 blackhole", ("from 10.1.1.0/24 to 10.1.2.2/32",)),
+            ("a-rule-here", "ip -n r1 rule add to 10.1.2.2 unreachable", ("routing policy in r1", "unreachable")),
+            ("a-rule-of-an-interface", "ip rule add not iif w2 prohibit", ("not from all iif w2 prohibit",)),
+            (
+                "a-route-of-another-table",
+                "ip rule add iif w1 table 77; ip route add blackhole 10.1.2.0/24 table 77",
+                ("10.1.2.0/24 in table 77 on the host", "blackhole"),
+            ),
+        )
+    ),
+    Case(
+        "six-refused-by-a-rule",
+        ROUTED6 + "ip -6 rule add to fd01:2::/64 prohibit",
+        "r1 fd01:2::2",
+        "no-route",
+        ("from all to fd01:2::/64 prohibit",),
+    ),
     Case(
         "wrong-gateway-nobody",
         ROUTED + "ip -n r1 route replace default via 10.1.1.77",

@@ -85,6 +85,8 @@ class Route(_Value, frozen=True, kw_only=True):
     kind: str = ""
     matched: str = ""
     table: str = ""
+    rule: str = ""
+    """The rule of the routing policy that refuses, as ``ip rule`` writes it; then no route matched."""
     gateway: str = ""
     interface: str = ""
     source: str = ""

@@ -222,14 +222,8 @@ def no_route(seen: Observation) -> Verdict | None:
     for leg in seen.legs:
         place = seen.place(leg.namespace)
         error = leg.route.error
-        if error in ("EINVAL", "EACCES") and leg.route.kind in ("blackhole", "prohibit", "unreachable"):
-            return Verdict(
-                ok=False,
-                cause="no-route",
-                sentence=f"The route to {leg.route.matched} {there(place)} is of the kind {leg.route.kind}: it refuses "
-                f"packets to {leg.to}{subject(leg)}.",
-                remedies=(ip(place, f"route del {leg.route.kind} {leg.route.matched}"),),
-            )
+        if leg.route.kind in _REFUSALS:
+            return _refuses(seen, leg)
         if error == "ENETUNREACH" and not (leg.came_in and forwards_not(seen, leg)):
             gateway = _gateway_for(seen, leg)
             to = "default" if gateway or place.kind == "host" else leg.to
@@ -242,6 +236,27 @@ def no_route(seen: Observation) -> Verdict | None:
                 remedies=(line,),
             )
     return None
+
+
+_REFUSALS = ("blackhole", "prohibit", "unreachable", "throw")
+
+
+def _refuses(seen: Observation, leg: Leg) -> Verdict:
+    place, route = seen.place(leg.namespace), leg.route
+    if route.rule:
+        what = f"The rule of the routing policy {there(place)} “{route.rule}”"
+        line = f"{'-6 ' if version(seen) == 6 else ''}rule del {route.rule}"
+    else:
+        table = "" if route.table in ("", "main") else f" table {route.table}"
+        what = f"The route to {route.matched}{table and ' in' + table} {there(place)} is of the kind {route.kind}: it"
+        six = "-6 " if version(seen) == 6 and route.matched == "default" else ""
+        line = f"{six}route del {route.kind} {route.matched}{table}"
+    return Verdict(
+        ok=False,
+        cause="no-route",
+        sentence=f"{what} refuses packets to {leg.to}{subject(leg)}.",
+        remedies=(ip(place, line),),
+    )
 
 
 def strayed(seen: Observation) -> Verdict | None:
@@ -295,7 +310,8 @@ def _gateway_for(seen: Observation, leg: Leg) -> str:
             for gateway in one.gateways:
                 if ip_address(gateway).version == version(seen):
                     return gateway
-    mine = [port for port in seen.ports if port.namespace == leg.namespace and port.name != "lo"]
+    # Nobody there sends a packet back to where it came from.
+    mine = [port for port in seen.ports if port.namespace == leg.namespace and port.name not in ("lo", leg.came_in)]
     for port in mine:
         outer = seen.port(port.peer) if port.peer else None
         candidates = [outer, seen.port((outer.namespace, outer.master)) if outer and outer.master else None]

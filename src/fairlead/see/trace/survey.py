@@ -165,7 +165,8 @@ class Survey:
     ) -> tuple[Leg, End | None]:
         shot = self.snapshot(inode)
         self.used[inode] = shot.place
-        answer = lookup.route(self._socket(inode), to, source=source if came_in else None, index_in=came_in)
+        door = (came_in, self.name(inode, came_in)) if came_in else None
+        answer = lookup.route(self._socket(inode), to, source=source if came_in else None, came_in=door)
         route = self._said(inode, answer)
         leg = Leg(
             direction=direction,
@@ -240,6 +241,7 @@ class Survey:
             kind=answer.kind,
             matched=answer.matched,
             table=answer.table,
+            rule=answer.rule,
             gateway=str(answer.gateway or ""),
             interface=self.name(inode, answer.index),
             source=str(answer.source or ""),

@@ -126,7 +126,7 @@ def link_down(seen: Observation) -> Verdict | None:
         return _down(seen, leg.barrier_at, subject(leg))
     if leg and leg.barrier == "peer-down" and leg.barrier_at and _faces_host(seen, leg.barrier_at):
         return None  # Its own side sees no carrier.
-    if leg and leg.route.error == "ENETUNREACH":
+    if leg and leg.route.error == "ENETUNREACH" and not leg.route.kind:
         # A link that goes down takes its routes with it.
         for port in seen.ports:
             if port.namespace == leg.namespace and not port.up and _would_lead(seen, port, leg.to):
