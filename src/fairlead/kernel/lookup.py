@@ -24,7 +24,7 @@ REFUSALS = ("blackhole", "unreachable", "prohibit", "throw")
 """The kinds of routes, and of rules but for the last, that lead nowhere."""
 _FRA_DST, _FRA_SRC, _FRA_IIFNAME, _FRA_PRIORITY, _FRA_SUPPRESS_PREFIXLEN, _FRA_TABLE = 1, 2, 3, 6, 14, 15
 _FRA_SELECTORS = {4, 10, 11, 12, 13, 16, 17, 19, 20, 22, 23, 24, 25}
-"""linux/fib_rules.h: by what else rules choose: marks, flows, tunnels, groups, oif, users, protocols, ports; and goto."""
+"""By what else rules choose (linux/fib_rules.h): marks, flows, tunnels, groups, oif, users, protocols, ports; goto."""
 _FR_ACTIONS = {1: "", 6: "blackhole", 7: "unreachable", 8: "prohibit"}
 _FIB_RULE_INVERT = 2
 _NO_LENGTH = b"\xff" * 4
