@@ -34,6 +34,8 @@ from fairlead.images.changes import apply_changes
         (["USER a\n# a note\nWORKDIR /x\n"], {"User": "a", "WorkingDir": "/x"}),
         (["LABEL a=1 \\\n b=2"], {"Labels": {"a": "1", "b": "2"}}),
         (["CMD\tls"], {"Cmd": ["/bin/sh", "-c", "ls"]}),
+        (["CMD a", 'ENTRYPOINT ["b"]'], {"Cmd": ["/bin/sh", "-c", "a"], "Entrypoint": ["b"]}),
+        (["ENV A 'b  c' d"], {"Env": ["A=b  c d"]}),
     ],
 )
 def test_words(changes: list[str], expected: dict[str, Any]) -> None:
@@ -62,6 +64,38 @@ def test_bad_changes_say_why(change: str, word: str) -> None:
     with pytest.raises(Invalid) as caught:
         apply_changes({}, [change])
     assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("ENV PATH=/mine:$PATH", {"Env": ["A=1", "E=", "PATH=/mine:/bin"]}),
+        ("ENV A=2 B=$A", {"Env": ["E=", "PATH=/bin", "A=2", "B=1"]}),
+        ("ENV B '$A' and $A", {"Env": ["A=1", "E=", "PATH=/bin", "B=$A and 1"]}),
+        (
+            r"""LABEL a='$A "' b="$A '" c=\$A d="\$A \"\x" e=a\ b""",
+            {"Labels": {"a": '$A "', "b": "1 '", "c": "$A", "d": '$A "\\x', "e": "a b"}},
+        ),
+        (
+            "LABEL a=${A}s b=${E:-x}${E-x} c=${N:-a b}${N:-$A} d=${A:+y}${E:+y}${E+y} e=$N f=$ g=${A",
+            {"Labels": {"a": "1s", "b": "x", "c": "a b1", "d": "yy", "e": "", "f": "$", "g": "${A"}},
+        ),
+        ("EXPOSE 8$A", {"ExposedPorts": {"81/tcp": {}}}),
+        ('VOLUME ["/v$A"]', {"Volumes": {"/v1": {}}}),
+        ("WORKDIR /w/$A", {"WorkingDir": "/w/1"}),
+        ("USER u$A", {"User": "u1"}),
+        ("CMD echo $A", {"Cmd": ["/bin/sh", "-c", "echo $A"]}),
+    ],
+)
+def test_variables_of_the_image(change: str, expected: dict[str, Any]) -> None:
+    given = {"Env": ["A=1", "E=", "PATH=/bin"]}
+    assert apply_changes(given, [change]) == given | expected
+
+
+def test_an_entry_point_takes_no_command_that_was_there_before() -> None:
+    assert apply_changes({"Cmd": ["a"], "Entrypoint": ["b"]}, ["ENTRYPOINT c"])["Entrypoint"] == ["/bin/sh", "-c", "c"]
+    assert "Cmd" not in apply_changes({"Cmd": ["a"]}, ["ENTRYPOINT c"])
+    assert apply_changes({"Cmd": ["a"]}, ["USER c"])["Cmd"] == ["a"]
 
 
 def test_the_given_configuration_stays_as_it_was() -> None:

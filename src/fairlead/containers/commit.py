@@ -56,6 +56,10 @@ def _parts(containers: Containers, ref: str, wanted: Wanted) -> _Parts:
     if container.status is Status.REMOVING:
         raise Conflict(f"You cannot commit container {container.id} which is being removed")
     parent = containers.image(container)
+    before = config_of(container, parent, wanted.body)
+    settings = apply_changes(before, wanted.changes)
+    if not settings.get("Entrypoint") and not settings.get("Cmd"):
+        settings["Cmd"] = before.get("Cmd")  # An image that runs nothing helps nobody; so does Docker.
     source = {
         "parent": f"sha256:{parent.id}",
         "container": container.id,
@@ -68,7 +72,7 @@ def _parts(containers: Containers, ref: str, wanted: Wanted) -> _Parts:
     return _Parts(
         container=container,
         parent=parent,
-        settings=apply_changes(config_of(container, parent, wanted.body), wanted.changes),
+        settings={key: value for key, value in settings.items() if value is not None},
         upper=containers.paths.container_state(container.id) / "upper",
         lower=containers.images.lower_directories(parent),
         entry={

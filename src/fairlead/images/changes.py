@@ -1,4 +1,4 @@
-"""The Dockerfile words that ``docker import --change`` takes, applied to an image's configuration.
+"""The Dockerfile words that ``docker import --change`` and ``commit --change`` take, applied to a configuration.
 
 Source: docs.docker.com/reference/dockerfile and moby's `builder/dockerfile/dispatchers.go`.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -21,6 +20,7 @@ _PORT = re.compile(r"(\d+)(?:-(\d+))?(?:/(tcp|udp|sctp))?", re.IGNORECASE)
 def apply_changes(config: Config, changes: Iterable[str]) -> Config:
     """A copy of `config` (the ``config`` member of an OCI image configuration) with the changes; raises `Invalid`."""
     result = {key: value.copy() if isinstance(value, dict | list) else value for key, value in config.items()}
+    given = set()
     for change in changes:
         for line in _lines(change):
             word, _, rest = line.partition(" ")
@@ -30,6 +30,9 @@ def apply_changes(config: Config, changes: Iterable[str]) -> Config:
             if not rest.strip():
                 raise Invalid(f"the change {word.upper()} needs a value")
             handler(result, rest.strip())
+            given.add(word.upper())
+    if "ENTRYPOINT" in given and "CMD" not in given:
+        result.pop("Cmd", None)  # It was meant for the entry point that was there before.
     return result
 
 
@@ -55,22 +58,62 @@ def _command(text: str) -> list[str]:
     return ["/bin/sh", "-c", text] if words is None else words
 
 
-def _words(text: str, what: str) -> list[str]:
-    try:
-        return shlex.split(text)
-    except ValueError as error:
-        raise Invalid(f"the change {what} {text!r} cannot be read: {str(error).lower()}") from None
+_VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?:(:?[-+])([^{}]*))?\})", re.ASCII)
+"""``$NAME``, ``${NAME}``, ``${NAME:-if it has no value}``, ``${NAME:+if it has one}``."""
 
 
-def _pairs(text: str, what: str) -> dict[str, str]:
+def _words(config: Config, text: str, what: str, *, split: bool = True) -> list[str]:
+    """The words of `text` without quotes, and with the values of the image's variables, but between single quotes.
+
+    Without `split`, spaces do not end a word.
+    """
+    words, word, quote, at = list[str](), "", "", 0
+    begun = not split
+    while at < len(text):
+        char, at = text[at], at + 1
+        if char == quote or (not quote and char in "'\""):
+            quote = "" if quote else char
+        elif quote == "'":
+            word += char
+        elif char == "\\" and at < len(text):
+            # Between double quotes a backslash is one, but before what would be special there.
+            word += text[at] if not quote or text[at] in '"$\\' else char + text[at]
+            at += 1
+        elif char == "$" and (match := _VARIABLE.match(text, at - 1)):
+            word += _value(config, match, what)
+            at = match.end()
+        elif split and not quote and char.isspace():
+            words += [word] if begun else []
+            word, begun = "", False
+            continue
+        else:
+            word += char
+        begun = True
+    if quote:
+        raise Invalid(f"the change {what} {text!r} cannot be read: no closing quotation")
+    return [*words, word] if begun else words
+
+
+def _value(config: Config, match: re.Match[str], what: str) -> str:
+    plain, name, condition, other = match.groups()
+    variables = dict(item.partition("=")[::2] for item in config.get("Env") or ())
+    value = variables.get(plain or name)
+    if condition:
+        there = value is not None and (bool(value) or ":" not in condition)
+        if there == condition.endswith("+"):
+            return _words(config, other, what, split=False)[0]
+    return value or ""
+
+
+def _pairs(config: Config, text: str, what: str) -> dict[str, str]:
     """``A=1 B="two words"``, or the old form ``A the rest``."""
     if "=" not in text.split(maxsplit=1)[0]:
         name, _, value = text.partition(" ")
         if not value.strip():
             raise Invalid(f"the change {what} {text!r} must be NAME=VALUE")
-        return {name: value.strip()}
+        return {name: _words(config, value.strip(), what, split=False)[0]}
     pairs = {}
-    for word in _words(text, what):
+    for word in _words(config, text, what):
         name, equals, value = word.partition("=")
         if not equals or not name:
             raise Invalid(f"the change {what} has {word!r}, which must be NAME=VALUE")
@@ -87,14 +130,14 @@ def _entrypoint(config: Config, text: str) -> None:
 
 
 def _env(config: Config, text: str) -> None:
-    pairs = _pairs(text, "ENV")
+    pairs = _pairs(config, text, "ENV")
     kept = [item for item in config.get("Env", []) if item.partition("=")[0] not in pairs]
     config["Env"] = [*kept, *(f"{name}={value}" for name, value in pairs.items())]
 
 
 def _expose(config: Config, text: str) -> None:
     ports = config.setdefault("ExposedPorts", {})
-    for word in text.split():
+    for word in _words(config, text, "EXPOSE"):
         match = _PORT.fullmatch(word)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
         if match is None or not 1 <= first <= last <= 65535:
@@ -104,7 +147,7 @@ def _expose(config: Config, text: str) -> None:
 
 
 def _label(config: Config, text: str) -> None:
-    config.setdefault("Labels", {}).update(_pairs(text, "LABEL"))
+    config.setdefault("Labels", {}).update(_pairs(config, text, "LABEL"))
 
 
 def _onbuild(config: Config, text: str) -> None:
@@ -120,21 +163,23 @@ def _onbuild(config: Config, text: str) -> None:
 def _user(config: Config, text: str) -> None:
     if len(text.split()) != 1:
         raise Invalid(f"the change USER {text!r} must be one word: USER[:GROUP]")
-    config["User"] = text
+    config["User"] = _words(config, text, "USER")[0]
 
 
 def _volume(config: Config, text: str) -> None:
     words = _json_list(text)
-    for path in text.split() if words is None else words:
-        if not path.strip():
+    for word in text.split() if words is None else words:
+        path = _words(config, word, "VOLUME", split=False)[0].strip()
+        if not path:
             raise Invalid("the change VOLUME must not have an empty path")
-        config.setdefault("Volumes", {})[path.strip()] = {}
+        config.setdefault("Volumes", {})[path] = {}
 
 
 def _workdir(config: Config, text: str) -> None:
-    base = "/" if text.startswith("/") else config.get("WorkingDir") or "/"
+    path = _words(config, text, "WORKDIR", split=False)[0]
+    base = "/" if path.startswith("/") else config.get("WorkingDir") or "/"
     parts: list[str] = []
-    for part in f"{base}/{text}".split("/"):
+    for part in f"{base}/{path}".split("/"):
         if part == "..":
             parts = parts[:-1]
         elif part not in ("", "."):
@@ -143,6 +188,7 @@ def _workdir(config: Config, text: str) -> None:
 
 
 def _stopsignal(config: Config, text: str) -> None:
+    text = _words(config, text, "STOPSIGNAL", split=False)[0]
     if not re.fullmatch(r"(SIG)?[A-Za-z][A-Za-z0-9+-]*|\d+", text):
         raise Invalid(f"the change STOPSIGNAL {text!r} must be a signal's name or number")
     config["StopSignal"] = text
