@@ -6,6 +6,7 @@ import os
 import resource
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -20,11 +21,13 @@ from fairlead.containers.bundle import (
 )
 from fairlead.containers.record import Bind, Container, ContainerSpec, Limits
 from fairlead.errors import Invalid
-from fairlead.plan.containers import _await_end
+from fairlead.plan.containers import MarkRoot, _await_end
 from fairlead.plan.runtime import explain_refusal
 from fairlead.plan.users import User, resolve
 
 SPEC = ContainerSpec(image="box", command=("sleep", "1"), hostname="h1")
+KERNEL: Any = None
+"""For steps that only write files."""
 
 
 def config(namespace: str | None = "/run/x/netns/1", **fields: object) -> dict:  # type: ignore[type-arg]
@@ -70,6 +73,16 @@ def test_mounts_of_the_user_win_over_ours_and_parents_come_first() -> None:
     assert order.index("/data") < order.index("/data/sub")
     assert order.index("/dev") < order.index("/dev/shm")
     assert {"ro", "rro"} & set(mount(document, "/data/sub")["options"])
+
+
+def test_a_bind_of_one_mount_says_nothing_recursive_for_crun_takes_it_for_the_bind() -> None:
+    binds = [Bind(source="/d", target=f"/{word}", options=(word,), recursive=False) for word in ("rslave", "shared")]
+    document = config(binds=(*binds, Bind(source="/d", target="/d", recursive=False), Bind(source="/d", target="/r")))
+    assert {"bind", "slave"} <= set(mount(document, "/rslave")["options"])
+    assert {"bind", "shared"} <= set(mount(document, "/shared")["options"])
+    assert {"bind", "private"} <= set(mount(document, "/d")["options"])
+    assert {"rbind", "rprivate"} <= set(mount(document, "/r")["options"])
+    assert not [o for path in ("/rslave", "/shared", "/d") for o in mount(document, path)["options"] if o[0] == "r"]
 
 
 def test_privileged_lifts_every_restriction() -> None:
@@ -146,6 +159,36 @@ def test_an_image_cannot_make_us_read_the_hosts_files(tmp_path: Path) -> None:
     assert resolve(root, "spy").uid == 5
 
 
+def test_a_root_is_marked_as_a_containers_and_has_a_table_of_mounts(root: Path) -> None:
+    step = MarkRoot(root)
+    by_hand = ["sh", "-e", "-c", "\n".join(step.shell())]
+    for make in (lambda: step.apply(KERNEL), lambda: subprocess.run(by_hand, check=True)):
+        for _ in range(2):
+            make()
+            assert (root / ".dockerenv").stat().st_mode & 0o7777 == 0o755
+            assert os.readlink(root / "etc/mtab") == "/proc/mounts"
+        (root / ".dockerenv").unlink()
+        (root / "etc/mtab").unlink()
+    (root / "etc/mtab").write_text("the image's own")
+    step.apply(KERNEL)
+    assert (root / "etc/mtab").read_text() == "the image's own"
+
+
+@pytest.mark.parametrize("etc", [None, "/outside", "../outside", "etc", "a file"])
+def test_a_root_is_marked_whatever_the_image_has_for_etc(tmp_path: Path, etc: str | None) -> None:
+    (tmp_path / "outside").mkdir()
+    root = tmp_path / "root"
+    root.mkdir()
+    if etc == "a file":
+        (root / "etc").write_text("")
+    elif etc:
+        (root / "etc").symlink_to(f"{tmp_path}{etc}" if etc.startswith("/") else etc)
+    (root / ".dockerenv").symlink_to(tmp_path / "outside/mark")
+    MarkRoot(root).apply(KERNEL)
+    subprocess.run(["sh", "-e"], input="\n".join(MarkRoot(root).shell()), check=True, text=True)
+    assert os.listdir(tmp_path / "outside") == []
+
+
 def test_hosts() -> None:
     spec = msgspec.structs.replace(SPEC, extra_hosts=("db:10.0.0.9", "me:host-gateway"), domainname="lan")
     text = files.hosts(spec, ("172.17.0.2",), "172.17.0.1")
@@ -153,6 +196,15 @@ def test_hosts() -> None:
     assert "10.0.0.9\tdb\n" in text
     assert "172.17.0.1\tme\n" in text
     assert text.endswith("172.17.0.2\th1.lan h1\n")
+
+
+@pytest.mark.parametrize(
+    ("hostname", "domainname", "names"),
+    [("h1", "", "h1"), ("h1.lan", "", "h1.lan h1"), ("h1.lan", "example.org", "h1.lan.example.org h1")],
+)
+def test_own_names_are_the_whole_and_its_first_label(hostname: str, domainname: str, names: str) -> None:
+    spec = msgspec.structs.replace(SPEC, hostname=hostname, domainname=domainname)
+    assert files.own_hosts(spec, ("10.0.0.2",)) == [f"10.0.0.2\t{names}"]
 
 
 @pytest.mark.parametrize(

@@ -258,12 +258,17 @@ def tmpfs_options(text: str) -> list[str]:
 
 def _bind_mount(bind: Bind) -> dict[str, Any]:
     propagation = [] if any("shared" in o or "slave" in o or "private" in o for o in bind.options) else ["rprivate"]
-    words = [o for o in bind.options if o not in _NOT_FOR_MOUNT]
+    words = [*propagation, *(o for o in bind.options if o not in _NOT_FOR_MOUNT)]
+    if not bind.recursive:
+        # crun takes the r of any word for an r of the bind itself; and with nothing beneath, the words say the same.
+        words = [word.removeprefix("r") if word in _PROPAGATED else word for word in words]
     if not bind.flat:
         words = [_read_only(bind.source) if word == "ro" else word for word in words]
-    options = ["rbind" if bind.recursive else "bind", *propagation, *kept_flags(bind.source), *words]
+    options = ["rbind" if bind.recursive else "bind", *kept_flags(bind.source), *words]
     return {"destination": bind.target, "type": "bind", "source": bind.source, "options": options}
 
+
+_PROPAGATED = ("rprivate", "rshared", "rslave")
 
 _KEPT = {
     os.ST_RDONLY: "ro",

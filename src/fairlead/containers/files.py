@@ -36,7 +36,9 @@ def hosts(spec: ContainerSpec, addresses: tuple[str, ...], gateway: str) -> str:
 
 def own_hosts(spec: ContainerSpec, addresses: tuple[str, ...]) -> list[str]:
     """The lines of /etc/hosts for the container's own addresses."""
-    names = f"{spec.hostname}.{spec.domainname} {spec.hostname}" if spec.domainname else spec.hostname
+    whole = f"{spec.hostname}.{spec.domainname}".rstrip(".")
+    bare = whole.partition(".")[0]
+    names = f"{whole} {bare}" if bare != whole else whole
     return [f"{address}\t{names}" for address in addresses]
 
 

@@ -29,13 +29,14 @@ _OURS = {
     "/etc/hosts",
     "/etc/hostname",
     "/etc/resolv.conf",
+    "/etc/mtab",
     "/dev",
     "/proc",
     "/sys",
     "/run/.containerenv",
     "/.dockerenv",
 }
-"""Places that the runtime makes to mount on: no change of the container's, as Docker sees it."""
+"""What the runtime makes to mount on, and what `MarkRoot` makes: no change of the container's, as Docker sees it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,15 @@ from fairlead.dns import ADDRESS
 from fairlead.model import Endpoint
 from fairlead.paths import Paths
 from fairlead.plan import Plan
-from fairlead.plan.containers import BindSubpaths, MountOverlay, MountShm, StartMonitor, StartProcess, WriteBundle
+from fairlead.plan.containers import (
+    BindSubpaths,
+    MarkRoot,
+    MountOverlay,
+    MountShm,
+    StartMonitor,
+    StartProcess,
+    WriteBundle,
+)
 from fairlead.plan.runtime import Place
 from fairlead.spec import EndpointSpec, PortSpec
 
@@ -62,6 +70,7 @@ def preparing(
     return Plan(
         (
             MountOverlay(place.rootfs, tuple(lower), state / "upper", state / "work"),
+            MarkRoot(place.rootfs),
             WriteBundle(place, config, spec.user, spec.group_add, etc, (state / "upper", *lower)),
             *mounting.subpath_steps(container, paths),
             *([MountShm(shm_place(paths, container.id), spec.shm_size)] if spec.isolation.ipc == "shareable" else []),

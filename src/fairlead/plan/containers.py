@@ -83,6 +83,53 @@ class MountOverlay(Step):
 
 
 @dataclass(frozen=True, slots=True)
+class MarkRoot(Step):
+    """What programs look for in a root, as Docker puts it there beneath the image's own files.
+
+    By /.dockerenv they tell that they are in a container; in /etc/mtab older ones (df, check_disk) look for the mounts.
+    Both stay: whatever a container has in its root is its own from here on.
+    """
+
+    root: Path
+
+    def apply(self, kernel: Kernel) -> None:
+        try:
+            with contextlib.suppress(FileExistsError):
+                os.close(os.open(self.root / ".dockerenv", os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o755))
+            self._link_table()
+        except OSError as error:
+            raise _kernel_error(f"the root file system {self.root} cannot be written", error) from error
+
+    def _link_table(self) -> None:
+        try:
+            # The image may have a link in the directory's place, which leads anywhere.
+            etc = os.open(self.root / "etc", os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        try:
+            with contextlib.suppress(FileExistsError):
+                os.symlink("/proc/mounts", "mtab", dir_fd=etc)
+        finally:
+            os.close(etc)
+
+    def revert(self, kernel: Kernel) -> None:
+        pass
+
+    def check(self, kernel: Kernel) -> State:
+        return State.HOLDS
+
+    def shell(self) -> tuple[str, ...]:
+        mark, etc, table = (shlex.quote(f"{self.root}/{name}") for name in (".dockerenv", "etc", "etc/mtab"))
+        return (
+            f"[ -e {mark} -o -L {mark} ] || install --mode 755 /dev/null {mark}",
+            f"[ ! -d {etc} -o -L {etc} -o -e {table} -o -L {table} ] || ln -s /proc/mounts {table}",
+        )
+
+    def unshell(self) -> tuple[str, ...]:
+        return ()
+
+
+@dataclass(frozen=True, slots=True)
 class WriteBundle(Step):
     """The runtime's configuration, and the files that are bound over the container's /etc.
 
