@@ -108,6 +108,17 @@ COMMANDS: dict[str, list[Step]] = {
             "echo·$A·$(pwd)·$(id·-un)·$(hostname)"
         ),
         cli("run --rm --read-only alpine touch /x"),
+        cli("run --rm --read-only alpine sh -c stat·-c·%A·/.dockerenv;·readlink·/etc/mtab"),
+        cli("run --rm --hostname a.b --domainname c alpine tail -1 /etc/hosts"),
+        cli("run --rm --hostname a.b alpine tail -1 /etc/hosts"),
+        cli("run --rm -v data:/d:cached,ro alpine ls -d /d"),
+        cli("run --rm -v data:/d:rslave alpine ls -d /d", output=False),
+        cli("run --rm -v /tmp:/d:nocopy alpine ls -d /d", output=False),
+        cli("run --rm -v /tmp:/d:cached,consistent alpine ls -d /d", output=False),
+        *(
+            cli(f"run --rm --mount type=bind,src=/,dst=/d,{flat} alpine sh -c grep·-c·'·/d/'·/proc/mounts")
+            for flat in ("bind-recursive=disabled", "bind-nonrecursive", "bind-nonrecursive,readonly")
+        ),
         cli("run --rm --tmpfs /t:size=1m alpine df /t", output=False),
         cli("run --rm --memory 32m --cpus 0.5 --pids-limit 20 alpine true"),
         cli("run --rm --cap-drop all alpine chown 1 /tmp"),
@@ -153,6 +164,31 @@ COMMANDS: dict[str, list[Step]] = {
         cli("volume rm data"),
         cli("logs nope"),
         cli("inspect nope"),
+    ],
+    "changes of a commit": [
+        cli("create --name base --entrypoint true alpine sh", output=False),
+        cli("create --name cc alpine sh", output=False),
+        *(
+            step
+            for name, change in (
+                ("cc", "ENTRYPOINT·foo"),
+                ("base", 'ENTRYPOINT·["foo"]'),
+                ("cc", "ENTRYPOINT·[]"),
+                ("base", "CMD·a"),
+                ("cc", "CMD·[]"),
+                ("base", "CMD·[]"),
+                ("cc", 'ENV·PATH=/mine:$PATH·A=${PATH:+b}"·c"'),
+                ("cc", "ENV·A·'$PATH'·and·$A."),
+                ("cc", "LABEL·a='$PATH'·b=\\$PATH·c=${A:-d}"),
+                ("cc", "WORKDIR·$PATH"),
+                ("cc", 'VOLUME·["/$A"]'),
+            )
+            for step in (
+                cli(f"commit -c {change} {name} made", output=False),
+                cli("image inspect made --format {{json·.Config}}"),
+                cli("rmi made", output=False),
+            )
+        ),
     ],
     "logs and attach": [
         cli("run --name cc alpine sh -c echo·one;·sleep·0.2;·echo·two·>&2;·sleep·0.2;·echo·three"),

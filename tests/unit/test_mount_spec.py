@@ -36,11 +36,12 @@ def mounts(body: dict[str, Any] | None = None, image: dict[str, Any] | None = No
 
 
 def test_a_bind_and_a_named_volume() -> None:
-    found = mounts(Binds=["/tmp/:/data/:ro,z", "cache:/cache", "more:/more:ro,nocopy"])
+    found = mounts(Binds=["/tmp/:/data/:ro,z", "cache:/cache", "more:/more:ro,nocopy", "mac:/mac:cached"])
     assert found.binds == [Bind(source="/tmp", target="/data", options=("ro", "z"))]
-    cache, more = found.volumes
+    cache, more, mac = found.volumes
     assert (cache.name, cache.target, cache.mode, cache.read_only, cache.copy) == ("cache", "/cache", "z", False, True)
     assert (more.name, more.mode, more.read_only, more.copy) == ("more", "ro,nocopy", True, False)
+    assert (mac.name, mac.mode, mac.read_only, mac.copy) == ("mac", "cached", False, True)
 
 
 def test_anonymous_volumes_of_image_and_request_give_way_to_what_is_named() -> None:
@@ -84,7 +85,19 @@ def test_mounts_of_every_type() -> None:
         ({"Binds": [":/b"]}, "invalid volume specification: ':/b'"),
         ({"Binds": ["/a:/"]}, "invalid volume specification: '/a:/': invalid specification: destination can't be '/'"),
         ({"Binds": ["/a:/b:fast"]}, "invalid mode: fast"),
-        ({"Binds": ["v:/b:rshared"]}, "invalid mode: rshared"),
+        ({"Binds": ["/a:/b:ro,rw"]}, "invalid mode: ro,rw"),
+        ({"Binds": ["/a:/b:cached,delegated"]}, "invalid mode: cached,delegated"),
+        ({"Binds": ["/a:/b:z,z"]}, "invalid mode: z,z"),
+        (
+            {"Binds": ["/a:/b:nocopy"]},
+            "invalid volume specification: '/a:/b:nocopy': "
+            'invalid mount config for type "bind": field VolumeOptions must not be specified',
+        ),
+        (
+            {"Binds": ["vv:/b:rshared"]},
+            "invalid volume specification: 'vv:/b:rshared': "
+            'invalid mount config for type "volume": field BindOptions must not be specified',
+        ),
         ({"Binds": ["a/b:/v"]}, 'create a/b: "a/b" includes invalid characters for a local volume name'),
         ({"Binds": ["x:/v"]}, "create x: volume name is too short"),
         ({"Binds": ["/a:/x", "/b:/x/"]}, "Duplicate mount point: /x"),
@@ -111,7 +124,8 @@ def test_mounts_of_every_type() -> None:
         ({"Tmpfs": {"/a\0": ""}}, "zero byte"),
         ({"Mounts": ["x"]}, "Mounts must be a list of objects"),
         ({"VolumesFrom": [":ro"]}, "malformed volumes-from specification: :ro"),
-        ({"VolumesFrom": ["other:fast"]}, "invalid mode for volumes-from: fast"),
+        ({"VolumesFrom": ["other:fast"]}, "invalid mode: fast"),
+        ({"VolumesFrom": ["other:nocopy"]}, "invalid mode: nocopy"),
     ],
 )
 def test_refusals_are_dockers(host: dict[str, Any], sentence: str) -> None:

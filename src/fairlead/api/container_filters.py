@@ -59,7 +59,6 @@ class ContainerFilter:
                     raise Invalid(f"invalid filter '{name}={word}'")
         self._filters = {name: words for name, words in filters.items() if words}
         self._expressions = {word: expression("name", word) for word in filters.get("name", [])}
-        self._ids = {word: expression("id", word) for word in filters.get("id", [])}
         self._ports = {word: _ports(word) for key in ("publish", "expose") for word in filters.get(key, [])}
         created = {
             word: daemon.containers.get(word).created for key in ("before", "since") for word in filters.get(key, [])
@@ -82,7 +81,7 @@ class ContainerFilter:
             "name": lambda word: bool(
                 self._expressions[word].search(container.name) or self._expressions[word].search(f"/{container.name}")
             ),
-            "id": lambda word: bool(self._ids[word].search(container.id)),
+            "id": container.id.startswith,
             "status": lambda word: status_word(container) == word,
             "exited": lambda word: status_word(container) == "exited" and container.exit_code == int(word),
             "health": lambda word: self._health(container) == word,
@@ -150,6 +149,9 @@ def _ports(text: str) -> tuple[int, int, str]:
     """``80``, ``80/tcp``, ``80-90/udp``: first, last and protocol."""
     numbers, _, protocol = text.partition("/")
     first, dash, last = numbers.partition("-")
-    if not first.isdecimal() or (dash and not last.isdecimal()) or (protocol or "tcp") not in ("tcp", "udp", "sctp"):
+    last = last if dash else first
+    if not (first.isdecimal() and last.isdecimal()) or (protocol or "tcp") not in ("tcp", "udp", "sctp"):
         raise Invalid(f"invalid filter: {text!r} is no port: 80, 80/tcp or 80-90/udp is needed")
-    return int(first), int(last) if dash else int(first), protocol or "tcp"
+    if int(first) > int(last):
+        raise Invalid(f"invalid filter: {text!r} ends before it begins")
+    return int(first), int(last), protocol or "tcp"

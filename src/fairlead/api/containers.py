@@ -292,6 +292,7 @@ class Door:
         return answer()
 
     async def attach(self, request: web.Request) -> web.StreamResponse:
+        keys = streams.parse_keys(request.query.get("detachKeys", ""))
         container = self._get(request)
         if not any(flag(request, name) for name in ("stream", "logs")):
             raise Invalid("attach does nothing without stream or logs: set one of them")
@@ -304,7 +305,7 @@ class Door:
         if not flag(request, "stream"):
             self._containers.detach(container.id, attachment)
         stdin = flag(request, "stdin") and container.spec.open_stdin
-        keys = streams.parse_keys(request.query.get("detachKeys", "")) if tty and stdin else b""
+        keys = keys if tty and stdin else b""
 
         async def begin() -> Attachment:
             return attachment

@@ -22,9 +22,10 @@ from fairlead.errors import Invalid
 Lookup = Callable[[str], Container]
 
 _PROPAGATION = ("rprivate", "private", "rshared", "shared", "rslave", "slave")
-_CONSISTENCY = ("consistent", "cached", "delegated", "default")
-_BIND_MODES = {"ro", "rw", "z", "Z", "nocopy", *_PROPAGATION, *_CONSISTENCY}
-_VOLUME_MODES = {"ro", "rw", "z", "Z", "nocopy", "copy"}
+_CONSISTENCY = ("consistent", "cached", "delegated")
+_MODES = (("ro", "rw"), ("z", "Z"), _CONSISTENCY)
+"""What may stand behind the second colon of ``-v``: one of each group at most."""
+_COPY = ("nocopy", "copy")
 _TMPFS_WORDS = re.compile(
     r"(ro|rw|(no)?(exec|suid|dev|atime|diratime|swap)|(rel|strict)atime|defaults|sync|async|dirsync|remount|mand|nomand"
     r"|(size|mode|uid|gid|nr_inodes|nr_blocks|mpol)=[^,]+)"
@@ -95,9 +96,11 @@ def parse_bind(text: str) -> Bind | VolumeMount:
     options = parts[2].split(",") if len(parts) == 3 else []
     clean = check_target(target, text)
     is_bind = source.startswith("/")
-    allowed = _BIND_MODES if is_bind else _VOLUME_MODES
-    if any(option not in allowed for option in options) or {"ro", "rw"} <= set(options):
-        raise Invalid(f"invalid mode: {','.join(options)}")
+    _check_mode(options, *_MODES, _COPY, _PROPAGATION)
+    kind, others, member = ("bind", _COPY, "VolumeOptions") if is_bind else ("volume", _PROPAGATION, "BindOptions")
+    if not set(options).isdisjoint(others):
+        reason = f'invalid mount config for type "{kind}": field {member} must not be specified'
+        raise Invalid(f"invalid volume specification: '{text}': {reason}")
     if is_bind:
         kept = tuple(option for option in options if option != "rw")
         return Bind(source=os.path.normpath(source), target=clean, options=kept)
@@ -108,6 +111,13 @@ def parse_bind(text: str) -> Bind | VolumeMount:
         read_only="ro" in options,
         copy="nocopy" not in options,
     )
+
+
+def _check_mode(options: list[str], *groups: tuple[str, ...]) -> None:
+    """Every option is of a group, and no two of one."""
+    found = [group for option in options for group in groups if option in group]
+    if len(found) != len(options) or len(set(found)) != len(found):
+        raise Invalid(f"invalid mode: {','.join(options)}")
 
 
 def check_target(target: str, text: str = "") -> str:
@@ -128,8 +138,7 @@ def _from_container(found: Mounts, text: str, lookup: Lookup) -> None:
     ref, _, mode = text.partition(":")
     if not ref:
         raise Invalid(f"malformed volumes-from specification: {text}")
-    if any(word not in _VOLUME_MODES for word in mode.split(",") if mode):
-        raise Invalid(f"invalid mode for volumes-from: {mode}")
+    _check_mode(mode.split(",") if mode else [], *_MODES)
     read_only = "ro" in mode.split(",")
     other = lookup(ref).spec
     targets = {bind.target for bind in other.binds} | {volume.target for volume in other.volumes}

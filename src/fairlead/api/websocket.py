@@ -24,10 +24,11 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
     containers = daemon.containers
 
     async def attach(request: web.Request) -> web.StreamResponse:
+        keys = streams.parse_keys(request.query.get("detachKeys", ""))
         container = containers.get(request.match_info["ref"])
         wants_out, wants_err = flag(request, "stdout"), flag(request, "stderr")
         stdin = flag(request, "stdin") and container.spec.open_stdin
-        keys = streams.parse_keys(request.query.get("detachKeys", "")) if container.spec.tty and stdin else b""
+        keys = keys if container.spec.tty and stdin else b""
         socket = web.WebSocketResponse(max_msg_size=_MESSAGE)
         if not socket.can_prepare(request).ok:
             raise Invalid("a websocket handshake is needed here (RFC 6455)")

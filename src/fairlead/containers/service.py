@@ -733,7 +733,7 @@ class Containers:
         async with self.live(container.id).lock:
             container = self.get(container.id)
             if name == container.name:
-                raise Invalid("Error when allocating new name: Renaming a container with the same name as its current")
+                raise Invalid("Renaming a container with the same name as its current name")
             try:
                 self.store.put(msgspec.structs.replace(container, name=name))
             except Conflict:
