@@ -88,6 +88,15 @@ sysctl -qw net.bridge.bridge-nf-call-iptables=0
 """
 """Two bridges, joined by a cable."""
 
+MACVLANS = """
+ip link add mp type veth peer name mq; ip link set mp up; ip link set mq up
+for n in 1 2; do
+    ip netns add m$n; ip link add mv$n link mp type macvlan mode MODE; ip link set mv$n netns m$n name eth0
+    ip -n m$n addr add 10.7.0.$n/24 dev eth0; ip -n m$n link set eth0 up
+done
+"""
+"""Two macvlans on one link."""
+
 OURS = """
 fairlead network create front
 fairlead network create back
@@ -571,6 +580,75 @@ CASES = [
         "ns1 ns2",
         "arp-failed",
         ("wrong hardware address",),
+    ),
+    Case(
+        "arp-wrong-on-the-way-back",
+        PLAIN + "ip -n ns2 neigh add 10.0.0.1 lladdr 02:00:00:00:00:99 dev eth0",
+        "ns1 ns2",
+        "arp-failed",
+        ("ns2 sends frames for 10.0.0.1", "02:00:00:00:00:99 on the way back", "eth0 of ns1"),
+    ),
+    Case(
+        "arp-wrong-at-the-router",
+        ROUTED + "ip neigh add 10.1.2.2 lladdr 02:00:00:00:00:99 dev w2",
+        "r1 10.1.2.2",
+        "arp-failed",
+        ("host sends frames for 10.1.2.2", "eth0 of r2"),
+    ),
+    Case(
+        "arp-ignored",
+        PLAIN + "ip netns exec ns2 sysctl -qw net.ipv4.conf.all.arp_ignore=8",
+        "ns1 ns2",
+        "arp-failed",
+        ("eth0 of ns2", "arp_ignore is 8"),
+    ),
+    Case(
+        "port-blocked",
+        PLAIN
+        + "for i in $(seq 200); do bridge link show dev v2 | grep -q 'state forwarding' && break; sleep 0.05; done\n"
+        + "bridge link set dev v2 state 0",
+        "ns1 ns2",
+        "port-blocked",
+        ("v2 on the host", "br0", "disabled"),
+    ),
+    Case(
+        "port-that-listens-to-the-spanning-tree",
+        PLAIN + "ip link set br0 type bridge stp_state 1 forward_delay 3000; ip link set v2 down; ip link set v2 up",
+        "ns1 ns2",
+        "port-blocked",
+        ("v2 on the host", "listening", "spanning tree"),
+        1,
+    ),
+    Case(
+        "fdb-with-an-address-of-its-own",
+        PLAIN + "bridge fdb replace $(ip -n ns2 -br link show eth0 | awk '{print $3}') dev br0 self permanent",
+        "ns1 ns2",
+        "wrong-fdb",
+        ("br0 on the host", "eth0 of ns2", "its own"),
+    ),
+    Case(
+        "macvlans-that-are-private",
+        MACVLANS.replace("MODE", "private"),
+        "m1 m2",
+        "macvlan-apart",
+        ("eth0 of m1", "mode"),
+        -1,
+        "ip -n m2 link set eth0 type macvlan mode bridge",
+    ),
+    Case(
+        "a-macvlan-and-its-parent",
+        MACVLANS.replace("MODE", "bridge") + "ip addr add 10.7.0.9/24 dev mp",
+        "m1 10.7.0.9",
+        "macvlan-apart",
+        ("eth0 of m1", "mp on the host"),
+        None,
+    ),
+    Case(
+        "forwarding-off-of-one-interface",
+        ROUTED + "sysctl -qw net.ipv4.conf.w1.forwarding=0",
+        "r1 10.1.2.2",
+        "forwarding-off",
+        ("net.ipv4.conf.w1.forwarding = 0",),
     ),
     Case(
         "overlap-with-a-host-route",

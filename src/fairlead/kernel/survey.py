@@ -31,14 +31,16 @@ _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER, _IFLA_OPERSTAT
 _IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_STATS64, _IFLA_EXT_MASK, _IFLA_CARRIER, _IFLA_LINK_NETNSID = 18, 20, 23, 29, 33, 37
 _RTEXT_FILTER_SKIP_STATS = 8
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_INFO_SLAVE_DATA = 1, 2, 5
-_IFLA_BRPORT_MODE, _IFLA_BRPORT_ISOLATED = 4, 33
+_IFLA_BRPORT_STATE, _IFLA_BRPORT_MODE, _IFLA_BRPORT_ISOLATED = 1, 4, 33
+_PORT_STATES = ("disabled", "listening", "learning", "forwarding", "blocking")
+"""linux/if_bridge.h"""
 _IFLA_BR_VLAN_FILTERING = 7
 _IFLA_AF_SPEC, _RTEXT_FILTER_BRVLAN_COMPRESSED, _IFLA_BRIDGE_VLAN_INFO = 26, 4, 2
 _VLAN_INFO = struct.Struct("=HH")
 _VLAN_PVID, _VLAN_UNTAGGED, _VLAN_RANGE_BEGIN = 2, 4, 8
 """linux/if_bridge.h: flags of ``struct bridge_vlan_info``."""
 _IFLA_VXLAN_LINK = 3
-_IFF_UP, _IFF_LOOPBACK = 1, 8
+_IFF_UP, _IFF_LOOPBACK, _IFF_NOARP = 1, 8, 0x80
 _OPERSTATES = ("unknown", "notpresent", "down", "lowerlayerdown", "testing", "dormant", "up")
 """RFC 2863, as linux/if.h numbers them; the words are ip's in small letters."""
 
@@ -48,7 +50,8 @@ _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_PREFSRC, _RTA_MULTIPATH, _
 _RTNEXTHOP = struct.Struct("=HBBi")
 _RT_TABLE_MAIN = 254
 _ROUTE_TYPES = {1: "unicast", 6: "blackhole", 7: "unreachable", 8: "prohibit"}
-_NDA_DST, _NDA_LLADDR = 1, 2
+_NDA_DST, _NDA_LLADDR, _NDA_MASTER = 1, 2, 9
+_NUD_NOARP, _NUD_PERMANENT, _NTF_STICKY = 0x40, 0x80, 0x40
 _NEIGHBOUR_STATES = {
     0x01: "incomplete",
     0x02: "reachable",
@@ -114,6 +117,9 @@ class LinkRow:
     alias: str = ""
     isolated: bool = False
     hairpin: bool = False
+    port_state: str = ""
+    """Of a bridge's port: ``forwarding``, or why it passes nothing on."""
+    arp: bool = True
     data: dict[str, str] = field(default_factory=dict)
     counters: Counters = Counters()
     vlans: tuple[VlanRow, ...] | None = None
@@ -217,6 +223,8 @@ def _link(body: bytes) -> LinkRow:
         alias=_string(found.get(_IFLA_IFALIAS)),
         isolated=port.get(_IFLA_BRPORT_ISOLATED) == b"\1",
         hairpin=port.get(_IFLA_BRPORT_MODE) == b"\1",
+        port_state=_PORT_STATES[port[_IFLA_BRPORT_STATE][0]] if _IFLA_BRPORT_STATE in port else "",
+        arp=not flags & _IFF_NOARP,
         data=_DATA[kind](data) if kind in _DATA else {},
         counters=Counters(*_COUNTERS.unpack_from(counters)) if len(counters) >= _COUNTERS.size else Counters(),
     )
@@ -308,6 +316,21 @@ def neighbours(sock: Socket) -> list[NeighbourRow]:
         if packed and len(packed) in (4, 16) and state != 0x40:
             mac = values.get(_NDA_LLADDR, b"").hex(":")
             found.append(NeighbourRow(index, _address(packed), mac, _NEIGHBOUR_STATES.get(state, "none")))
+    return found
+
+
+def fixed(sock: Socket) -> dict[tuple[int, str], int]:
+    """The ports behind which bridges look for a MAC whatever they learn; by the bridge's index and the MAC.
+
+    The bridge itself, where the MAC is held for one of its own (linux/neighbour.h: permanent).
+    """
+    found = {}
+    for body in sock.dump(Message(_GETNEIGH, 0, _NEIGH.pack(socket.AF_BRIDGE, 0, 0, 0, 0))):
+        _, index, state, flags, _ = _NEIGH.unpack_from(body)
+        values = dict(attributes(memoryview(body)[_NEIGH.size :]))
+        bridge = _number(values.get(_NDA_MASTER), index)
+        if state & _NUD_PERMANENT or (state & _NUD_NOARP and flags & _NTF_STICKY):
+            found[bridge, values.get(_NDA_LLADDR, b"").hex(":")] = bridge if state & _NUD_PERMANENT else index
     return found
 
 

@@ -72,7 +72,13 @@ class Port(_Value, frozen=True, kw_only=True):
     """Those that do not work yet, as the kernel still asks whether somebody else has them (IPv6)."""
     forwards: bool = True
     """Passes on what came in here for others (the setting of the family in question)."""
+    forwards_alone_not: bool = False
+    """The namespace does pass on what comes in by others."""
     rp_filter: int = 0
+    arp: bool = True
+    arp_ignore: int = 0
+    state: str = ""
+    """Of a bridge's port that passes nothing on: why (``blocking``, ``listening``…)."""
     peer: tuple[int, str] | None = None
     """Namespace and name of the other end of a veth pair, or of the link that this one stands on, where known."""
 
@@ -120,7 +126,20 @@ class Leg(_Value, frozen=True, kw_only=True):
     bridge: tuple[int, str] | None = None
     """The bridge that the interface is a port of, or is itself."""
     barrier: Literal[
-        "", "down", "no-carrier", "peer-down", "no-master", "no-peer", "bridge-down", "parent-down", "isolated", "vlan"
+        "",
+        "down",
+        "no-carrier",
+        "peer-down",
+        "no-master",
+        "no-peer",
+        "bridge-down",
+        "parent-down",
+        "isolated",
+        "vlan",
+        "blocked",
+        "fixed",
+        "parent",
+        "private",
     ] = ""
     """What on the wire keeps frames from passing…"""
     barrier_at: tuple[int, str] | None = None
@@ -133,6 +152,8 @@ class Leg(_Value, frozen=True, kw_only=True):
     """Who on the wire has the next hop's address."""
     elsewhere: tuple[tuple[int, str], ...] = ()
     """Who has it, but is not on this wire."""
+    neighbour: str = ""
+    """The hardware address that the sender holds for the next hop."""
     macs: tuple[str, ...] | None = None
     """Who answered when asked for the next hop's hardware address; None where nobody was asked."""
     own_macs: tuple[str, ...] = ()

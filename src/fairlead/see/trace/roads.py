@@ -373,14 +373,16 @@ def forwarding_off(seen: Observation) -> Verdict | None:
             and forwards_not(seen, leg)
         ):
             place = seen.place(leg.namespace)
-            four = version(seen) == 4
-            setting = "net.ipv4.ip_forward" if four else "net.ipv6.conf.all.forwarding"
-            remedies = [run(place, f"sysctl -w {setting}=1")]
+            port = seen.port((leg.namespace, leg.came_in))
+            name = "net.ipv4.ip_forward" if version(seen) == 4 else "net.ipv6.conf.all.forwarding"
+            if port and port.forwards_alone_not:
+                name = f"net.ipv4.conf.{setting(port.name)}.forwarding"
+            remedies = [run(place, f"sysctl -w {name}=1")]
             return Verdict(
                 ok=False,
                 cause="forwarding-off",
                 sentence=f"Packets from {leg.came_in} to {leg.to} would have to be passed on {there(place)}, but "
-                f"forwarding is off there ({setting} = 0){subject(leg)}.",
+                f"forwarding is off there ({name} = 0){subject(leg)}.",
                 remedies=tuple(remedies),
             )
     return None

@@ -15,7 +15,7 @@ from ipaddress import ip_address
 from fairlead.errors import FairleadError, NotFound
 from fairlead.kernel import Kernel, discovery, lookup, sysctl
 from fairlead.kernel.netlink import Socket
-from fairlead.kernel.survey import AddressRow, LinkRow
+from fairlead.kernel.survey import AddressRow, LinkRow, fixed, neighbours
 from fairlead.model import Address
 from fairlead.see.reader import Reader
 from fairlead.see.trace.model import Direction, Leg, MissingVlan, Place, Port, Route
@@ -95,12 +95,16 @@ class Survey:
             return None
         rows = shot.addresses.get(link.index, ())
         family = f"net/ipv{self._version}/conf"
-        forwards, strict = True, 0
+        forwards, alone_not, strict, ignore = True, False, 0, 0
         with contextlib.suppress(FairleadError, OSError), self._kernel.namespaces.entered(shot.place.path):
             one = link.name if self._version == 4 else "all"
             forwards = sysctl.read(f"{family}/{one}/forwarding") == "1"
-            filters = [sysctl.read(f"{family}/{which}/rp_filter") or "0" for which in ("all", link.name)]
-            strict = max(map(int, filters))
+            alone_not = not forwards and sysctl.read(f"{family}/all/forwarding") == "1"
+            # Of these two the greater counts.
+            strict, ignore = (
+                max(int(sysctl.read(f"net/ipv4/conf/{which}/{word}") or "0") for which in ("all", link.name))
+                for word in ("rp_filter", "arp_ignore")
+            )
         return Port(
             namespace=end[0],
             name=link.name,
@@ -117,7 +121,11 @@ class Survey:
             duplicates=tuple(str(row.interface) for row in rows if row.broken),
             tentative=tuple(str(row.interface) for row in rows if row.tentative and not row.broken),
             forwards=forwards,
-            rp_filter=strict,
+            forwards_alone_not=alone_not,
+            rp_filter=strict if self._version == 4 else 0,
+            arp=link.arp,
+            arp_ignore=ignore,
+            state="" if link.port_state == "forwarding" else link.port_state,
             peer=self.peer(end),
         )
 
@@ -196,6 +204,10 @@ class Survey:
         missing_vlan = None
         if not barrier and holders and holders[0] in lacks:
             barrier, (barrier_at, missing_vlan) = "vlan", lacks[holders[0]]
+        if not barrier and holders and thorough and (port := self._fixed(wire.bridge, holders[0])):
+            barrier, barrier_at = "fixed", port
+        if not holders and (over := [end for end in elsewhere if self._are_stacked(out, end)]):
+            barrier, barrier_at = "parent", over[0]
         if not barrier and not holders and elsewhere and wire.cut:
             barrier, barrier_at = wire.cut
         if not barrier and not holders:
@@ -220,6 +232,7 @@ class Survey:
             outside=wire.outside,
             holders=holders,
             elsewhere=elsewhere,
+            neighbour=self._neighbour(out, following) if thorough else "",
             macs=macs,
             own_macs=own,
         )
@@ -316,6 +329,8 @@ class Survey:
             carrier = self.snapshot(bridge[0]).named(bridge[1])
             if carrier and not carrier.up:
                 wire.barrier, wire.barrier_at = "bridge-down", bridge
+            elif far.port_state not in ("", "forwarding"):
+                wire.barrier, wire.barrier_at = "blocked", peer
             self._on_bridge(bridge, wire, thorough, wanted)
             wire.stations = [station for station in wire.stations if station != end]
             return wire
@@ -431,6 +446,11 @@ class Survey:
             return "", None
         if not link.up:
             return "down", holder
+        mine = self.snapshot(out[0]).named(out[1])
+        if link.kind == "macvlan" and mine and mine.kind == "macvlan" and self.peer(out) == self.peer(holder):
+            # Those of other modes send through the parent to the switch, which seldom sends anything back.
+            apart = next((end for end, row in ((out, mine), (holder, link)) if row.data.get("mode") != "bridge"), None)
+            return ("private", apart) if apart else ("", None)
         if link.kind != "veth":
             return "", None
         theirs = self.peer(holder)
@@ -441,7 +461,36 @@ class Survey:
             return "peer-down", theirs
         if theirs and far and near and far.isolated and near.isolated and far.master == near.master:
             return "isolated", theirs
+        if theirs and far and far.port_state not in ("", "forwarding"):
+            return "blocked", theirs
         return "", None
+
+    def _are_stacked(self, one: End, other: End) -> bool:
+        """Whether one link is a macvlan or the like on the other: those two do not hear each other."""
+        for upper, lower in ((one, other), (other, one)):
+            link = self.snapshot(upper[0]).named(upper[1])
+            if link and link.kind in ("macvlan", "ipvlan") and self.peer(upper) == lower:
+                return True
+        return False
+
+    def _neighbour(self, out: End, address: Address) -> str:
+        """The hardware address that a namespace holds for a neighbour."""
+        link = self.snapshot(out[0]).named(out[1])
+        known = neighbours(self._socket(out[0])) if link else []
+        return next((row.mac for row in known if link and row.index == link.index and row.address == address), "")
+
+    def _fixed(self, bridge: End | None, holder: End) -> End | None:
+        """The port of a bridge at which it is told to look for a holder who is behind another one."""
+        link = self.snapshot(holder[0]).named(holder[1])
+        theirs = self.peer(holder)
+        if not bridge or not link or not theirs or theirs[0] != bridge[0]:
+            return None
+        shot = self.snapshot(bridge[0])
+        master, port = shot.named(bridge[1]), shot.named(theirs[1])
+        if not master or not port or port.master != master.index:
+            return None
+        index = fixed(self._socket(bridge[0])).get((master.index, link.mac), port.index)
+        return (bridge[0], self.name(bridge[0], index)) if index != port.index else None
 
     def _lacking(self, one: End, other: End) -> tuple[End, MissingVlan] | None:
         """What keeps two apart at a bridge that filters VLANs."""

@@ -29,6 +29,8 @@ CAUSES: tuple[Cause, ...] = (
     roads.internal,
     wires.icc_off,
     wires.vlan_filtered,
+    wires.bridge_refuses,
+    wires.macvlan_apart,
     wires.wrong_address,
     roads.no_route,
     roads.strayed,

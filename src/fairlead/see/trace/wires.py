@@ -22,9 +22,6 @@ from fairlead.see.trace.words import (
 
 OK_KINDS = ("answered", "refused")
 
-_MISLED = ("OTHERHOST", "IP_INNOROUTES")
-"""Why one drops what was not meant for it: by the frame's address, or by the packet's, which it is no router for."""
-
 
 def duplicate_address(seen: Observation) -> Verdict | None:
     """Two answer for one address: which of them gets a packet is chance."""
@@ -293,6 +290,83 @@ def isolated_verdict(seen: Observation, network: Membership | None, other: tuple
     )
 
 
+def bridge_refuses(seen: Observation) -> Verdict | None:
+    """A bridge's port that passes nothing on, or a MAC that the bridge is told to look for behind another."""
+    leg = broken(seen)
+    if not leg or not leg.barrier_at or not leg.bridge or leg.barrier not in ("blocked", "fixed"):
+        return None
+    place, port = seen.place(leg.barrier_at[0]), seen.port(leg.barrier_at)
+    name, bridge = word(leg.barrier_at[1]), word(leg.bridge[1])
+    if leg.barrier == "blocked":
+        state = port.state if port else "blocking"
+        opened = run(place, f"bridge link set dev {name} state 3")
+        wait, remedies = "", [opened]
+        if state in ("listening", "learning"):
+            wait = ": the spanning tree protocol still looks for rings, which takes half a minute"
+            without = ip(place, f"link set {bridge} type bridge stp_state 0")
+            remedies = [f"sleep 30; {run(place, f'bridge link show dev {name}')}", f"{without} && {opened}"]
+        return Verdict(
+            ok=False,
+            cause="port-blocked",
+            sentence=f"{at(seen, leg.barrier_at)}, a port of the bridge {leg.bridge[1]}, passes nothing on"
+            f"{subject(leg)}: its state is {state}{wait}.",
+            remedies=tuple(remedies),
+        )
+    holder = seen.port(leg.holders[0])
+    mac = holder.mac if holder else leg.neighbour
+    itself = leg.barrier_at == leg.bridge
+    entry = f"{mac} dev {name} {'self' if itself else 'master'}"
+    where = "its own" if itself else f"behind {leg.barrier_at[1]}"
+    return Verdict(
+        ok=False,
+        cause="wrong-fdb",
+        sentence=f"The bridge {at(seen, leg.bridge)} is told that {mac}, the hardware address of "
+        f"{at(seen, leg.holders[0])}, is {where}{subject(leg)}: an entry of its forwarding table that it does not "
+        "learn anew.",
+        remedies=(run(place, f"bridge fdb del {entry}"),),
+    )
+
+
+def macvlan_apart(seen: Observation) -> Verdict | None:
+    """A macvlan and the link that it stands on, or two of which one is private."""
+    leg = broken(seen)
+    if not leg or leg.barrier not in ("parent", "private") or not leg.barrier_at:
+        return None
+    if leg.barrier == "private":
+        return Verdict(
+            ok=False,
+            cause="macvlan-apart",
+            sentence=f"{at(seen, leg.barrier_at)} is a macvlan that the kernel keeps apart from others on the same "
+            f"link{subject(leg)}: its mode is not bridge.",
+            remedies=(
+                ip(seen.place(leg.barrier_at[0]), f"link set {word(leg.barrier_at[1])} type macvlan mode bridge"),
+            ),
+        )
+    ends = [(leg.namespace, leg.route.interface), leg.barrier_at]
+    upper, lower = sorted(ends, key=lambda end: bool((port := seen.port(end)) and port.peer in ends), reverse=True)
+    port, place = seen.port(upper), seen.place(lower[0])
+    kind = port.kind if port else "macvlan"
+    address = next((str(ip_interface(text).ip) for text in port.addresses), "ADDRESS") if port else "ADDRESS"
+    shim = f"{kind}0"
+    child = seen.place(upper[0])
+    ours = (f"fairlead network connect bridge {child.name}",) if child.owner == "fairlead" else ()
+    return Verdict(
+        ok=False,
+        cause="macvlan-apart",
+        sentence=f"{at(seen, upper)} is a {kind} on {at(seen, lower)}: the kernel passes nothing between those two"
+        f"{subject(leg)}, so {leg.next_hop} cannot be reached this way.",
+        remedies=(
+            *ours,
+            f"{ip(place, f'link add {shim} link {word(lower[1])} type {kind} mode {_MODES.get(kind, kind)}')} && "
+            f"{ip(place, f'link set {shim} up')} && {ip(place, f'addr add FREE-ADDRESS dev {shim}')} && "
+            f"{ip(place, f'route add {address} dev {shim}')}",
+        ),
+    )
+
+
+_MODES = {"macvlan": "bridge", "ipvlan": "l2"}
+
+
 def vlan_filtered(seen: Observation) -> Verdict | None:
     """A bridge drops frames whose VLAN a port is not in, or passes them on otherwise than expected."""
     leg = broken(seen)
@@ -440,14 +514,14 @@ def _deaf(seen: Observation) -> Verdict | None:
         if not leg.holders or leg.route.kind == "local":
             continue
         holder = seen.port(leg.holders[0])
-        misled = any(hop.kind == "drop" and hop.reason in _MISLED for hop in seen.hops)
         sender = seen.place(leg.namespace)
-        if misled and holder and leg.macs:
+        wrong = holder and leg.neighbour and leg.neighbour not in (holder.mac, *(leg.macs or ()))
+        if wrong and holder:
             return Verdict(
                 ok=False,
                 cause="arp-failed",
-                sentence=f"{sender.name} sends frames for {leg.next_hop} to a wrong hardware address: "
-                f"{at(seen, leg.holders[0])} has {holder.mac}.",
+                sentence=f"{sender.name} sends frames for {leg.next_hop} to a wrong hardware address, {leg.neighbour}"
+                f"{subject(leg)}: {at(seen, leg.holders[0])} has {holder.mac}.",
                 remedies=(ip(sender, f"neigh del {leg.next_hop} dev {word(leg.route.interface)}"),),
             )
         if leg.macs == () and not _sent_on(seen, leg):
@@ -458,15 +532,19 @@ def _deaf(seen: Observation) -> Verdict | None:
 def _unanswering(seen: Observation, leg: Leg, holder: tuple[int, str]) -> Verdict:
     place, port = seen.place(holder[0]), seen.port(holder)
     four = ip_address(leg.next_hop).version == 4
-    why = "arp off, arp_ignore, or a filter for ARP" if four else "arp off, or a filter for ICMPv6"
-    remedies = [ip(place, f"link set {word(holder[1])} arp on")]
-    if four:
-        remedies.append(
-            run(place, f"sysctl net.ipv4.conf.all.arp_ignore net.ipv4.conf.{setting(holder[1])}.arp_ignore")
-        )
-    if port and any(is_address(text, leg.next_hop) for text in port.tentative):
+    why = "a filter for ARP, there or on the way" if four else "a filter for ICMPv6, there or on the way"
+    remedies: list[str] = []
+    if port and not port.arp:
+        why, remedies = "arp is off there", [ip(place, f"link set {word(holder[1])} arp on")]
+    elif port and four and port.arp_ignore:
+        names = (f"net.ipv4.conf.{name}.arp_ignore" for name in ("all", setting(holder[1])))
+        why = f"arp_ignore is {port.arp_ignore} there"
+        remedies = [run(place, f"sysctl -w {' '.join(f'{name}=0' for name in names)}")]
+    elif port and any(is_address(text, leg.next_hop) for text in port.tentative):
         why = "it is tentative: the kernel still asks whether somebody else has it, which takes a second or two"
-        remedies.insert(0, f"sleep 2; {ip(place, f'addr show {holder[1]}')}")
+        remedies = [f"sleep 2; {ip(place, f'addr show {holder[1]}')}"]
+    if leg.bridge and not remedies:
+        remedies = [run(seen.place(leg.bridge[0]), "nft list ruleset")]
     return Verdict(
         ok=False,
         cause="arp-failed",
