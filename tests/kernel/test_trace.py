@@ -124,6 +124,25 @@ class Case:
     """What to run besides, before tracing again: what the remedy leaves to the user."""
 
 
+def _serving(address: str, option: str, connections: int = 0) -> str:
+    """Lines that have a program in ns2 listen at port 80, which takes no connection of one that may wait."""
+    program = f"""
+import socket, time
+server = socket.socket(socket.AF_INET6 if ":" in "{address}" else socket.AF_INET)
+server.setsockopt({option})
+server.bind(("{address}", 80))
+server.listen(0)
+waiting = [socket.create_connection(("{address}", 80)) for _ in range({connections})]
+print("ready", flush=True)
+time.sleep(1000)
+"""
+    return f"""
+mkfifo $FAIRLEAD_RUN.ready; exec 3<>$FAIRLEAD_RUN.ready
+ip netns exec ns2 {sys.executable} -c '{program}' >&3 2>/dev/null &
+read ready <&3
+"""
+
+
 CASES = [
     Case(
         "forward-policy-with-br-netfilter",
@@ -649,6 +668,78 @@ CASES = [
         "r1 10.1.2.2",
         "forwarding-off",
         ("net.ipv4.conf.w1.forwarding = 0",),
+    ),
+    Case(
+        "rp-filter-without-a-route-back",
+        ROUTED
+        + "sysctl -qw net.ipv4.conf.all.rp_filter=2; ip route del default\n"
+        + "ip addr del 10.1.1.1/24 dev w1; ip addr add 10.1.1.1/32 dev w1",
+        "r1 10.1.2.2",
+        "rp-filter",
+        ("10.1.1.2 by w1", "no route back"),
+    ),
+    Case(
+        "a-ring-of-routers",
+        ROUTED
+        + "ip netns exec r2 sysctl -qw net.ipv4.ip_forward=1; ip route add 198.51.100.1 via 10.1.2.2\n"
+        + "ip -n internet route add default via 198.51.100.2",
+        "r1 198.51.100.1",
+        "ttl",
+        ("go round in a ring", "host by its route to 198.51.100.1/32 via 10.1.2.2", "r2 by its route to default"),
+    ),
+    Case(
+        "a-short-time-to-live",
+        ROUTED + "ip netns exec r1 sysctl -qw net.ipv4.ip_default_ttl=1",
+        "r1 10.1.2.2",
+        "ttl",
+        ("over when it comes to host",),
+    ),
+    Case(
+        "echoes-ignored",
+        PLAIN + "ip netns exec ns2 sysctl -qw net.ipv4.icmp_echo_ignore_all=1",
+        "ns1 ns2",
+        "no-answer",
+        ("reached ns2", "icmp_echo_ignore_all = 1"),
+    ),
+    Case(
+        "listens-for-ipv6-alone",
+        PLAIN + _serving("::", "socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1"),
+        "ns1 10.0.0.2:80",
+        "bound-elsewhere",
+        ("only on ::", "not on 10.0.0.2"),
+        None,
+    ),
+    Case(
+        "listens-with-the-other-protocol-at-one-address",
+        PLAIN + _serving("10.0.0.2", "socket.SOL_SOCKET, socket.SO_REUSEADDR, 1"),
+        "--udp ns1 ns2:80",
+        "other-protocol",
+        ("ns2 listens at port 80 with TCP",),
+        None,
+    ),
+    Case(
+        "a-full-queue",
+        PLAIN + _serving("10.0.0.2", "socket.SOL_SOCKET, socket.SO_REUSEADDR, 1", connections=1),
+        "ns1 ns2:80",
+        "no-answer",
+        ("port 80", "queue is full, with 1 waiting"),
+        None,
+    ),
+    Case(
+        "six-disabled",
+        PLAIN6 + "ip netns exec ns1 sysctl -qw net.ipv6.conf.eth0.disable_ipv6=1",
+        "ns1 fd00::2",
+        "missing-address",
+        ("no IPv6 on eth0 of ns1", "disable_ipv6 = 1"),
+        tidy="ip -n ns1 addr add fd00::1/64 dev eth0 nodad",
+    ),
+    Case(
+        "six-with-a-small-mtu",
+        PLAIN6 + "ip -n ns1 link set eth0 mtu 1200",
+        "ns1 fd00::2",
+        "missing-address",
+        ("no IPv6 on eth0 of ns1", "1200 is below 1280"),
+        tidy="ip -n ns1 addr add fd00::1/64 dev eth0 nodad; ip -n ns2 link set eth0 mtu 1280; ip link set v2 mtu 1280",
     ),
     Case(
         "overlap-with-a-host-route",

@@ -20,6 +20,8 @@ class Listener:
     protocol: str
     address: Address
     port: int
+    waiting: int = 0
+    """TCP connections that the program has not taken yet."""
 
     def takes(self, address: Address) -> bool:
         """Whether packets for an address of this namespace come to it (leaving sockets for IPv6 alone aside)."""
@@ -41,7 +43,8 @@ def listeners(port: int) -> list[Listener]:
                 words = line.split()
                 host, _, number = words[1].rpartition(":")
                 if words[3] == state and int(number, 16) == port:
-                    found.append(Listener(protocol, _address(host), port))
+                    waiting = int(words[4].rpartition(":")[2], 16) if protocol == "tcp" else 0
+                    found.append(Listener(protocol, _address(host), port, waiting))
     return found
 
 

@@ -210,7 +210,10 @@ def bound_elsewhere(seen: Observation) -> Verdict | None:
                 ),
             )
     mine = [one for one in seen.sockets or () if one.protocol == asked.protocol]
-    if mine and not any(one.takes for one in mine):
+    # What takes all, and yet not this, is for IPv6 alone (IPV6_V6ONLY).
+    alone = bool(mine) and all(one.address == "::" for one in mine) and ":" not in _final(seen)
+    if mine and ((alone and _no_socket_in(seen, seen.reached)) or not any(one.takes for one in mine)):
+        every = "::" if ":" in _final(seen) else "0.0.0.0"
         on = " and ".join(sorted({one.address for one in mine}))
         return Verdict(
             ok=False,
@@ -218,7 +221,7 @@ def bound_elsewhere(seen: Observation) -> Verdict | None:
             sentence=f"A program {there(place)} listens at port {_port(seen)}/{asked.protocol}, but only on {on}, not "
             f"on {_final(seen)}.",
             remedies=(
-                f"# have the program {there(place)} listen on 0.0.0.0 instead of {on}",
+                f"# have the program {there(place)} listen on {every} instead of {on}",
                 run(place, f"ss -lnp sport = :{_port(seen)}"),
             ),
         )
@@ -347,6 +350,24 @@ def delivered(seen: Observation) -> Verdict | None:
             cause="delivered",
             sentence=f"The datagram was delivered to the program at port {_port(seen)}/udp {there(place)}; it did not "
             "answer, which UDP allows.",
+        )
+    if seen.mute:
+        name = "net.ipv6.icmp.echo_ignore_all" if ":" in seen.address else "net.ipv4.icmp_echo_ignore_all"
+        return Verdict(
+            ok=False,
+            cause="no-answer",
+            sentence=f"The request reached {place.name}, which answers no ICMP echo: {name} = 1 there.",
+            remedies=(run(place, f"sysctl -w {name}=0"),),
+        )
+    same = (one for one in seen.sockets or () if one.protocol == asked.protocol and one.takes)
+    full = next((one for one in same if one.waiting), None)
+    if full:
+        return Verdict(
+            ok=False,
+            cause="no-answer",
+            sentence=f"The request reached {place.name}, but the program that listens at port {_port(seen)} there does "
+            f"not take connections: its queue is full, with {full.waiting} waiting.",
+            remedies=(run(place, f"ss -lntp sport = :{_port(seen)}"),),
         )
     return Verdict(
         ok=False,

@@ -77,6 +77,8 @@ class Port(_Value, frozen=True, kw_only=True):
     rp_filter: int = 0
     arp: bool = True
     arp_ignore: int = 0
+    six: Literal["", "disabled", "small"] = ""
+    """Why there is no IPv6 on it: a setting, or an MTU below IPv6's least (RFC 8200, 5)."""
     state: str = ""
     """Of a bridge's port that passes nothing on: why (``blocking``, ``listening``…)."""
     peer: tuple[int, str] | None = None
@@ -218,6 +220,8 @@ class Socket(_Value, frozen=True, kw_only=True):
     address: str
     takes: bool
     """It would take the probe, were the protocol the same."""
+    waiting: int = 0
+    """TCP connections that the program has not taken yet."""
 
 
 class Flow(_Value, frozen=True, kw_only=True):
@@ -286,6 +290,8 @@ class Observation(_Value, frozen=True, kw_only=True):
     reached: int = 0
     """The namespace that the request was delivered in, or should be."""
     sockets: tuple[Socket, ...] | None = None
+    mute: bool = False
+    """That namespace answers no ICMP echo, by a setting."""
     flows: tuple[Flow, ...] = ()
     fresh: str = ""
     """Where a new flow leads to: address and port."""

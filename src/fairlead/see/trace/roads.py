@@ -5,6 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_address, ip_interface
 
 from fairlead.plan.netlink import word
+from fairlead.see.trace import wires
 from fairlead.see.trace.model import Leg, Membership, Observation, Port, Verdict
 from fairlead.see.trace.words import (
     asked_for,
@@ -47,15 +48,23 @@ def _came_in(seen: Observation, namespace: int) -> str:
 def _not_believed(seen: Observation, end: tuple[int, str], source: str) -> Verdict:
     place = seen.place(end[0])
     address, _ = endpoint(source)
+    names = [f"net.ipv4.conf.{name}.rp_filter" for name in ("all", setting(end[1]))]
+    leg = next((leg for leg in seen.legs if (leg.namespace, leg.came_in) == end), None)
+    if leg and leg.back.error:
+        # That it does not believe even when it is loose.
+        why = "it has no route back"
+        sender = first(seen)
+        near = sender and end in sender.holders
+        off = run(place, f"sysctl -w {' '.join(f'{name}=0' for name in names)}")
+        remedy = ip(place, f"route add {address} dev {word(end[1])}") if near else off
+    else:
+        why = f"its own route back to {address} is not by {end[1]}"
+        remedy = run(place, f"sysctl -w {' '.join(f'{name}=2' for name in names)}")
     return Verdict(
         ok=False,
         cause="rp-filter",
-        sentence=f"The kernel {there(place)} drops what comes from {address} by {end[1]}: its own route back to "
-        f"{address} is not by {end[1]}, and rp_filter is on.",
-        remedies=(
-            run(place, f"sysctl -w net.ipv4.conf.all.rp_filter=2 net.ipv4.conf.{setting(end[1])}.rp_filter=2"),
-            ip(place, f"route get {address}"),
-        ),
+        sentence=f"The kernel {there(place)} drops what comes from {address} by {end[1]}: {why}, and rp_filter is on.",
+        remedies=(remedy, ip(place, f"route get {address}")),
     )
 
 
@@ -136,6 +145,46 @@ def _addresses(seen: Observation, leg: Leg) -> tuple[str, ...]:
     return tuple(a for port in seen.ports if port.namespace == leg.namespace for a in port.addresses)
 
 
+def exhausted(seen: Observation) -> Verdict | None:
+    """The packet's time to live ran out: it goes round in a ring, or passes more routers than it may."""
+    late = "11/0" if version(seen) == 4 else "3/0"
+    told = next((hop for hop in seen.hops if hop.direction == "error" and hop.icmp == late), None)
+    end = next((hop for hop in seen.hops if hop.kind == "drop" and hop.reason == "IP_INHDR"), told)
+    if not told or not end:
+        return None
+    legs = [leg for leg in seen.legs if leg.direction == ("request" if end.direction == "error" else end.direction)]
+    ring: list[Leg] = []
+    for number, leg in enumerate(legs):
+        again = [n for n, one in enumerate(legs[:number]) if (one.namespace, one.to) == (leg.namespace, leg.to)]
+        if again:
+            ring = legs[again[0] : number]
+            break
+    if ring:
+        ways = [
+            f"{seen.place(leg.namespace).name} by its route to {leg.route.matched} via {leg.next_hop}" for leg in ring
+        ]
+        # The default routes of a ring are seldom the wrong ones.
+        wrong = next((leg for leg in ring if leg.route.matched != "default"), ring[0])
+        place = seen.place(wrong.namespace)
+        return Verdict(
+            ok=False,
+            cause="ttl",
+            sentence=f"Packets to {ring[0].to} go round in a ring{subject(ring[0])} until their time to live is over: "
+            f"{', and '.join(ways)}.",
+            remedies=(ip(place, f"route del {wrong.route.matched} via {wrong.next_hop}"),),
+        )
+    place = seen.place(legs[0].namespace if legs else seen.source.inode)
+    interface = setting(legs[0].route.interface) if legs else "all"
+    name = "net.ipv4.ip_default_ttl" if version(seen) == 4 else f"net.ipv6.conf.{interface}.hop_limit"
+    return Verdict(
+        ok=False,
+        cause="ttl",
+        sentence=f"The time to live of the packet is over when it comes to "
+        f"{seen.place(end.namespace).name}: it passes more routers than it may.",
+        remedies=(run(place, f"sysctl -w {name}=64"),),
+    )
+
+
 def no_address(seen: Observation) -> Verdict | None:
     """The sender has no address of this family at all."""
     leg = broken(seen)
@@ -159,6 +208,8 @@ def no_address(seen: Observation) -> Verdict | None:
     if usable:
         return None
     link = links[0]
+    if off := next((port for port in links if port.six), None):
+        return wires.without_six(seen, off)
     for one in seen.memberships:
         for text in one.addresses:
             if one.namespace == leg.namespace and ip_interface(text).version == version(seen):

@@ -271,6 +271,7 @@ class Tracer:
         rewritten = self._rewritten(hops)
         legs = list(survey.walk("request", source.inode, None, goal.address, rewritten=rewritten, thorough=thorough))
         reached = legs[-1].namespace if legs and legs[-1].route.kind == "local" else 0
+        final = legs[-1].to if legs and (reached or not thorough) else ""
         back = next((endpoint(hop.source)[0] for hop in reversed(hops) if hop.direction == "request"), "")
         back = back or (legs[0].source if legs else "")
         if thorough and reached and reached != source.inode and back:
@@ -318,7 +319,8 @@ class Tracer:
             legs=tuple(legs),
             hops=with_routes(hops, legs),
             reached=reached,
-            sockets=self._sockets(places.get(reached), legs[-1].to if not thorough or reached else "", hops, asked),
+            sockets=self._sockets(places.get(reached), final, hops, asked),
+            mute=thorough and asked.protocol == "icmp" and self._is_mute(places.get(reached), goal.address),
             flows=flows,
             fresh=self._fresh(survey, source, goal, asked, flows, hops),
             memberships=self._intent.memberships(places.values()),
@@ -360,7 +362,16 @@ class Tracer:
         except (FairleadError, OSError):
             return None
         address = ip_address(to)
-        return tuple(Socket(protocol=one.protocol, address=str(one.address), takes=one.takes(address)) for one in found)
+        return tuple(
+            Socket(protocol=one.protocol, address=str(one.address), takes=one.takes(address), waiting=one.waiting)
+            for one in found
+        )
+
+    def _is_mute(self, place: Place | None, address: Address) -> bool:
+        setting = "net/ipv4/icmp_echo_ignore_all" if address.version == 4 else "net/ipv6/icmp/echo_ignore_all"
+        with contextlib.suppress(FairleadError, OSError), self._kernel.namespaces.entered(place.path if place else ""):
+            return place is not None and sysctl.read(setting) == "1"
+        return False
 
     def _flows(self, survey: Survey, address: Address, asked: Asked) -> tuple[Flow, ...]:
         """What the host tracks, before the probe, that was sent to the same address and port."""

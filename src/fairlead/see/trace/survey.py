@@ -24,6 +24,9 @@ from fairlead.see.trace.vlans import Plug, lacking
 
 MOST_LEGS = 8
 
+_LEAST_MTU = 1280
+"""Of IPv6."""
+
 _STACKED = ("macvlan", "ipvlan", "vlan")
 """The kinds of links that stand on another."""
 
@@ -95,10 +98,13 @@ class Survey:
             return None
         rows = shot.addresses.get(link.index, ())
         family = f"net/ipv{self._version}/conf"
-        forwards, alone_not, strict, ignore = True, False, 0, 0
+        forwards, alone_not, strict, ignore, six = True, False, 0, 0, ""
         with contextlib.suppress(FairleadError, OSError), self._kernel.namespaces.entered(shot.place.path):
             one = link.name if self._version == 4 else "all"
             forwards = sysctl.read(f"{family}/{one}/forwarding") == "1"
+            if self._version == 6:
+                disabled = sysctl.read(f"{family}/{link.name}/disable_ipv6")
+                six = "small" if disabled is None and link.mtu < _LEAST_MTU else "disabled" if disabled == "1" else ""
             alone_not = not forwards and sysctl.read(f"{family}/all/forwarding") == "1"
             # Of these two the greater counts.
             strict, ignore = (
@@ -125,6 +131,7 @@ class Survey:
             rp_filter=strict if self._version == 4 else 0,
             arp=link.arp,
             arp_ignore=ignore,
+            six=six,  # type: ignore[arg-type]
             state="" if link.port_state == "forwarding" else link.port_state,
             peer=self.peer(end),
         )

@@ -21,6 +21,7 @@ CAUSES: tuple[Cause, ...] = (
     hosts.answered,
     firewall.dropped_by_rule,
     roads.rp_filter,
+    roads.exhausted,
     roads.overlap,
     wires.link_down,
     wires.no_carrier,

@@ -406,6 +406,8 @@ def wrong_address(seen: Observation) -> Verdict | None:
             missing = [text for text in one.addresses if port and text not in port.addresses]
             missing = [text for text in missing if ip_interface(text).version == ip_address(seen.address).version]
             if port and missing and any(is_address(text, seen.address) for text in missing):
+                if port.six:
+                    return without_six(seen, port)
                 return _missing(seen, port, missing[0])
     leg = broken(seen)
     if not leg:
@@ -430,6 +432,23 @@ def _missing(seen: Observation, port: Port, wanted: str) -> Verdict:
         cause="wrong-address",
         sentence=f"{at(seen, (port.namespace, port.name))} should have the address {wanted}, but {has}.",
         remedies=tuple(remedies),
+    )
+
+
+def without_six(seen: Observation, port: Port) -> Verdict:
+    """The sentence for a link without any IPv6; also where its address is missed."""
+    place, name = seen.place(port.namespace), f"net.ipv6.conf.{setting(port.name)}.disable_ipv6"
+    mine = [text for one in seen.memberships for text in one.addresses if one.namespace == port.namespace]
+    addresses = [text for text in mine if ip_interface(text).version == 6] or ["ADDRESS/LENGTH"]
+    why = f"{name} = 1" if port.six == "disabled" else f"its MTU of {port.mtu} is below 1280, the least of IPv6"
+    larger = ip(place, f"link set {word(port.name)} mtu 1280")
+    mend = run(place, f"sysctl -w {name}=0") if port.six == "disabled" else larger
+    return Verdict(
+        ok=False,
+        cause="missing-address",
+        sentence=f"There is no IPv6 on {at(seen, (port.namespace, port.name))}: {why}.",
+        # Its addresses went with it.
+        remedies=(mend, *(ip(place, f"addr add {text} dev {word(port.name)}") for text in addresses)),
     )
 
 
