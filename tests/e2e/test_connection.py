@@ -6,10 +6,12 @@ import http.client
 import io
 import json
 import socket
+import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import quote
 
 import pytest
 from lab import Host
@@ -158,6 +160,51 @@ def test_behind_a_start_that_is_refused_comes_the_next_request(shared: Machine) 
     raw = exchange(shared, request("POST", "/exec/nope/start", {}) + PING)
     assert raw.startswith(b"HTTP/1.1 404")
     assert raw.endswith(b"\r\n\r\nOK")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/_ping", "/containers/json", "/containers/busy/logs?stdout=1", "/containers/busy/archive?path=/bin"),
+        *("/containers/busy/export", "/containers/busy/stats?stream=0", "/events?since=1&until=2", "/images/box/get"),
+    ],
+)
+def test_old_http_is_answered(shared: Machine, path: str) -> None:
+    """nginx speaks HTTP/1.0 to what it is a proxy for, unless it is told otherwise."""
+    with connect(shared, f"GET {path} HTTP/1.0\r\n\r\n".encode()) as sock:
+        raw = b"".join(iter(lambda: sock.recv(1 << 16), b""))
+    head, _, body = raw.partition(b"\r\n\r\n")
+    assert b" 200 OK\r\n" in head
+    assert b"chunked" not in head.lower()
+    assert body or path.startswith("/events")
+
+
+def test_lines_as_long_as_clients_make_them(shared: Machine) -> None:
+    filters = quote(json.dumps({"id": [f"{number:064x}" for number in range(5000)]}))
+    assert parse(exchange(shared, request("GET", f"/containers/json?filters={filters}"))) == (200, b"[]")
+    credentials = b"X-Registry-Auth: " + b"a" * 100_000 + b"\r\n"
+    assert parse(exchange(shared, request("GET", "/_ping", head=credentials))) == (200, b"OK")
+
+
+def test_a_body_is_read_as_it_is_whatever_is_said_of_its_encoding(shared: Machine) -> None:
+    """As Docker does: of archives the first bytes tell."""
+    head = b"Content-Encoding: gzip\r\n"
+    assert parse(exchange(shared, request("POST", "/volumes/create", {"Name": "plain"}, head)))[0] == 201
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        tar.addfile(tarfile.TarInfo("from-gzip"))
+    sent = packed.getvalue()
+    line = b"PUT /containers/busy/archive?path=/tmp HTTP/1.1\r\nHost: d\r\n"
+    raw = exchange(shared, line + head + f"Content-Length: {len(sent)}\r\n\r\n".encode() + sent)
+    assert parse(raw)[0] == 200
+    assert "from-gzip" in shared.out("exec", "busy", "ls", "/tmp")
+
+
+@pytest.mark.parametrize("filters", ["null", "{}", '{"status":null}', '{"status":[]}'])
+def test_filters_that_say_nothing(shared: Machine, filters: str) -> None:
+    status, body = parse(exchange(shared, request("GET", f"/containers/json?filters={quote(filters)}")))
+    assert status == 200
+    assert "/busy" in str(json.loads(body))
 
 
 def test_what_is_no_http_is_refused_in_one_sentence(shared: Machine) -> None:

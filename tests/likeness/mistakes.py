@@ -15,6 +15,7 @@ MISTAKES: dict[str, list[Step]] = {
         get("/containers/"),
         get("/containers/xx/y/z"),
         get("/networks/a/b"),
+        get("/networks/"),
         get("/"),
         get("/nope", version=""),
         get("/_ping", version="/v1.11"),

@@ -16,7 +16,7 @@ def served() -> set[tuple[str, str]]:
     """Method and path of every route that Docker has a word for."""
     found = set()
     for route in routes(MagicMock()):
-        path = re.sub(r"{\w+(:[^}]*)?}", "{}", route.path)
+        path = re.sub(r"{\w+(:[^}]*)?}", "{}", route.path).rstrip("/")
         if not path.startswith("/fairlead"):
             found.add((route.method, path))
     return found

@@ -142,5 +142,7 @@ def test_log_options() -> None:
     ):
         with pytest.raises(Invalid):
             log_config({"LogConfig": {"Config": wrong}})
+    log, warnings = log_config({"LogConfig": {"Type": "none", "Config": {"max-size": "nope", "a": "b"}}})
+    assert (log.options, warnings) == ({"max-size": "nope", "a": "b"}, [])
     _, warnings = log_config({"LogConfig": {"Config": {"max-file": "2"}}})
     assert warnings == ["the log option max-file has no effect without max-size: no second file is begun"]

@@ -109,7 +109,6 @@ def _header(status: dict[str, Any]) -> str:
 async def send(request: web.Request, chunks: AsyncIterator[bytes], headers: dict[str, str]) -> web.StreamResponse:
     """A stream as the answer.  One that breaks off is cut, so that the client does not take it for whole."""
     response = web.StreamResponse(headers={"Content-Type": "application/x-tar", **headers})
-    response.enable_chunked_encoding()
     await response.prepare(request)
     try:
         async for chunk in chunks:

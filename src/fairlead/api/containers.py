@@ -337,7 +337,6 @@ class Door:
         tty = container.spec.tty
         kind = streams.content_type(request, tty=tty)
         response = web.StreamResponse(headers={"Content-Type": kind})
-        response.enable_chunked_encoding()
         await response.prepare(request)
         async with connected(request), contextlib.aclosing(frames):
             async for frame in frames:
@@ -352,9 +351,10 @@ def parse_filters(request: web.Request) -> dict[str, list[str]]:
     if not text:
         return {}
     try:
-        value = msgspec.json.decode(text)
+        value = msgspec.json.decode(text) or {}
         return {
-            name: [str(v).lower() if isinstance(v, bool) else str(v) for v in values] for name, values in value.items()
+            name: [str(v).lower() if isinstance(v, bool) else str(v) for v in values or ()]
+            for name, values in value.items()
         }
     except (msgspec.DecodeError, AttributeError, TypeError):
         raise Invalid("invalid filters: a JSON object of lists is needed") from None

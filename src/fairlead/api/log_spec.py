@@ -32,9 +32,11 @@ def log_config(host: dict[str, Any]) -> tuple[Log, list[str]]:
         raise Invalid(f'error looking up logging plugin {driver}: plugin "{driver}" not found')  # clients compare it
     if not isinstance(options, dict) or not all(isinstance(value, str) for value in options.values()):
         raise Invalid("LogConfig.Config must be an object of strings")
+    if driver == "none":
+        return Log(driver=driver, options=options), []  # What would be done with a log does not matter without one.
     for name in options:
         if name not in _ALLOWED[driver]:
-            words = ", ".join(_ALLOWED[driver]) or "none"
+            words = ", ".join(_ALLOWED[driver])
             raise Invalid(f"unknown log opt '{name}' for {driver} log driver: allowed are {words}")
     _check_mode(options)
     log_details.check(options)

@@ -180,6 +180,7 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
 
     return [
         web.get("/networks", list_),
+        web.get("/networks/", list_),
         web.get("/networks/{id}", inspect),
         web.post("/networks/create", create),
         web.post("/networks/prune", prune),

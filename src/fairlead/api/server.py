@@ -23,6 +23,9 @@ _CHUNK = re.compile(rb"([0-9a-f]{1,8})[ \t]*(?:;[^\r\n]*)?\r\n", re.IGNORECASE)
 _KEPT = 1 << 16
 """Bytes of a request that are waited for, and of early input that are kept before the client has to wait."""
 
+_LINE = 1 << 20
+"""Bytes that a line of a request's head may have, as for Docker: filters by many ids, credentials with many claims."""
+
 OTHER = -1
 """`stream_request`: it is no request for a stream, or one that aiohttp is to judge."""
 
@@ -69,7 +72,15 @@ class Connection(web.RequestHandler):
     __slots__ = ("_answered", "_begun", "_early", "_is_stream", "half_closed")
 
     def __init__(self, server: web.Server, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(server, loop=loop, access_log=None)  # type: ignore[arg-type]  # None: no log
+        super().__init__(
+            server,
+            loop=loop,
+            access_log=None,  # type: ignore[arg-type]  # None: no log
+            max_line_size=_LINE,
+            max_field_size=_LINE,
+            # What a body is packed with is told by its first bytes, where it may be packed, whatever its headers say.
+            auto_decompress=False,
+        )
         self.half_closed = False
         """The client has said that it will send no more."""
         self._begun = b""
