@@ -631,9 +631,7 @@ def test_nobody_else_can_read_it(two: Host, browser: Any) -> None:
 
 
 def test_a_daemon_that_went_away_is_told_of(two: Host, page: Any) -> None:
-    pid = two.sh(f"pgrep -f 'fairlead.*daemon' --ns {two._holder.pid} --nslist net || true").split()
-    assert pid
-    two.sh(f"kill {pid[0]}")
+    two.sh(f"kill $(cat {two.run_dir}/daemon.pid)")
     page.locator("#trouble:not([hidden])").wait_for()
     assert "does not answer" in page.inner_text("#trouble")
     two.fairlead("netns", "add", "ns9")
