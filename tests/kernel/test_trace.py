@@ -742,6 +742,34 @@ CASES = [
         tidy="ip -n ns1 addr add fd00::1/64 dev eth0 nodad; ip -n ns2 link set eth0 mtu 1280; ip link set v2 mtu 1280",
     ),
     Case(
+        "led-to-an-address-that-nobody-has",
+        ROUTED + "iptables -t nat -A PREROUTING -d 10.1.1.1 -p tcp --dport 80 -j DNAT --to 10.1.2.99:80",
+        "r1 10.1.1.1:80",
+        "arp-failed",
+        ("w2 on the host has the address 10.1.2.99",),
+        None,
+    ),
+    Case("loopback-down", PLAIN + "ip -n ns1 link set lo down", "ns1 10.0.0.1", "interface-down", ("lo of ns1",)),
+    Case(
+        "refused-by-a-rule-for-a-mark",
+        ROUTED
+        + "ip rule add fwmark 5 table 78; ip route add blackhole default table 78\n"
+        + "iptables -t mangle -A PREROUTING -i w1 -j MARK --set-mark 5",
+        "r1 10.1.2.2",
+        "no-route",
+        ("routing on the host", "came in by w1", "marked"),
+        None,
+    ),
+    Case(
+        "refused-by-a-rule-for-a-mark-here",
+        ROUTED
+        + "ip -n r1 rule add fwmark 5 unreachable; ip netns exec r1 iptables -t mangle -A OUTPUT -j MARK --set-mark 5",
+        "r1 10.1.2.2",
+        "dropped-by-netfilter",
+        ("in r1",),
+        None,
+    ),
+    Case(
         "overlap-with-a-host-route",
         OURS
         + """

@@ -392,6 +392,10 @@ def _came_late(seen: Observation, hop: Hop) -> bool:
     return back and hop.time is not None and hop.time / 1000 >= seen.outcome.milliseconds
 
 
+_ROUTERS = ("ip_error", "dst_discard", "dst_discard_out", "ip6_pkt_discard", "ip6_pkt_prohibit")
+"""The functions that a route to nowhere hands packets to."""
+
+
 def unexplained(seen: Observation) -> Verdict | None:
     """What was seen does not say why; at least where."""
     outcome = seen.outcome
@@ -405,6 +409,18 @@ def unexplained(seen: Observation) -> Verdict | None:
             if dropped.interface
             else seen.place(dropped.namespace).name
         )
+        if dropped.function in _ROUTERS:
+            four = ":" not in seen.address
+            place = seen.place(dropped.namespace)
+            return Verdict(
+                ok=False,
+                cause="no-route",
+                sentence=f"The routing {there(place)} refuses the packet that came in by {dropped.interface}, though a "
+                "look-up by its addresses finds a route: a rule for marked packets, for one, leads elsewhere.",
+                remedies=tuple(
+                    ip(place, words if four else f"-6 {words}") for words in ("rule", "route show table all")
+                ),
+            )
         return Verdict(
             ok=False,
             cause="dropped-by-kernel",

@@ -221,7 +221,7 @@ class Tracer:
             with self._noted("rules of iptables-legacy"), self._kernel.namespaces.entered(place.path):
                 met[inode] = legacy.risen(counters, legacy.read_counters())
         symbols = Symbols()
-        seen = Seen(sights, events, rulesets, probe.mark, began, survey.name, symbols.name, met)
+        seen = Seen(sights, events, rulesets, probe.mark, began, survey.name, symbols.name, met, source.inode)
         return outcome, way_of(seen, answered=outcome.kind == "answered")
 
     def _watch_packets(self, stack: contextlib.ExitStack, probe: Probe) -> PacketWatch | None:
@@ -268,7 +268,9 @@ class Tracer:
     ) -> Observation:
         assert goal.address is not None
         thorough = outcome.kind != "answered"
-        rewritten = self._rewritten(hops)
+        led = self._led(survey, goal.address, asked, hops) if thorough else ""
+        rewritten = {(self._places.host.inode, str(goal.address)): endpoint(led)[0]} if led else {}
+        rewritten |= self._rewritten(hops)
         legs = list(survey.walk("request", source.inode, None, goal.address, rewritten=rewritten, thorough=thorough))
         reached = legs[-1].namespace if legs and legs[-1].route.kind == "local" else 0
         final = legs[-1].to if legs and (reached or not thorough) else ""
@@ -322,7 +324,7 @@ class Tracer:
             sockets=self._sockets(places.get(reached), final, hops, asked),
             mute=thorough and asked.protocol == "icmp" and self._is_mute(places.get(reached), goal.address),
             flows=flows,
-            fresh=self._fresh(survey, source, goal, asked, flows, hops),
+            fresh=self._fresh(survey, source, goal, asked, flows, hops, led),
             memberships=self._intent.memberships(places.values()),
             published=self._intent.published(asked.port),
             covering=self._covering(survey, source, legs),
@@ -391,8 +393,21 @@ class Tracer:
             )
         return ()
 
+    def _led(self, survey: Survey, address: Address, asked: Asked, hops: tuple[Hop, ...]) -> str:
+        """Where the host led the probe to, by its tracked flow: what is rewritten may never be seen again."""
+        source = next((hop.source for hop in hops if hop.direction == "request" and hop.kind == "send"), "")
+        ours = (flow for flow in self._flows(survey, address, asked) if flow.source == source)
+        return next((flow.answers for flow in ours if flow.answers != flow.destination), "")
+
     def _fresh(
-        self, survey: Survey, source: Place, goal: Goal, asked: Asked, flows: tuple[Flow, ...], hops: tuple[Hop, ...]
+        self,
+        survey: Survey,
+        source: Place,
+        goal: Goal,
+        asked: Asked,
+        flows: tuple[Flow, ...],
+        hops: tuple[Hop, ...],
+        led: str,
     ) -> str:
         """Where a new flow leads to; asked by one more probe, where the first one went with an older flow."""
         if not flows:
@@ -400,6 +415,10 @@ class Tracer:
         if asked.source_port and any(endpoint(flow.source)[1] == asked.source_port for flow in flows):
             again = msgspec.structs.replace(asked, source_port=0, patience=min(0.5, asked.patience))
             _, hops = self._probe(survey, source, goal, again)
+            assert goal.address is not None
+            led = self._led(survey, goal.address, again, hops)
+        if led:
+            return led
         went = [hop.destination for hop in hops if hop.direction == "request" and hop.kind in ("send", "receive")]
         return went[-1] if went else ""
 

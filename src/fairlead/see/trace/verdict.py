@@ -23,6 +23,7 @@ CAUSES: tuple[Cause, ...] = (
     roads.rp_filter,
     roads.exhausted,
     roads.overlap,
+    wires.loopback_down,
     wires.link_down,
     wires.no_carrier,
     wires.no_master,

@@ -60,6 +60,8 @@ class Seen:
     """The kernel's function at a place in its code."""
     legacy: Mapping[int, Sequence[LegacyRule]] = field(default_factory=dict)
     """The rules of iptables-legacy that met packets meanwhile, by namespace."""
+    source: int = 0
+    """The namespace of the probe: where what was dropped before it had an interface was."""
 
 
 def way_of(seen: Seen, *, answered: bool) -> tuple[Hop, ...]:
@@ -68,7 +70,7 @@ def way_of(seen: Seen, *, answered: bool) -> tuple[Hop, ...]:
     if not sights and not seen.events:
         return ()
     by_namespace: dict[tuple[Direction, int], list[tuple[float, Hop]]] = {}
-    last = 0
+    last = seen.source
     for sight, header in sights:
         if sight.kind == DROP and (answered or sight.reason in _HARMLESS):
             continue  # Copies that were not wanted, or the packet itself at the end of its life.

@@ -80,7 +80,9 @@ def _duplicate(seen: Observation, leg: Leg, address: str, macs: list[str]) -> Ve
         port for port in seen.ports if port.mac in macs and any(is_address(one, address) for one in port.addresses)
     ]
     known = [at(seen, (port.namespace, port.name)) + f" ({port.mac})" for port in holders]
-    known += [f"a stranger ({mac})" for mac in macs if mac not in {port.mac for port in holders}]
+    # Somebody who is known may answer for an address of another of its interfaces.
+    others = {port.mac: at(seen, (port.namespace, port.name)) for port in seen.ports}
+    known += [f"{others.get(mac, 'a stranger')} ({mac})" for mac in macs if mac not in {port.mac for port in holders}]
     remedies: list[str] = []
     # Whose address it should be by our records, or who asked or was asked for, keeps it.
     ends = (seen.source.inode, seen.target.inode if seen.target else 0)
@@ -114,6 +116,15 @@ def _intended(seen: Observation, port: Port, address: str) -> bool:
 def _mac_of(seen: Observation, leg: Leg) -> str:
     port = seen.port((leg.namespace, leg.route.interface))
     return port.mac if port else ""
+
+
+def loopback_down(seen: Observation) -> Verdict | None:
+    """A namespace whose loopback is down does not reach even its own addresses."""
+    for leg in seen.legs:
+        loopback = seen.port((leg.namespace, leg.route.interface))
+        if leg.route.kind == "local" and not leg.came_in and loopback and not loopback.up:
+            return _down(seen, (loopback.namespace, loopback.name), subject(leg))
+    return None
 
 
 def link_down(seen: Observation) -> Verdict | None:
