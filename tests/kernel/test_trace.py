@@ -88,6 +88,16 @@ sysctl -qw net.bridge.bridge-nf-call-iptables=0
 """
 """Two bridges, joined by a cable."""
 
+SWITCH = """
+ip netns add sw; ip -n sw link add swb type bridge; ip -n sw link set swb up
+for n in 1 2; do
+    ip netns add h$n; ip link add p$n netns sw type veth peer name eth0 netns h$n; ip -n sw link set p$n master swb up
+    ip -n h$n addr add 10.7.0.$n/24 dev eth0; ip -n h$n link set eth0 up
+done
+ip netns exec sw sysctl -qw net.bridge.bridge-nf-call-iptables=1
+"""
+"""A bridge in a namespace of its own."""
+
 MACVLANS = """
 ip link add mp type veth peer name mq; ip link set mp up; ip link set mq up
 for n in 1 2; do
@@ -158,6 +168,30 @@ CASES = [
         "bridge-netfilter",
         ("policy of the chain ip filter FORWARD",),
         mend=1,
+    ),
+    Case(
+        "forward-policy-with-br-netfilter-in-a-namespace",
+        SWITCH + "ip netns exec sw iptables -P FORWARD DROP",
+        "h1 h2",
+        "bridge-netfilter",
+        ("policy of the chain ip filter FORWARD", "in sw", "sw's IP firewall"),
+    ),
+    Case(
+        "six-forward-policy-with-br-netfilter",
+        PLAIN6
+        + "ip6tables -P FORWARD DROP; sysctl -qw net.bridge.bridge-nf-call-ip6tables=1\n"
+        + "for n in 135 136; do ip6tables -A FORWARD -p icmpv6 --icmpv6-type $n -j ACCEPT; done",
+        "ns1 fd00::2",
+        "bridge-netfilter",
+        ("policy of the chain ip6 filter FORWARD", "net.bridge.bridge-nf-call-ip6tables = 1"),
+        1,
+    ),
+    Case(
+        "six-neighbours-hidden-by-br-netfilter",
+        PLAIN6 + "ip6tables -P FORWARD DROP; sysctl -qw net.bridge.bridge-nf-call-ip6tables=1",
+        "ns1 fd00::2",
+        "arp-failed",
+        ("eth0 of ns2", "filter for ICMPv6", "br_netfilter"),
     ),
     Case(
         "forward-policy-routed",

@@ -6,7 +6,7 @@ from fairlead.plan.netlink import word
 from fairlead.see import firewalld
 from fairlead.see.trace import roads, wires
 from fairlead.see.trace.model import Hop, Membership, Observation, Verdict
-from fairlead.see.trace.words import asked_for, endpoint, run, there
+from fairlead.see.trace.words import asked_for, endpoint, run, there, version
 
 _PROGRAMS = {"ip": "iptables", "ip6": "ip6tables"}
 _TABLES = ("filter", "nat", "mangle", "raw", "security")
@@ -69,9 +69,10 @@ def _of_others(seen: Observation, hop: Hop) -> Verdict:
     packet = {"request": "the request", "reply": "the answer", "error": "the ICMP error"}[hop.direction]
     bridged = seen.bridge_netfilter and hop.hook in ("forward", "prerouting") and _is_bridged(seen, hop)
     if bridged:
+        whose = "the host's" if place.kind == "host" else f"{place.name}'s"
         why = (
-            " (within a bridge too, because br_netfilter makes frames pass the host's IP firewall: "
-            "net.bridge.bridge-nf-call-iptables = 1)"
+            f" (within a bridge too, because br_netfilter makes frames pass {whose} IP firewall: "
+            f"{_bridge_setting(seen)} = 1)"
         )
     else:
         why = ""
@@ -92,6 +93,10 @@ def _of_others(seen: Observation, hop: Hop) -> Verdict:
         f"{why}; it is of {hop.owner}.",
         remedies=_remedies(seen, hop, bridged),
     )
+
+
+def _bridge_setting(seen: Observation) -> str:
+    return f"net.bridge.bridge-nf-call-{_PROGRAMS['ip' if version(seen) == 4 else 'ip6']}"
 
 
 def _apart_by_docker(seen: Observation, hop: Hop) -> Verdict:
@@ -139,7 +144,7 @@ def _remedies(seen: Observation, hop: Hop, bridged: bool) -> tuple[str, ...]:
         if bridged:
             bridge = word(next(leg.bridge[1] for leg in seen.legs if leg.bridge))
             found.append(run(place, f"{base} -i {bridge} -o {bridge} -j ACCEPT"))
-            found.append(run(place, "sysctl -w net.bridge.bridge-nf-call-iptables=0"))
+            found.append(run(place, f"sysctl -w {_bridge_setting(seen)}=0"))
         elif hop.direction == "request" and port:
             if hop.owner == "ufw" and hop.hook == "input":
                 found.append(run(place, f"ufw allow {port}/{protocol}"))
@@ -157,7 +162,7 @@ def _remedies(seen: Observation, hop: Hop, bridged: bool) -> tuple[str, ...]:
     if hop.owner == "firewalld" and (lines := _for_firewalld(seen, hop, bridged)):
         found.append(" && ".join(run(place, line) for line in lines))
         if bridged:
-            found.append(run(place, "sysctl -w net.bridge.bridge-nf-call-iptables=0"))
+            found.append(run(place, f"sysctl -w {_bridge_setting(seen)}=0"))
         return tuple(found)
     family = "ip6" if ":" in destination else "ip"
     if bridged:
@@ -175,7 +180,7 @@ def _remedies(seen: Observation, hop: Hop, bridged: bool) -> tuple[str, ...]:
         insert += " && " + run(place, f"nft insert rule {hop.family} {hop.table} {chain} {back} accept")
     found.append(insert)
     if bridged:
-        found.append(run(place, "sysctl -w net.bridge.bridge-nf-call-iptables=0"))
+        found.append(run(place, f"sysctl -w {_bridge_setting(seen)}=0"))
     return tuple(found)
 
 

@@ -245,8 +245,9 @@ class Tracer:
     def _watched(self, survey: Survey, source: Place, goal: Goal, asked: Asked) -> list[Place]:
         """The namespaces whose rules may matter: the ends, the host, and those on the way there."""
         assert goal.address is not None
-        for _ in survey.walk("request", source.inode, None, goal.address, rewritten={}, thorough=False, ask=False):
-            pass
+        for leg in survey.walk("request", source.inode, None, goal.address, rewritten={}, thorough=False, ask=False):
+            if leg.bridge:
+                survey.used.setdefault(leg.bridge[0], survey.snapshot(leg.bridge[0]).place)
         found = {place.inode: place for place in (self._places.host, source, goal.target) if place} | survey.used
         published = {one.container for one in self._intent.published(asked.port)}
         for place in self._places.all().values() if published else ():
@@ -328,7 +329,7 @@ class Tracer:
             memberships=self._intent.memberships(places.values()),
             published=self._intent.published(asked.port),
             covering=self._covering(survey, source, legs),
-            bridge_netfilter=sysctl.read("net/bridge/bridge-nf-call-iptables") == "1",
+            bridge_netfilter=any(self._filters(survey, leg.bridge[0], goal.address) for leg in legs if leg.bridge),
             notes=tuple(dict.fromkeys(self._notes)),
         )
 
@@ -368,6 +369,14 @@ class Tracer:
             Socket(protocol=one.protocol, address=str(one.address), takes=one.takes(address), waiting=one.waiting)
             for one in found
         )
+
+    def _filters(self, survey: Survey, inode: int, address: Address) -> bool:
+        """Whether the bridges of a namespace show their frames to its IP firewall."""
+        name = "net/bridge/bridge-nf-call-" + ("iptables" if address.version == 4 else "ip6tables")
+        path = survey.snapshot(inode).place.path
+        with contextlib.suppress(FairleadError, OSError), self._kernel.namespaces.entered(path):
+            return sysctl.read(name) == "1"
+        return False
 
     def _is_mute(self, place: Place | None, address: Address) -> bool:
         setting = "net/ipv4/icmp_echo_ignore_all" if address.version == 4 else "net/ipv6/icmp/echo_ignore_all"

@@ -575,6 +575,10 @@ def _unanswering(seen: Observation, leg: Leg, holder: tuple[int, str]) -> Verdic
         remedies = [f"sleep 2; {ip(place, f'addr show {holder[1]}')}"]
     if leg.bridge and not remedies:
         remedies = [run(seen.place(leg.bridge[0]), "nft list ruleset")]
+        if not four and seen.bridge_netfilter:
+            # Neighbour Discovery is IPv6, so br_netfilter shows it to the firewall too.
+            why += ", which br_netfilter makes the bridge's frames pass"
+            remedies.insert(0, run(seen.place(leg.bridge[0]), "sysctl -w net.bridge.bridge-nf-call-ip6tables=0"))
     return Verdict(
         ok=False,
         cause="arp-failed",
