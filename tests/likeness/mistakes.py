@@ -169,6 +169,7 @@ MISTAKES: dict[str, list[Step]] = {
         filtered("/volumes", '{"nope":["1"]}'),
         get("/events?until=1&filters=" + quote('{"nope":["1"]}')),
         get("/events?since=nope&until=1"),
+        get("/events?since=2.5&until=2"),
         post("/containers/prune?filters=" + quote('{"nope":["1"]}')),
         post("/volumes/prune?filters=" + quote('{"nope":["1"]}')),
         post("/images/prune?filters=" + quote('{"nope":["1"]}')),
