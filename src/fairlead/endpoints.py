@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from fairlead.errors import Invalid
+from fairlead.ipam import check_address
 from fairlead.model import Endpoint, Network, Sandbox
 from fairlead.plan import Plan, Step
 from fairlead.plan.announce import NotifyByArp
@@ -45,6 +46,13 @@ def check_spec(spec: EndpointSpec, network: Network) -> None:
         raise Invalid("network-scoped alias is supported only for containers in user defined networks")
     if spec.links and not network.has_names:
         raise Invalid(f"links in network {network.name} can only be had by a container, with --link when it is created")
+    if len({address.version for address in spec.ips}) < len(spec.ips):
+        raise Invalid("an endpoint takes one address per family")
+    for address in spec.ips:
+        pools = [pool for pool in network.pools if pool.subnet.version == address.version]
+        if not pools:
+            raise Invalid(f"address {address}: network {network.name} has no IPv{address.version} subnet")
+        check_address(next((pool for pool in pools if address in pool.subnet), pools[0]), address, network.name)
 
 
 def dressed(plan: Plan, sandbox: Sandbox, endpoint: Endpoint) -> Plan:

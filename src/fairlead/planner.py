@@ -471,21 +471,16 @@ class Planner:
     def _addresses(self, network: Network, spec: EndpointSpec) -> tuple[Interface, ...]:
         found: list[Interface] = []
         wanted = {address.version: address for address in spec.ips}
-        if len(wanted) < len(spec.ips):
-            raise Invalid("an endpoint takes one address per family")
         for version in sorted({pool.subnet.version for pool in network.pools}):
             pools = [pool for pool in network.pools if pool.subnet.version == version]
-            if address := wanted.pop(version, None):
-                pool = next((pool for pool in pools if address in pool.subnet), pools[0])
-                ipam.check_address(pool, address, network.name)
+            if address := wanted.get(version):
+                pool = next(pool for pool in pools if address in pool.subnet)
                 self._check_address_is_free(network, address)
             elif not (lease := self._wished_address(network, pools, spec.wished)):
                 pool, address = self._free_address(network, pools)
             else:
                 pool, address = lease
             found.append(interface_of(address, pool.subnet.prefixlen))
-        for address in wanted.values():
-            raise Invalid(f"address {address}: network {network.name} has no IPv{address.version} subnet")
         return tuple(found)
 
     def _wished_address(

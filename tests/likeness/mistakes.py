@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import quote
 
 from likeness.client import Call, Step
-from likeness.steps import container, delete, filtered, get, post
+from likeness.steps import container, delete, filtered, get, network, post
 
 MISTAKES: dict[str, list[Step]] = {
     "unknown paths and versions": [
@@ -148,6 +148,12 @@ MISTAKES: dict[str, list[Step]] = {
         post("/containers/cc/rename"),
         post("/containers/cc/rename?name=-bad"),
         post("/containers/cc/rename?name=cc"),
+        network("auto"),
+        container("idle", HostConfig={}),
+        post(
+            "/networks/auto/connect",
+            {"Container": "idle", "EndpointConfig": {"IPAMConfig": {"IPv4Address": "1.2.3.4"}}},
+        ),
         post("/containers/cc/attach?stream=1&stdout=1&detachKeys=nope"),
         post("/containers/nope/attach?stream=1&detachKeys=nope"),
         filtered("/containers/json", '{"publish":["9-8"]}'),
