@@ -148,7 +148,7 @@ time.sleep(1000)
 """
     return f"""
 mkfifo $FAIRLEAD_RUN.ready; exec 3<>$FAIRLEAD_RUN.ready
-ip netns exec ns2 {sys.executable} -c '{program}' >&3 2>/dev/null &
+nsenter --net=/run/netns/ns2 {sys.executable} -c '{program}' >&3 2>/dev/null &
 read ready <&3
 """
 
