@@ -249,6 +249,31 @@ CASES = [
         "forward-drop",
         ("policy of the chain bridge f w",),
     ),
+    Case(
+        "a-rule-of-a-device",
+        ROUTED
+        + "nft 'table netdev f { chain w { type filter hook ingress device w1 priority 0; ip protocol icmp drop; }; }'",
+        "r1 10.1.2.2",
+        "rule-drop",
+        ("chain netdev f w (ip protocol icmp drop) on the ingress hook",),
+    ),
+    Case(
+        "a-rule-of-a-device-of-ipv6",
+        ROUTED6
+        + "nft 'table inet f { chain w { type filter hook ingress devices = { w2, w1 } priority 0; "
+        + "meta l4proto ipv6-icmp icmpv6 type echo-request drop; }; }'",
+        "r1 fd01:2::2",
+        "rule-drop",
+        ("chain inet f w (icmpv6 type echo-request drop) on the ingress hook",),
+    ),
+    Case(
+        "a-rule-for-what-leaves-by-a-device",
+        ROUTED
+        + "nft 'table netdev f { chain w { type filter hook egress device w2 priority 0; ip protocol icmp drop; }; }'",
+        "r1 10.1.2.2",
+        "rule-drop",
+        ("chain netdev f w (ip protocol icmp drop) on the egress hook",),
+    ),
     Case("ip-forward-off", ROUTED, "r1 10.1.2.2", "forwarding-off", ("net.ipv4.ip_forward = 0", "w1")),
     Case("own-interface-down", PLAIN + "ip -n ns1 link set eth0 down", "ns1 ns2", "interface-down", ("eth0 of ns1",)),
     Case("their-interface-down", PLAIN + "ip -n ns2 link set eth0 down", "ns1 ns2", "interface-down", ("eth0 of ns2",)),
@@ -893,6 +918,7 @@ def _filled(text: str, known: dict[str, str]) -> str:
 ELSEWHERE = (
     "forward-policy-with-br-netfilter",
     "a-rule-of-nftables",
+    "a-rule-of-a-device",
     "nothing-listening",
     "rp-filter-after-a-router",
     "blackhole",

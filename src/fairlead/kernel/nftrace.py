@@ -6,11 +6,14 @@ when this process is killed.  The chains of iptables in its nft form are among t
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from fairlead.errors import FairleadError
 from fairlead.kernel.netlink import NETLINK_NETFILTER, Socket, attributes
 from fairlead.kernel.nftables import Nftables
 from fairlead.kernel.packets import Mark
@@ -31,7 +34,8 @@ _VERDICTS = {0: "drop", 1: "accept", 2: "stolen", 3: "queue", -1: "continue", -2
 _VERDICTS[-5] = "return"
 _FAMILIES = {1: "inet", 2: "ip", 3: "arp", 5: "netdev", 7: "bridge", 10: "ip6"}
 
-_BASE = re.compile(r"type (\S+) hook (\S+) .*?priority ([^;]+);(?: policy (\w+);)?")
+_BASE = re.compile(r"type (\S+) hook (\S+) (?:devices? (.*?) )?priority ([^;]+);(?: policy (\w+);)?")
+_DEVICE = re.compile(r'[^\s"={},]+')
 _OPENS = re.compile(r"(table|chain|set|map|flowtable|ct \w+) (.+?) \{(?: #.*)?$")
 _HANDLE = re.compile(r"^(.*?)\s*# handle (\d+)$")
 
@@ -57,6 +61,8 @@ class Chain:
     hook: str = ""
     priority: str = ""
     policy: str = ""
+    devices: tuple[str, ...] = ()
+    """The interfaces whose packets it gets, on the hooks ingress and egress."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +104,10 @@ class Ruleset:
                     chain = name.strip('"')
                     self.chains[family, table, chain] = Chain(family, table, chain)
             elif based := _BASE.match(line):
-                _, hook, priority, policy = based.groups()
+                _, hook, text, priority, policy = based.groups()
+                devices = tuple(_DEVICE.findall(text or ""))
                 self.chains[family, table, chain] = Chain(
-                    family, table, chain, hook, priority.strip(), policy or "accept"
+                    family, table, chain, hook, priority.strip(), policy or "accept", devices
                 )
             elif chain and (ruled := _HANDLE.match(line)):
                 words, handle = ruled.groups()
@@ -109,7 +116,19 @@ class Ruleset:
     @property
     def families(self) -> set[str]:
         """The families that have chains on hooks, our own aside."""
-        return {chain.family for chain in self.chains.values() if chain.hook and not chain.table.startswith(TABLE)}
+        return {chain.family for chain in self._others()}
+
+    @property
+    def devices(self) -> dict[str, set[str]]:
+        """The interfaces that have chains of their own, our own aside, by the hook: ingress or egress."""
+        found: dict[str, set[str]] = {}
+        for chain in self._others():
+            if chain.devices:
+                found.setdefault(chain.hook, set()).update(chain.devices)
+        return found
+
+    def _others(self) -> Iterator[Chain]:
+        return (chain for chain in self.chains.values() if chain.hook and not chain.table.startswith(TABLE))
 
 
 def read_ruleset() -> Ruleset:
@@ -124,16 +143,22 @@ def read_ruleset() -> Ruleset:
 class RuleWatch:
     """Reports what rules do with marked packets in the namespace in which it was made, until `close`."""
 
-    def __init__(self, mark: Mark, families: set[str]) -> None:
+    def __init__(self, mark: Mark, there: Ruleset) -> None:
         self._nft = Nftables(json=False)
         self._socket = Socket(NETLINK_NETFILTER)
+        both = {"prerouting": "", "output": ""}
         try:
             self._socket.join(_GROUP)
-            own = [family for family in ("inet", "bridge") if family == "inet" or family in families]
-            self._nft.run("".join(_table(family, mark) for family in own))
+            own = [family for family in ("inet", "bridge") if family == "inet" or family in there.families]
+            self._nft.run("".join(_table(family, mark, both) for family in own))
         except BaseException:
             self.close()
             raise
+        names = {hook: ", ".join(f'"{name}"' for name in sorted(found)) for hook, found in there.devices.items()}
+        if names:
+            places = {hook: f"devices = {{ {text} }} " for hook, text in names.items()}
+            with contextlib.suppress(FairleadError):  # One of them has gone meanwhile; the rest is to be seen still.
+                self._nft.run(_table("netdev", mark, places))
 
     def take(self) -> list[Event]:
         """The events since the last time."""
@@ -151,8 +176,11 @@ class RuleWatch:
         self._nft.close()
 
 
-def _table(family: str, mark: Mark) -> str:
-    """Tracing rules that come before all others.  The numbers are the places of `fairlead.kernel.packets`."""
+def _table(family: str, mark: Mark, hooks: dict[str, str]) -> str:
+    """Tracing rules that come before all others on these hooks, of the devices given for each if any.
+
+    The numbers are the places of `fairlead.kernel.packets`.
+    """
     cookie, answered = f"{mark.cookie:#x}", f"{(mark.cookie + 1) & 0xFFFFFFFF:#x}"
     tcp, others = "meta l4proto tcp", "meta l4proto { udp, icmp, ipv6-icmp }"
     icmp4, icmp6 = "meta l4proto icmp", "meta l4proto ipv6-icmp"
@@ -164,10 +192,9 @@ def _table(family: str, mark: Mark) -> str:
     if mark.udp_port:
         places.append(f"udp dport {mark.udp_port}")
     rules = "".join(f"\t\t{place} meta nftrace set 1\n" for place in places)
-    hooks = ("prerouting", "output")
     chains = "".join(
-        f"\tchain {hook} {{\n\t\ttype filter hook {hook} priority -2000000000; policy accept;\n{rules}\t}}\n"
-        for hook in hooks
+        f"\tchain {hook} {{\n\t\ttype filter hook {hook} {devices}priority -2000000000; policy accept;\n{rules}\t}}\n"
+        for hook, devices in hooks.items()
     )
     return f"table {family} {TABLE}_{os.getpid()}_{mark.cookie:08x} {{\n\tflags owner\n{chains}}}\n"
 

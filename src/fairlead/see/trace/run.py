@@ -205,8 +205,8 @@ class Tracer:
                     if counters := legacy.read_counters():
                         counted[place.inode] = place, counters
                     rulesets[place.inode] = read_ruleset()
-                    if families := rulesets[place.inode].families:
-                        rules[place.inode] = watch = RuleWatch(probe.mark, families)
+                    if rulesets[place.inode].families:
+                        rules[place.inode] = watch = RuleWatch(probe.mark, rulesets[place.inode])
                         stack.callback(watch.close)
             outcome, began = probe.run()
             time.sleep(LINGER)

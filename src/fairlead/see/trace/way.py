@@ -273,7 +273,7 @@ def _weave(seen: Seen, sights: list[tuple[float, Hop]], rules: list[tuple[Event,
         known.append(rule)
         if rule.hook in ("prerouting", "ingress") or (not place and rule.hook in ("input", "forward")):
             place = _after_receipt(sights, place, rule.interface)
-        elif rule.hook == "postrouting":
+        elif rule.hook in ("postrouting", "egress"):
             out = seen.interface(rule.namespace, event.index_out)
             sent = [n for n, (_, hop) in enumerate(sights) if n >= place and hop.kind == "send"]
             place = next((n for n in sent if sights[n][1].interface == out), sent[0] if sent else place)
