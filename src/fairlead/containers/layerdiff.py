@@ -25,7 +25,7 @@ MODIFIED, ADDED, DELETED = 0, 1, 2
 """Kinds as the API counts them."""
 
 _REDIRECT = "trusted.overlay.redirect"
-_OURS = {
+NOT_ITS_OWN = {
     "/etc/hosts",
     "/etc/hostname",
     "/etc/resolv.conf",
@@ -81,7 +81,7 @@ def _walk(directory: str, path: str, lowers: list[str]) -> Iterator[Change]:
             for entry in entries:
                 seen.add(entry.name)
                 inner = f"{path}/{entry.name}"
-                if inner in _OURS:
+                if inner in NOT_ITS_OWN:
                     continue
                 status = entry.stat(follow_symlinks=False)
                 exists, below = _beneath(lowers, entry.name)

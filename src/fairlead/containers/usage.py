@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Set
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fairlead.containers.layerdiff import NOT_ITS_OWN
 from fairlead.containers.record import Container
 from fairlead.errors import NotFound
 
@@ -14,8 +16,11 @@ if TYPE_CHECKING:
     from fairlead.containers.service import Containers
 
 
-def tree_size(directory: Path) -> int:
-    """Bytes in the files beneath, a file with several names counted once; what vanishes meanwhile counts nothing."""
+def tree_size(directory: Path, without: Set[str] = frozenset()) -> int:
+    """Bytes in the files beneath, a file with several names counted once; what vanishes meanwhile counts nothing.
+
+    `without`: paths that do not count, nor what is beneath them.
+    """
     total, seen, todo = 0, set(), [os.fspath(directory)]
     while todo:
         try:
@@ -23,6 +28,8 @@ def tree_size(directory: Path) -> int:
         except OSError:
             continue
         for entry in entries:
+            if entry.path in without:
+                continue
             try:
                 status = entry.stat(follow_symlinks=False)
                 if entry.is_dir(follow_symlinks=False):
@@ -39,7 +46,8 @@ def tree_size(directory: Path) -> int:
 
 def container_sizes(containers: Containers, container: Container) -> dict[str, int]:
     """Docker's SizeRw, the container's own layer (left out when it is empty), and SizeRootFs, with the image's."""
-    written = tree_size(containers.paths.container_state(container.id) / "upper")
+    upper = containers.paths.container_state(container.id) / "upper"
+    written = tree_size(upper, {f"{upper}{path}" for path in NOT_ITS_OWN})
     below = 0
     with contextlib.suppress(NotFound):
         below = containers.image(container).size
