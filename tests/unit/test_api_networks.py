@@ -20,7 +20,7 @@ from fairlead.api import fairlead as api_fairlead
 from fairlead.api import networks as api_networks
 from fairlead.api import system as api_system
 from fairlead.api.app import IN_FLIGHT, Daemon, answer, make_app
-from fairlead.api.networks import parse_until
+from fairlead.api.networks import parse_until, prune_until
 from fairlead.api.shapes import rfc3339
 from fairlead.catalog import Catalog
 from fairlead.containers.record import Container, ContainerSpec, Status
@@ -28,7 +28,7 @@ from fairlead.containers.sharing import Sharing
 from fairlead.dns.feed import Feed
 from fairlead.drivers.bridge_options import ENABLE
 from fairlead.engine import KINDS
-from fairlead.errors import NotFound
+from fairlead.errors import Invalid, NotFound
 from fairlead.model import new_id
 from fairlead.paths import Paths
 from fairlead.planner import Planner
@@ -625,3 +625,6 @@ def test_times() -> None:
     assert parse_until("60") == 60
     assert parse_until("1970-01-01T00:01:00+00:00") == 60
     assert parse_until("1h30m") > 0
+    assert (prune_until({}), prune_until({"until": ["60"]})) == (None, 60)
+    with pytest.raises(Invalid, match="more than one until filter"):
+        prune_until({"until": ["1m", "2m"]})

@@ -232,6 +232,7 @@ def test_resolv_conf_of_the_user_and_of_the_hosts_network() -> None:
     [
         ("executable file `foo` not found in $PATH: No such file or directory", "foo", 127, "file not found in $PATH"),
         ("executable file `/a/b` not found in $PATH: No such file or directory", "/a/b", 127, "no such file or dir"),
+        ("open executable: Permission denied", "", 127, 'exec: "": executable file not found in $PATH'),
         ("open executable: Permission denied", "/etc/passwd", 126, "permission denied"),
         ("mount `/x` to `y`: No such file or directory", "sh", 127, "mount `/x` to `y`: no such file or directory"),
         ("mount `/x` to `y`: Not a directory", "sh", 127, "mount `/x` to `y`: Not a directory"),

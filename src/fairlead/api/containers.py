@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-import time
 from typing import TYPE_CHECKING, Any, get_args
 
 import msgspec
@@ -16,7 +15,7 @@ from fairlead.api.app import answer, body, flag, number, platform
 from fairlead.api.connection import connected
 from fairlead.api.container_filters import ContainerFilter, has_label
 from fairlead.api.container_spec import parse
-from fairlead.api.networks import parse_until
+from fairlead.api.networks import prune_until
 from fairlead.api.versions import with_short_ids
 from fairlead.containers.explain import Explainer
 from fairlead.containers.inspect import inspect, status_word, summary
@@ -251,12 +250,12 @@ class Door:
         filters = parse_filters(request)
         if unknown := set(filters) - {"label", "label!", "until"}:
             raise Invalid(f"invalid filter '{unknown.pop()}'")
-        until = min((parse_until(value) for value in filters.get("until", [])), default=time.time())
+        until = prune_until(filters)
         doomed = [
             c
             for c in self._containers.list()
             if status_word(c) in ("created", "exited")
-            and c.created < until
+            and (until is None or c.created < until)
             and all(has_label(c.spec.labels, value) for value in filters.get("label", []))
             and not any(has_label(c.spec.labels, value) for value in filters.get("label!", []))
         ]

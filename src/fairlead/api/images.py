@@ -17,7 +17,7 @@ from fairlead.api.archive import send
 from fairlead.api.create_body import CreateBody
 from fairlead.api.login import AuthConfig
 from fairlead.api.members import named
-from fairlead.api.networks import parse_until
+from fairlead.api.networks import parse_until, prune_until
 from fairlead.api.versions import with_old_fields
 from fairlead.containers.commit import Wanted, commit, explain_commit
 from fairlead.errors import FairleadError, Invalid
@@ -296,11 +296,11 @@ class _Handlers:
     async def prune(self, request: web.Request) -> web.Response:
         filters = read_filters(request, ("dangling", "label", "label!", "until"))
         dangling = _truth(filters.get("dangling", ["true"]), "dangling")
-        until = min((parse_until(text) for text in filters.get("until", [])), default=0.0)
+        until = prune_until(filters)
 
         def fits(image: Image) -> bool:
             return (
-                (not until or image.created < until)
+                (until is None or image.created < until)
                 and all(_has_label(image, label) for label in filters.get("label", []))
                 and not any(_has_label(image, label) for label in filters.get("label!", []))
             )

@@ -158,7 +158,7 @@ def routes(daemon: Daemon) -> list[web.RouteDef]:
 
     async def prune(request: web.Request) -> web.Response:
         wanted = filters(request, ("until", "label", "label!"))
-        until = min((parse_until(text) for text in wanted.get("until", [])), default=None)
+        until = prune_until(wanted)
         used = network_endpoints(daemon)
         deleted = []
         for network in catalog.networks():
@@ -382,3 +382,11 @@ def parse_until(text: str) -> float:
         return datetime.fromisoformat(text).timestamp()
     except (ValueError, OverflowError, OSError):
         raise Invalid(f"invalid filter 'until={text}': a duration (10m, 1h30m) or a time is needed") from None
+
+
+def prune_until(wanted: dict[str, list[str]]) -> float | None:
+    """The moment before which something must have been made to be pruned; Docker takes one alone."""
+    texts = wanted.get("until", [])
+    if len(texts) > 1:
+        raise Invalid("more than one until filter specified")
+    return parse_until(texts[0]) if texts else None

@@ -160,7 +160,7 @@ def explain_refusal(message: str, command: str) -> tuple[int, str]:
     """
     text = message.strip().splitlines()[-1] if message.strip() else "the runtime gave no reason"
     lower = text.lower()
-    if "not found in $path" in lower or "open executable: no such file" in lower:
+    if not command or "not found in $path" in lower or "open executable: no such file" in lower:
         reason = "no such file or directory" if "/" in command else "executable file not found in $PATH"
         return 127, f'exec: "{command}": {reason}'
     if "open executable: permission denied" in lower or ("exec" in lower and "permission denied" in lower):
