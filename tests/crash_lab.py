@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
-from lab import FAIRLEAD, Host, images
+from lab import FAIRLEAD, Host, has_ended, images
 
 Command = tuple[str, ...]
 
@@ -79,9 +79,7 @@ def stop_daemon(host: Host) -> None:
     except (FileNotFoundError, ProcessLookupError, ValueError):
         return
     deadline = time.monotonic() + 10
-    while Path(f"/proc/{pid}/stat").exists() and time.monotonic() < deadline:
-        if Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z":
-            return
+    while not has_ended(pid) and time.monotonic() < deadline:
         time.sleep(0.01)
 
 

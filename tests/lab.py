@@ -74,6 +74,14 @@ done
 """Somebody's two namespaces, each with a cable to the host, which is their router if it forwards."""
 
 
+def has_ended(pid: int) -> bool:
+    """Whether a process has, also where nobody has waited for it yet.  It may end while it is looked at (ESRCH)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0] in "ZX"
+    except OSError:
+        return True
+
+
 class Host:
     """One fake host.  Use as a context manager; leaving it stops all that runs inside."""
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lab import FAIRLEAD, Host, images
+from lab import FAIRLEAD, Host, has_ended, images
 
 Findings = list[dict[str, Any]]
 
@@ -81,7 +81,7 @@ def end_process(host: Host, *words: str) -> None:
     for pid in found:
         os.kill(pid, signal.SIGKILL)
     for pid in found:
-        while Path(f"/proc/{pid}").exists() and "Z" not in Path(f"/proc/{pid}/stat").read_text().split(")")[1]:
+        while not has_ended(pid):
             time.sleep(0.01)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lab import FAIRLEAD, Host, images
+from lab import FAIRLEAD, Host, has_ended, images
 
 SERVE = ("httpd", "-f", "-p", "80", "-h", "/etc")
 
@@ -215,7 +215,7 @@ def test_without_the_daemon_ports_answer_and_are_held(web: Host, number: signal.
     assert len(keeper) == 1
     pid = daemon_pid(web)
     os.kill(pid, number)
-    while Path(f"/proc/{pid}/status").exists() and "zombie" not in Path(f"/proc/{pid}/status").read_text():
+    while not has_ended(pid):
         time.sleep(0.02)
     for address in ("127.0.0.1", "[::1]", "198.51.100.2"):
         assert web.run("curl", "-sSm3", f"http://{address}:8081/hostname").stdout

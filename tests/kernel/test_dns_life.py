@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lab import has_ended
 
 from fairlead.kernel import Kernel
 from fairlead.plan import State
@@ -56,17 +57,10 @@ def start(run: Path) -> Feed:
     return Feed(run)
 
 
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
 def ends(pid: int, seconds: float = 5) -> bool:
     """Whether a process ends within so many seconds."""
     deadline = time.monotonic() + seconds
-    while alive(pid):
+    while not has_ended(pid):
         if time.monotonic() > deadline:
             return False
         time.sleep(0.02)
