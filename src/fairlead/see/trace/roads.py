@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_address, ip_interface
 
+from fairlead.kernel.lookup import REFUSALS
 from fairlead.plan.netlink import word
 from fairlead.see.trace import wires
 from fairlead.see.trace.model import Leg, Membership, Observation, Port, Verdict
@@ -273,7 +274,7 @@ def no_route(seen: Observation) -> Verdict | None:
     for leg in seen.legs:
         place = seen.place(leg.namespace)
         error = leg.route.error
-        if leg.route.kind in _REFUSALS:
+        if leg.route.kind in REFUSALS:
             return _refuses(seen, leg)
         if error == "ENETUNREACH" and not (leg.came_in and forwards_not(seen, leg)):
             gateway = _gateway_for(seen, leg)
@@ -287,9 +288,6 @@ def no_route(seen: Observation) -> Verdict | None:
                 remedies=(line,),
             )
     return None
-
-
-_REFUSALS = ("blackhole", "prohibit", "unreachable", "throw")
 
 
 def _refuses(seen: Observation, leg: Leg) -> Verdict:
