@@ -172,9 +172,9 @@ class Engine:
         self._make_predefined()
 
     def close(self) -> None:
-        """Let go of the store and of the keeper of the ports, which goes on holding them."""
+        """Let go of the store and of the kernel; the keeper of the ports goes on holding them."""
         self.store.close()
-        self._executor.kernel.ports.close()
+        self._executor.kernel.close()
 
     def base(self) -> Plan:
         """What all networks stand on: forwarding, and the firewall's table."""

@@ -99,6 +99,7 @@ class Target:
         self._feed.close()
         os.kill(self.pid, signal.SIGTERM)
         self.kernel.namespaces.remove(PLACE)
+        self.kernel.close()
 
 
 def framed(message: bytes) -> bytes:

@@ -77,6 +77,7 @@ def kernel(fresh_kernel: None, tmp_path: Path) -> Iterator[Kernel]:
     yield one
     for name in ("a", "b"):
         one.namespaces.remove(f"/run/netns/{name}")
+    one.close()
 
 
 def place(name: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,10 @@ from fairlead.kernel import Kernel, NetlinkError
 
 
 @pytest.fixture
-def kernel(fresh_kernel: None, tmp_path: Path) -> Kernel:
-    return Kernel(tmp_path)
+def kernel(fresh_kernel: None, tmp_path: Path) -> Iterator[Kernel]:
+    one = Kernel(tmp_path)
+    yield one
+    one.close()
 
 
 def test_links_are_gone_at_once(kernel: Kernel) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,8 +25,10 @@ def read(namespace: str = "") -> str:
 
 
 @pytest.fixture
-def kernel(fresh_kernel: None, tmp_path: Path) -> Kernel:
-    return Kernel(tmp_path)
+def kernel(fresh_kernel: None, tmp_path: Path) -> Iterator[Kernel]:
+    one = Kernel(tmp_path)
+    yield one
+    one.close()
 
 
 def test_each_namespace_has_its_own(kernel: Kernel) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -162,8 +162,10 @@ class Asker:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
+def world(tmp_path: Path) -> Iterator[World]:
+    one = World(tmp_path)
+    yield one
+    one.engine.store.close()
 
 
 def test_ping_and_versions(world: World) -> None:
@@ -584,7 +586,10 @@ def test_hostile_requests_never_break_the_daemon(
             )
             assert response.status < 500, (path, words)
 
-    world.run(work)
+    try:
+        world.run(work)
+    finally:
+        world.engine.store.close()
 
 
 def test_a_stop_ends_streams_and_lets_changes_finish(world: World) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,13 @@ from fairlead.spec import EndpointSpec, NetworkSpec
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
+def world(tmp_path: Path) -> Iterator[World]:
     one = World(tmp_path)
     one.network()
     for name in ("ns0", "ns1"):
         one.do(one.planner.open_sandbox(name))
-    return one
+    yield one
+    one.store.close()
 
 
 def attach(world: World, sandbox: str, **wanted: Any) -> Endpoint:

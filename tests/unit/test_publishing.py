@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from ipaddress import ip_address, ip_interface
 from pathlib import Path
 
@@ -35,7 +35,7 @@ class Host:
 
 
 @pytest.fixture
-def publisher(tmp_path: Path) -> Publisher:
+def publisher(tmp_path: Path) -> Iterator[Publisher]:
     store = Store(tmp_path / "store.db", KINDS)
     sandbox = Sandbox(id=new_id(), name="c" * 64, path="/x", container="c" * 64)
     taken = (
@@ -44,7 +44,8 @@ def publisher(tmp_path: Path) -> Publisher:
         PublishedPort(host_ip=ONE, host_port=9000, protocol="tcp", port=80),
     )
     store.put(sandbox, Endpoint(id=new_id(), network="n", sandbox=sandbox.id, ports=taken))
-    return Publisher(store, pick=Host().pick, ipv6=True)
+    yield Publisher(store, pick=Host().pick, ipv6=True)
+    store.close()
 
 
 def spec(port: int, first: int = 0, last: int = 0, ip: Address | None = None, protocol: Protocol = "tcp") -> PortSpec:

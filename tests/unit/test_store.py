@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 
@@ -11,9 +12,19 @@ from fairlead.errors import Conflict, FairleadError
 from fairlead.model import Endpoint, Network, Pool, PublishedPort, Sandbox, new_id
 from fairlead.store import Store
 
+_opened: list[Store] = []
+
 
 def opened(path: Path) -> Store:
-    return Store(path / "store.db", KINDS)
+    _opened.append(Store(path / "store.db", KINDS))
+    return _opened[-1]
+
+
+@pytest.fixture(autouse=True)
+def let_go() -> Iterator[None]:
+    yield
+    while _opened:
+        _opened.pop().close()
 
 
 def network(name: str) -> Network:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 from typing import TypeVar
@@ -100,8 +101,10 @@ _NO_PORT = "differs: it should be a port of br0"
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
+def world(tmp_path: Path) -> Iterator[World]:
+    one = World(tmp_path)
+    yield one
+    one.store.close()
 
 
 def marks(topology: Topology) -> dict[str, str]:

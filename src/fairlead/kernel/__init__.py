@@ -132,6 +132,17 @@ class Kernel:
             else:
                 socket.close()
 
+    def close(self) -> None:
+        """Let go of all that was opened; the keeper of the ports goes on holding them.  Nothing is used after this."""
+        self._removals.close()
+        self.carriers.close()
+        self.ports.close()
+        self.nft.close()
+        self.link_settings.close()
+        while self._idle:
+            self._idle.pop().close()
+        self.namespaces.close()
+
     def _open(self, namespace: str, protocol: int) -> Socket:
         with self.namespaces.entered(namespace):
             return Socket(protocol)

@@ -34,6 +34,10 @@ class Carriers:
         """Have the kernel look at links soon, beside the caller; any that are gone by then do not matter."""
         self._thread.submit(self._look, namespace, links, time.monotonic() + _PAUSE)
 
+    def close(self) -> None:
+        """Look no more; wait for the look that is under way."""
+        self._thread.shutdown(cancel_futures=True)
+
     def _look(self, namespace: str, links: Sequence[str], when: float) -> None:
         time.sleep(max(0.0, when - time.monotonic()))
         with contextlib.suppress(FairleadError, OSError), self._socket(namespace) as socket:

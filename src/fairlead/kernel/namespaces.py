@@ -57,6 +57,12 @@ class Namespaces:
     def __init__(self) -> None:
         self._host = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 
+    def close(self) -> None:
+        """Let go of it; nobody can be brought back to it after this."""
+        host, self._host = self._host, -1
+        if host >= 0:
+            os.close(host)
+
     @contextlib.contextmanager
     def entered(self, path: str) -> Iterator[None]:
         """Run the body in the namespace at `path` (this thread only); an empty path is the host's."""

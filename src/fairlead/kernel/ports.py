@@ -118,7 +118,7 @@ class Ports:
         """Let go of the keeper, which goes on without us."""
         with self._lock:
             if self._keeper:
-                self._keeper.close()
+                self._keeper.leave()
                 self._keeper = None
 
     # Ports of the kernel's choice
@@ -170,6 +170,7 @@ class Ports:
         """Until the connection ends.  If that was not our doing the keeper died: start another, with all its ports."""
         wanted = connection.listen()
         with self._lock:
+            connection.close()
             if self._keeper is not connection:
                 return
             self._keeper = None
@@ -282,10 +283,14 @@ class _Connection:
         except OSError:
             return
 
-    def close(self) -> None:
-        """Leave it alone."""
+    def leave(self) -> None:
+        """Leave it alone: who listens sees the end, and closes."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """After its end, when nobody listens."""
+        self._socket.close()
 
 
 def _start(path: Path) -> _Connection:

@@ -45,3 +45,7 @@ class Removals:
                 return None
             time.sleep(_PAUSE)
         return deletion.result()
+
+    def close(self) -> None:
+        """Wait for what is under way."""
+        self._threads.shutdown()

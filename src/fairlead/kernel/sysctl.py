@@ -56,6 +56,12 @@ class LinkSettings:
         """As the function `write`; the calling thread is in the namespace of the link, on the `host` or elsewhere."""
         _write(name, value, optional, lambda: self._open(name, host))
 
+    def close(self) -> None:
+        """Let go of the mounts."""
+        with self._lock:
+            while self._mounts:
+                os.close(self._mounts.popitem()[1])
+
     def _open(self, name: str, host: bool) -> int:
         with self._lock:
             self._looks += not host
