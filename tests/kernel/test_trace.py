@@ -191,7 +191,7 @@ CASES = [
         PLAIN6 + "ip6tables -P FORWARD DROP; sysctl -qw net.bridge.bridge-nf-call-ip6tables=1",
         "ns1 fd00::2",
         "arp-failed",
-        ("eth0 of ns2", "filter for ICMPv6", "br_netfilter"),
+        ("eth0 of ns2", "policy of the chain ip6 filter FORWARD", "br_netfilter"),
     ),
     Case(
         "forward-policy-routed",
@@ -456,8 +456,7 @@ CASES = [
         """,
         "ns1 ns2",
         "arp-failed",
-        ("eth0 of ns2 has the address fd00::2", "does not answer", "ICMPv6"),
-        None,
+        ("eth0 of ns2 has the address fd00::2", "chain inet own i", "on the input hook in ns2"),
     ),
     Case(
         "six-forward-policy",
@@ -679,6 +678,121 @@ CASES = [
         "ns1 ns2",
         "arp-failed",
         ("eth0 of ns2", "arp_ignore is 8"),
+    ),
+    Case(
+        "arp-dropped-on-the-bridge",
+        PLAIN + "nft 'table bridge own { chain f { type filter hook forward priority 0; ether type arp drop; }; }'",
+        "ns1 ns2",
+        "arp-failed",
+        ("eth0 of ns2", "chain bridge own f (ether type arp drop) on the forward hook on the host", "administrator"),
+    ),
+    Case(
+        "arp-dropped-before-the-answer",
+        PLAIN
+        + "ip netns exec ns2 nft 'table arp own { chain i { type filter hook input priority 0; policy drop; }; }'",
+        "ns1 ns2",
+        "arp-failed",
+        ("eth0 of ns2", "policy of the chain arp own i on the input hook in ns2"),
+    ),
+    Case(
+        "arp-answer-dropped",
+        PLAIN
+        + "ip netns exec ns2 nft 'table arp own { chain o { type filter hook output priority 0; jump p; }; chain p { "
+        + "}; }'; ip netns exec ns2 nft add rule arp own p arp operation reply drop",
+        "ns1 10.0.0.2",
+        "arp-failed",
+        ("eth0 of ns2", "chain arp own p (arp operation reply drop) on the output hook in ns2"),
+    ),
+    Case(
+        "arp-dropped-at-the-asker",
+        PLAIN
+        + "ip netns exec ns1 nft 'table arp own { chain o { type filter hook output priority 0; "
+        + "arp operation request drop; }; }'",
+        "ns1 ns2",
+        "arp-failed",
+        ("ns1's question", "chain arp own o (arp operation request drop) on the output hook in ns1"),
+    ),
+    Case(
+        "arp-dropped-at-a-device",
+        PLAIN
+        + "nft 'table netdev own { chain w { type filter hook ingress device v1 priority 0; meta protocol arp drop; "
+        + "}; }'",
+        "ns1 ns2",
+        "arp-failed",
+        ("chain netdev own w", "on the ingress hook on the host"),
+    ),
+    Case(
+        "arp-dropped-at-the-router",
+        ROUTED + "nft 'table arp own { chain o { type filter hook output priority 0; arp operation request drop; }; }'",
+        "r1 10.1.2.2",
+        "arp-failed",
+        ("host's question", "chain arp own o (arp operation request drop)"),
+    ),
+    Case(
+        "broadcasts-not-flooded",
+        PLAIN + "bridge link set dev v2 bcast_flood off",
+        "ns1 ns2",
+        "port-unflooded",
+        ("v2 on the host, a port of the bridge br0", "the question who has 10.0.0.2", "bcast_flood is off"),
+    ),
+    Case(
+        "multicasts-not-flooded",
+        PLAIN6 + "ip link set br0 type bridge mcast_snooping 0; bridge link set dev v2 mcast_flood off",
+        "ns1 fd00::2",
+        "port-unflooded",
+        ("v2 on the host", "the question who has fd00::2", "mcast_flood is off"),
+    ),
+    Case(
+        "neither-learned-nor-flooded",
+        PLAIN + "bridge link set dev v2 learning off flood off",
+        "ns1 ns2",
+        "port-unflooded",
+        ("v2 on the host", "has not learned", ": flood is off"),
+    ),
+    Case(
+        "prefix-too-long",
+        PLAIN + "ip -n ns1 addr add 10.0.0.1/32 dev eth0; ip -n ns1 addr del 10.0.0.1/24 dev eth0",
+        "ns1 10.0.0.2",
+        "wrong-netmask",
+        ("eth0 of ns1 (10.0.0.1/32)", "eth0 of ns2 (10.0.0.2/24)", "10.0.0.2 is outside of the subnet"),
+    ),
+    Case(
+        "their-prefix-too-long",
+        PLAIN + "ip -n ns2 addr flush dev eth0; ip -n ns2 addr add 10.0.0.200/25 dev eth0",
+        "ns1 ns2",
+        "wrong-netmask",
+        ("eth0 of ns2 (10.0.0.200/25)", "10.0.0.1 is outside of the subnet on the way back"),
+    ),
+    Case(
+        "six-prefix-too-long",
+        PLAIN6 + "ip -n ns1 addr flush dev eth0; ip -n ns1 addr add fd00::1/128 dev eth0 nodad",
+        "ns1 fd00::2",
+        "wrong-netmask",
+        ("eth0 of ns1 (fd00::1/128)", "eth0 of ns2 (fd00::2/64)"),
+    ),
+    Case(
+        "broadcast-address-by-the-prefix",
+        PLAIN + "ip -n ns2 addr flush dev eth0; ip -n ns2 addr add 10.0.0.255/16 dev eth0",
+        "ns1 ns2",
+        "wrong-netmask",
+        ("by that of eth0 of ns1, 10.0.0.255 is the broadcast address",),
+    ),
+    Case("broadcast-address", PLAIN, "ns1 10.0.0.255", "broadcast-address", ("of 10.0.0.0/24 at eth0 of ns1",), None),
+    Case(
+        "prefix-too-short",
+        ROUTED + "ip -n r1 addr add 10.1.1.2/16 dev eth0; ip -n r1 addr del 10.1.1.2/24 dev eth0\n"
+        "ip -n r1 route replace default via 10.1.1.1",
+        "r1 10.1.2.2",
+        "wrong-netmask",
+        ("eth0 of r1 (10.1.1.2/16)", "w1 on the host (10.1.1.1/24)", "though eth0 of r2 elsewhere has it"),
+    ),
+    Case(
+        "their-prefix-too-short",
+        ROUTED + "ip -n r2 addr add 10.1.2.2/16 dev eth0; ip -n r2 addr del 10.1.2.2/24 dev eth0\n"
+        "ip -n r2 route replace default via 10.1.2.1",
+        "r1 10.1.2.2",
+        "wrong-netmask",
+        ("eth0 of r2 (10.1.2.2/16)", "10.1.1.2 is looked for on this wire too on the way back"),
     ),
     Case(
         "port-blocked",

@@ -12,11 +12,13 @@ import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from secrets import token_hex
 
 from fairlead.errors import FairleadError
 from fairlead.kernel.netlink import NETLINK_NETFILTER, Socket, attributes
 from fairlead.kernel.nftables import Nftables
 from fairlead.kernel.packets import Mark
+from fairlead.model import Address
 
 TABLE = "fairlead_trace"
 """What our tables' names begin with."""
@@ -140,17 +142,55 @@ def read_ruleset() -> Ruleset:
         nft.close()
 
 
-class RuleWatch:
-    """Reports what rules do with marked packets in the namespace in which it was made, until `close`."""
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """Which packets are to be followed: what matches them, in nft's words, by the family of chains that meet them."""
 
-    def __init__(self, mark: Mark, there: Ruleset) -> None:
+    name: str
+    """Of the table of this one, as several may be followed at once."""
+    matches: dict[str, tuple[str, ...]]
+
+
+def marked(mark: Mark) -> Traced:
+    """The packets of a probe, and the ICMP errors about it.  The numbers are the places of `kernel.packets`."""
+    cookie, answered = f"{mark.cookie:#x}", f"{(mark.cookie + 1) & 0xFFFFFFFF:#x}"
+    tcp, others = "meta l4proto tcp", "meta l4proto { udp, icmp, ipv6-icmp }"
+    icmp4, icmp6 = "meta l4proto icmp", "meta l4proto ipv6-icmp"
+    places = [f"{tcp} @th,32,32 {cookie}", f"{tcp} @th,64,32 {answered}", f"{others} @th,64,32 {cookie}"]
+    for icmp, header in ((icmp4, 20), (icmp6, 40)):
+        quoted = 8 * (8 + header)
+        places.append(f"{icmp} @th,{quoted + 32},32 {cookie}")
+        places += [f"{icmp} @th,{quoted + 64},32 {value}" for value in (cookie, answered)]
+    if mark.udp_port:
+        places.append(f"udp dport {mark.udp_port}")
+    return Traced(f"{mark.cookie:08x}", dict.fromkeys(("inet", "bridge", "netdev"), tuple(places)))
+
+
+def questions(address: Address) -> Traced:
+    """Who asks for the hardware address of this one, and what it answers: ARP, or Neighbour Discovery (RFC 4861)."""
+    if address.version == 4:
+        matches = (f"arp daddr ip {address}", f"arp saddr ip {address}")
+        return Traced(token_hex(4), dict.fromkeys(("arp", "bridge", "netdev"), matches))
+    target = f"icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} @th,64,128 {int(address):#x}"
+    return Traced(token_hex(4), dict.fromkeys(("inet", "bridge", "netdev"), (target,)))
+
+
+_BEGIN = {"inet": ("prerouting", "output"), "bridge": ("prerouting", "output"), "arp": ("input", "output")}
+"""The hooks at which a packet begins its way, by family."""
+_MET = {"ip": "inet", "ip6": "inet"}
+"""The family of our own chains before those of another."""
+
+
+class RuleWatch:
+    """Reports what rules do with chosen packets in the namespace in which it was made, until `close`."""
+
+    def __init__(self, traced: Traced, there: Ruleset) -> None:
         self._nft = Nftables(json=False)
         self._socket = Socket(NETLINK_NETFILTER)
-        both = {"prerouting": "", "output": ""}
+        own = {_MET.get(family, family) for family in there.families} & traced.matches.keys() & _BEGIN.keys()
         try:
             self._socket.join(_GROUP)
-            own = [family for family in ("inet", "bridge") if family == "inet" or family in there.families]
-            self._nft.run("".join(_table(family, mark, both) for family in own))
+            self._nft.run("".join(_table(family, traced, dict.fromkeys(_BEGIN[family], "")) for family in sorted(own)))
         except BaseException:
             self.close()
             raise
@@ -158,7 +198,7 @@ class RuleWatch:
         if names:
             places = {hook: f"devices = {{ {text} }} " for hook, text in names.items()}
             with contextlib.suppress(FairleadError):  # One of them has gone meanwhile; the rest is to be seen still.
-                self._nft.run(_table("netdev", mark, places))
+                self._nft.run(_table("netdev", traced, places))
 
     def take(self) -> list[Event]:
         """The events since the last time."""
@@ -176,27 +216,14 @@ class RuleWatch:
         self._nft.close()
 
 
-def _table(family: str, mark: Mark, hooks: dict[str, str]) -> str:
-    """Tracing rules that come before all others on these hooks, of the devices given for each if any.
-
-    The numbers are the places of `fairlead.kernel.packets`.
-    """
-    cookie, answered = f"{mark.cookie:#x}", f"{(mark.cookie + 1) & 0xFFFFFFFF:#x}"
-    tcp, others = "meta l4proto tcp", "meta l4proto { udp, icmp, ipv6-icmp }"
-    icmp4, icmp6 = "meta l4proto icmp", "meta l4proto ipv6-icmp"
-    places = [f"{tcp} @th,32,32 {cookie}", f"{tcp} @th,64,32 {answered}", f"{others} @th,64,32 {cookie}"]
-    for icmp, header in ((icmp4, 20), (icmp6, 40)):
-        quoted = 8 * (8 + header)
-        places.append(f"{icmp} @th,{quoted + 32},32 {cookie}")
-        places += [f"{icmp} @th,{quoted + 64},32 {value}" for value in (cookie, answered)]
-    if mark.udp_port:
-        places.append(f"udp dport {mark.udp_port}")
-    rules = "".join(f"\t\t{place} meta nftrace set 1\n" for place in places)
+def _table(family: str, traced: Traced, hooks: dict[str, str]) -> str:
+    """Tracing rules that come before all others on these hooks, of the devices given for each if any."""
+    rules = "".join(f"\t\t{match} meta nftrace set 1\n" for match in traced.matches[family])
     chains = "".join(
         f"\tchain {hook} {{\n\t\ttype filter hook {hook} {devices}priority -2000000000; policy accept;\n{rules}\t}}\n"
         for hook, devices in hooks.items()
     )
-    return f"table {family} {TABLE}_{os.getpid()}_{mark.cookie:08x} {{\n\tflags owner\n{chains}}}\n"
+    return f"table {family} {TABLE}_{os.getpid()}_{traced.name} {{\n\tflags owner\n{chains}}}\n"
 
 
 def _event(body: bytes) -> Event | None:

@@ -27,9 +27,12 @@ _NEWLINK, _DELLINK, _GETLINK = 16, 17, 18
 _NEWADDR, _DELADDR, _GETADDR = 20, 21, 22
 _NEWROUTE, _DELROUTE, _GETROUTE = 24, 25, 26
 
+_DELNEIGH = 29
+
 _LINK = struct.Struct("=BxHiII")
 _ADDR = struct.Struct("=BBBBI")
 _ROUTE = struct.Struct("=BBBBBBBBI")
+_NEIGH = struct.Struct("=BxxxiHBB")
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER = 1, 3, 4, 5, 10
 _IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_AF_SPEC, _IFLA_NET_NS_FD = 18, 20, 26, 28
@@ -49,6 +52,7 @@ _RTEXT_FILTER_SKIP_STATS = 8
 
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST = 1, 2, 4
 _IFA_F_NODAD = 2
+_NDA_DST = 1
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_TABLE = 1, 4, 5, 15
 
 _SIOCGIFINDEX = 0x8933
@@ -245,6 +249,12 @@ def set_port(name: str, *, hairpin: bool, isolated: bool, up: bool | None = None
 def delete_link(name: str) -> Message:
     """`ip link del NAME`."""
     return Message(_DELLINK, 0, _link_body(text(_IFLA_IFNAME, name)))
+
+
+def forget_neighbour(index: int, address: Address) -> Message:
+    """`ip neigh del ADDRESS dev LINK`: what is known of it, or that it is being asked for."""
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    return Message(_DELNEIGH, 0, _NEIGH.pack(family, index, 0, 0, 0) + attribute(_NDA_DST, address.packed))
 
 
 def _address(kind: int, flags: int, index: int, interface: Interface) -> Message:

@@ -32,6 +32,8 @@ _IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_STATS64, _IFLA_EXT_MASK, _IFLA_CARRIER, _IF
 _RTEXT_FILTER_SKIP_STATS = 8
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_INFO_SLAVE_DATA = 1, 2, 5
 _IFLA_BRPORT_STATE, _IFLA_BRPORT_MODE, _IFLA_BRPORT_ISOLATED = 1, 4, 33
+_FLOODS = {"flood": 9, "mcast_flood": 27, "bcast_flood": 30}
+"""IFLA_BRPORT_UNICAST_FLOOD and so on, by bridge(8)'s words."""
 _PORT_STATES = ("disabled", "listening", "learning", "forwarding", "blocking")
 """linux/if_bridge.h"""
 _IFLA_BR_VLAN_FILTERING = 7
@@ -119,6 +121,8 @@ class LinkRow:
     hairpin: bool = False
     port_state: str = ""
     """Of a bridge's port: ``forwarding``, or why it passes nothing on."""
+    unflooded: tuple[str, ...] = ()
+    """Of a bridge's port: what it is not given, in the words of bridge(8)."""
     arp: bool = True
     data: dict[str, str] = field(default_factory=dict)
     counters: Counters = Counters()
@@ -224,6 +228,7 @@ def _link(body: bytes) -> LinkRow:
         isolated=port.get(_IFLA_BRPORT_ISOLATED) == b"\1",
         hairpin=port.get(_IFLA_BRPORT_MODE) == b"\1",
         port_state=_PORT_STATES[port[_IFLA_BRPORT_STATE][0]] if _IFLA_BRPORT_STATE in port else "",
+        unflooded=tuple(name for name, number in _FLOODS.items() if port.get(number) == b"\0"),
         arp=not flags & _IFF_NOARP,
         data=_DATA[kind](data) if kind in _DATA else {},
         counters=Counters(*_COUNTERS.unpack_from(counters)) if len(counters) >= _COUNTERS.size else Counters(),
@@ -319,18 +324,31 @@ def neighbours(sock: Socket) -> list[NeighbourRow]:
     return found
 
 
-def fixed(sock: Socket) -> dict[tuple[int, str], int]:
-    """The ports behind which bridges look for a MAC whatever they learn; by the bridge's index and the MAC.
+@dataclass(frozen=True, slots=True)
+class ForwardingRow:
+    """Behind which port a bridge looks for a MAC; `fixed`: whatever it learns.
 
     The bridge itself, where the MAC is held for one of its own (linux/neighbour.h: permanent).
     """
+
+    port: int
+    fixed: bool
+
+
+def forwarding(sock: Socket) -> dict[tuple[int, str], ForwardingRow]:
+    """The forwarding tables of all bridges; by the bridge's index and the MAC."""
     found = {}
     for body in sock.dump(Message(_GETNEIGH, 0, _NEIGH.pack(socket.AF_BRIDGE, 0, 0, 0, 0))):
         _, index, state, flags, _ = _NEIGH.unpack_from(body)
         values = dict(attributes(memoryview(body)[_NEIGH.size :]))
         bridge = _number(values.get(_NDA_MASTER), index)
-        if state & _NUD_PERMANENT or (state & _NUD_NOARP and flags & _NTF_STICKY):
-            found[bridge, values.get(_NDA_LLADDR, b"").hex(":")] = bridge if state & _NUD_PERMANENT else index
+        permanent = bool(state & _NUD_PERMANENT)
+        fixed = permanent or bool(state & _NUD_NOARP and flags & _NTF_STICKY)
+        row = ForwardingRow(bridge if permanent else index, fixed)
+        key = bridge, values.get(_NDA_LLADDR, b"").hex(":")
+        # The port itself keeps addresses of its own, too; where there are several entries, the fixed one tells.
+        if fixed or key not in found:
+            found[key] = row
     return found
 
 

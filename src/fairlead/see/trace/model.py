@@ -81,6 +81,8 @@ class Port(_Value, frozen=True, kw_only=True):
     """Why there is no IPv6 on it: a setting, or an MTU below IPv6's least (RFC 8200, 5)."""
     state: str = ""
     """Of a bridge's port that passes nothing on: why (``blocking``, ``listening``…)."""
+    unflooded: tuple[str, ...] = ()
+    """Of a bridge's port: what is not given to it, in the words of bridge(8): ``flood``, ``bcast_flood``…"""
     peer: tuple[int, str] | None = None
     """Namespace and name of the other end of a veth pair, or of the link that this one stands on, where known."""
 
@@ -140,6 +142,7 @@ class Leg(_Value, frozen=True, kw_only=True):
         "vlan",
         "blocked",
         "fixed",
+        "unflooded",
         "parent",
         "private",
     ] = ""
@@ -297,6 +300,8 @@ class Observation(_Value, frozen=True, kw_only=True):
     """Where a new flow leads to: address and port."""
     memberships: tuple[Membership, ...] = ()
     published: tuple[Published, ...] = ()
+    unheard: Hop | None = None
+    """The rule that drops the question for the hardware address of its `destination`, or the answer."""
     covering: Route | None = None
     """The host's route for an address that the source looks for on its own wire, where that is another."""
     bridge_netfilter: bool = False

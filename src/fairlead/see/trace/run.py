@@ -15,12 +15,12 @@ from fairlead.catalog import Catalog
 from fairlead.errors import FairleadError, Invalid, MissingFeature, NotFound
 from fairlead.kernel import Kernel, conntrack, legacy, listeners, sysctl
 from fairlead.kernel.netlink import NETLINK_NETFILTER
-from fairlead.kernel.nftrace import Ruleset, RuleWatch, read_ruleset
+from fairlead.kernel.nftrace import Ruleset, RuleWatch, marked, read_ruleset
 from fairlead.kernel.packets import PacketWatch, Sight
 from fairlead.model import Address
 from fairlead.paths import Paths
 from fairlead.see.reader import Reader
-from fairlead.see.trace import names
+from fairlead.see.trace import names, questions
 from fairlead.see.trace.intent import Intent
 from fairlead.see.trace.model import (
     Asked,
@@ -41,6 +41,7 @@ from fairlead.see.trace.probe import Interrupt, Probe
 from fairlead.see.trace.survey import Survey
 from fairlead.see.trace.verdict import judge
 from fairlead.see.trace.way import Seen, way_of, with_routes
+from fairlead.see.trace.wires import OK_KINDS
 from fairlead.see.trace.words import endpoint
 
 log = logging.getLogger("fairlead.trace")
@@ -206,7 +207,7 @@ class Tracer:
                         counted[place.inode] = place, counters
                     rulesets[place.inode] = read_ruleset()
                     if rulesets[place.inode].families:
-                        rules[place.inode] = watch = RuleWatch(probe.mark, rulesets[place.inode])
+                        rules[place.inode] = watch = RuleWatch(marked(probe.mark), rulesets[place.inode])
                         stack.callback(watch.close)
             outcome, began = probe.run()
             time.sleep(LINGER)
@@ -328,10 +329,19 @@ class Tracer:
             fresh=self._fresh(survey, source, goal, asked, flows, hops, led),
             memberships=self._intent.memberships(places.values()),
             published=self._intent.published(asked.port),
+            unheard=self._unheard(survey, legs) if outcome.kind not in OK_KINDS else None,
             covering=self._covering(survey, source, legs),
             bridge_netfilter=any(self._filters(survey, leg.bridge[0], goal.address) for leg in legs if leg.bridge),
             notes=tuple(dict.fromkeys(self._notes)),
         )
+
+    def _unheard(self, survey: Survey, legs: list[Leg]) -> Hop | None:
+        """The rule that keeps the first neighbour whose hardware address is not known from being asked for it."""
+        leg = next((leg for leg in legs if leg.holders and not leg.neighbour and leg.route.kind == "unicast"), None)
+        if leg and not leg.barrier:
+            with self._noted("questions for hardware addresses"):
+                return questions.dropped(self._kernel, survey, leg)
+        return None
 
     def _covering(self, survey: Survey, source: Place, legs: list[Leg]) -> Route | None:
         """The host's own route for an address that the source looks for on its wire in vain, if it leads elsewhere."""

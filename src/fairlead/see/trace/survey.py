@@ -12,10 +12,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 
+import msgspec
+
 from fairlead.errors import FairleadError, NotFound
 from fairlead.kernel import Kernel, discovery, lookup, sysctl
 from fairlead.kernel.netlink import Socket
-from fairlead.kernel.survey import AddressRow, LinkRow, fixed, neighbours
+from fairlead.kernel.survey import AddressRow, LinkRow, forwarding, neighbours
 from fairlead.model import Address
 from fairlead.see.reader import Reader
 from fairlead.see.trace.model import Direction, Leg, MissingVlan, Place, Port, Route
@@ -133,6 +135,7 @@ class Survey:
             arp_ignore=ignore,
             six=six,  # type: ignore[arg-type]
             state="" if link.port_state == "forwarding" else link.port_state,
+            unflooded=link.unflooded,
             peer=self.peer(end),
         )
 
@@ -192,6 +195,8 @@ class Survey:
             route=route,
             back=self.route(inode, source) if came_in and source else Route(),
         )
+        if answer.error and thorough:
+            leg = msgspec.structs.replace(leg, elsewhere=tuple(end for end in self._everyone() if self._has(end, to)))
         if answer.error or answer.kind == "local":
             return leg, None
         following = answer.gateway or to
@@ -204,6 +209,7 @@ class Survey:
         elsewhere: tuple[End, ...] = ()
         if thorough and not holders:
             elsewhere = tuple(end for end in self._everyone() if end != out and self._has(end, following))
+        neighbour = self._neighbour(out, following) if thorough else ""  # Before we ask ourselves.
         macs, own = self._ask(out, following, answer.source) if ask else (None, ())
         barrier, barrier_at = wire.barrier, wire.barrier_at
         if not barrier and holders:
@@ -211,8 +217,8 @@ class Survey:
         missing_vlan = None
         if not barrier and holders and holders[0] in lacks:
             barrier, (barrier_at, missing_vlan) = "vlan", lacks[holders[0]]
-        if not barrier and holders and thorough and (port := self._fixed(wire.bridge, holders[0])):
-            barrier, barrier_at = "fixed", port
+        if not barrier and holders and thorough:
+            barrier, barrier_at = self._forwarded(wire.bridge, holders[0], asked=macs is not None and not macs)
         if not holders and (over := [end for end in elsewhere if self._are_stacked(out, end)]):
             barrier, barrier_at = "parent", over[0]
         if not barrier and not holders and elsewhere and wire.cut:
@@ -239,7 +245,7 @@ class Survey:
             outside=wire.outside,
             holders=holders,
             elsewhere=elsewhere,
-            neighbour=self._neighbour(out, following) if thorough else "",
+            neighbour=neighbour,
             macs=macs,
             own_macs=own,
         )
@@ -486,18 +492,23 @@ class Survey:
         known = neighbours(self._socket(out[0])) if link else []
         return next((row.mac for row in known if link and row.index == link.index and row.address == address), "")
 
-    def _fixed(self, bridge: End | None, holder: End) -> End | None:
-        """The port of a bridge at which it is told to look for a holder who is behind another one."""
+    def _forwarded(self, bridge: End | None, holder: End, *, asked: bool) -> tuple[str, End | None]:
+        """What keeps a bridge from passing frames on to a holder, `asked`: who was asked for in vain."""
         link = self.snapshot(holder[0]).named(holder[1])
         theirs = self.peer(holder)
         if not bridge or not link or not theirs or theirs[0] != bridge[0]:
-            return None
+            return "", None
         shot = self.snapshot(bridge[0])
         master, port = shot.named(bridge[1]), shot.named(theirs[1])
         if not master or not port or port.master != master.index:
-            return None
-        index = fixed(self._socket(bridge[0])).get((master.index, link.mac), port.index)
-        return (bridge[0], self.name(bridge[0], index)) if index != port.index else None
+            return "", None
+        known = forwarding(self._socket(bridge[0])).get((master.index, link.mac))
+        if known and known.fixed and known.port != port.index:
+            return "fixed", (bridge[0], self.name(bridge[0], known.port))
+        question = "bcast_flood" if self._version == 4 else "mcast_flood"
+        if (asked and question in port.unflooded) or (not known and "flood" in port.unflooded):
+            return "unflooded", theirs
+        return "", None
 
     def _lacking(self, one: End, other: End) -> tuple[End, MissingVlan] | None:
         """What keeps two apart at a bridge that filters VLANs."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fairlead.see.trace import firewall, hosts, roads, wires
+from fairlead.see.trace import firewall, hosts, masks, roads, wires
 from fairlead.see.trace.model import Observation, Verdict
 
 Cause = Callable[[Observation], Verdict | None]
@@ -22,6 +22,7 @@ CAUSES: tuple[Cause, ...] = (
     firewall.dropped_by_rule,
     roads.rp_filter,
     roads.exhausted,
+    masks.too_short,
     roads.overlap,
     wires.loopback_down,
     wires.link_down,
@@ -32,7 +33,10 @@ CAUSES: tuple[Cause, ...] = (
     wires.icc_off,
     wires.vlan_filtered,
     wires.bridge_refuses,
+    wires.unflooded,
     wires.macvlan_apart,
+    masks.too_long,
+    masks.broadcast,
     wires.wrong_address,
     roads.no_route,
     roads.strayed,

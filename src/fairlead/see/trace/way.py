@@ -202,30 +202,52 @@ def _judged(seen: Seen, namespace: int, events: Iterable[Event]) -> dict[Directi
         decided = event.kind == "rule" and event.verdict not in ("continue", "return", "break")
         if not known or not (decided or (event.kind == "policy" and event.verdict == "drop")):
             continue
-        rule = ruleset.rules.get((event.family, event.table, event.chain, event.handle))
-        text = _COUNTER.sub("", rule.text) if rule else ""
-        if event.kind == "policy":
-            text = "policy drop"
         index_in, index_out = links[event.identity]
-        hop = Hop(
+        hop = judged_by(
+            ruleset,
+            event,
             direction=known.direction,
             namespace=namespace,
-            kind="rule",
             interface=seen.interface(namespace, index_in) if index_in else "",
             source=known.source,
             destination=known.destination,
-            family=event.family,
-            table=event.table,
-            chain=event.chain,
             hook=hooks.get(event.identity, ""),
-            handle=event.handle,
-            text=text,
-            verdict=event.verdict,
-            owner=owner_of(ruleset, event.family, event.table, event.chain, rule),
         )
         placed = dataclasses.replace(event, index_in=index_in, index_out=index_out)
         found.setdefault(known.direction, []).append((placed, hop))
     return found
+
+
+def judged_by(
+    ruleset: Ruleset,
+    event: Event,
+    *,
+    direction: Direction,
+    namespace: int,
+    interface: str,
+    source: str,
+    destination: str,
+    hook: str,
+) -> Hop:
+    """The hop of a rule, or of a chain's policy, that decided over a packet."""
+    rule = ruleset.rules.get((event.family, event.table, event.chain, event.handle))
+    text = _COUNTER.sub("", rule.text) if rule else ""
+    return Hop(
+        direction=direction,
+        namespace=namespace,
+        kind="rule",
+        interface=interface,
+        source=source,
+        destination=destination,
+        family=event.family,
+        table=event.table,
+        chain=event.chain,
+        hook=hook,
+        handle=event.handle,
+        text="policy drop" if event.kind == "policy" else text,
+        verdict=event.verdict,
+        owner=owner_of(ruleset, event.family, event.table, event.chain, rule),
+    )
 
 
 def owner_of(ruleset: Ruleset, family: str, table: str, chain: str, rule: Rule | None) -> str:

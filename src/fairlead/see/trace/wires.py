@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_address, ip_interface
 
 from fairlead.plan.netlink import word
-from fairlead.see.trace.model import Leg, Membership, Observation, Port, Verdict
+from fairlead.see.trace.model import Hop, Leg, Membership, Observation, Port, Verdict
 from fairlead.see.trace.words import (
     asked_for,
     at,
@@ -13,9 +13,12 @@ from fairlead.see.trace.words import (
     ip,
     is_address,
     is_lost,
+    on_one_wire,
+    outer,
     run,
     setting,
     subject,
+    there,
     version,
     within,
 )
@@ -245,7 +248,7 @@ def _bridge_of(seen: Observation, inner: Port | None, leg: Leg) -> str:
                 return one.bridge
     if inner and inner.master:
         # A cable between bridges: to the one on which the address is.
-        outers = [_outer(seen, port) for end in leg.elsewhere if (port := seen.port(end))]
+        outers = [outer(seen, port) for end in leg.elsewhere if (port := seen.port(end))]
         found = next((one.master for one in outers if one and one.master not in ("", inner.master)), "")
         if found:
             return found
@@ -335,6 +338,28 @@ def bridge_refuses(seen: Observation) -> Verdict | None:
         f"{at(seen, leg.holders[0])}, is {where}{subject(leg)}: an entry of its forwarding table that it does not "
         "learn anew.",
         remedies=(run(place, f"bridge fdb del {entry}"),),
+    )
+
+
+def unflooded(seen: Observation) -> Verdict | None:
+    """A bridge's port that is not given what goes to everybody, or to whom the bridge does not know."""
+    leg = broken(seen)
+    port = seen.port(leg.barrier_at) if leg and leg.barrier == "unflooded" and leg.barrier_at else None
+    if not leg or not port or not leg.bridge:
+        return None
+    what = {
+        "bcast_flood": f"broadcasts, such as the question who has {leg.next_hop}",
+        "mcast_flood": f"multicasts, such as the question who has {leg.next_hop}",
+        "flood": "frames for hardware addresses that the bridge has not learned",
+    }
+    question = "bcast_flood" if version(seen) == 4 else "mcast_flood"
+    flag = question if leg.macs == () and question in port.unflooded else "flood"
+    return Verdict(
+        ok=False,
+        cause="port-unflooded",
+        sentence=f"{at(seen, (port.namespace, port.name))}, a port of the bridge {leg.bridge[1]}, is not given "
+        f"{what[flag]}{subject(leg)}: {flag} is off there.",
+        remedies=(run(seen.place(port.namespace), f"bridge link set dev {word(port.name)} {flag} on"),),
     )
 
 
@@ -471,9 +496,7 @@ def _other_subnet(seen: Observation, leg: Leg) -> Verdict | None:
     theirs = [port for port in seen.ports if port.namespace == seen.target.inode and port.addresses]
     for one in mine:
         for other in theirs:
-            near, far = _outer(seen, one), _outer(seen, other)
-            together = near and far and near.master and (near.namespace, near.master) == (far.namespace, far.master)
-            if one.namespace == other.namespace or not (together or one.peer == (other.namespace, other.name)):
+            if one.namespace == other.namespace or not on_one_wire(seen, one, other):
                 continue
             ours, theirs_text = one.addresses[0], other.addresses[0]
             if within(str(ip_interface(theirs_text).ip), one.addresses):
@@ -492,10 +515,6 @@ def _other_subnet(seen: Observation, leg: Leg) -> Verdict | None:
                 remedies=remedies,
             )
     return None
-
-
-def _outer(seen: Observation, port: Port) -> Port | None:
-    return seen.port(port.peer) if port.peer else None
 
 
 def _free_neighbour(ours: str, theirs: str) -> str:
@@ -554,7 +573,8 @@ def _deaf(seen: Observation) -> Verdict | None:
                 f"{subject(leg)}: {at(seen, leg.holders[0])} has {holder.mac}.",
                 remedies=(ip(sender, f"neigh del {leg.next_hop} dev {word(leg.route.interface)}"),),
             )
-        if leg.macs == () and not _sent_on(seen, leg):
+        ruled = seen.unheard is not None and seen.unheard.destination == leg.next_hop
+        if (leg.macs == () or ruled) and not _sent_on(seen, leg):
             return _unanswering(seen, leg, leg.holders[0])
     return None
 
@@ -562,6 +582,8 @@ def _deaf(seen: Observation) -> Verdict | None:
 def _unanswering(seen: Observation, leg: Leg, holder: tuple[int, str]) -> Verdict:
     place, port = seen.place(holder[0]), seen.port(holder)
     four = ip_address(leg.next_hop).version == 4
+    if seen.unheard and seen.unheard.destination == leg.next_hop:
+        return _ruled_out(seen, leg, holder, seen.unheard)
     why = "a filter for ARP, there or on the way" if four else "a filter for ICMPv6, there or on the way"
     remedies: list[str] = []
     if port and not port.arp:
@@ -585,6 +607,38 @@ def _unanswering(seen: Observation, leg: Leg, holder: tuple[int, str]) -> Verdic
         sentence=f"{at(seen, holder)} has the address {leg.next_hop}, but does not answer "
         f"{seen.place(leg.namespace).name}'s question for its hardware address{subject(leg)} ({why}).",
         remedies=(*remedies, run(place, "nft list ruleset")),
+    )
+
+
+def _ruled_out(seen: Observation, leg: Leg, holder: tuple[int, str], rule: Hop) -> Verdict:
+    """A rule drops the question, or the answer."""
+    place = seen.place(rule.namespace)
+    policy = rule.text == "policy drop"
+    which = "policy" if policy else f"rule {rule.handle}"
+    text = "" if policy else f" ({rule.text})"
+    chain = f"{rule.family} {rule.table} {rule.chain}"
+    remedies: list[str] = []
+    why = ""
+    if ip_address(leg.next_hop).version == 4:
+        # Each of the two asks for the other; a router, by its own address.
+        mine = seen.port((leg.namespace, leg.route.interface))
+        near = (text for text in (mine.addresses if mine else ()) if within(leg.next_hop, (text,)))
+        asker = next((str(ip_interface(text).ip) for text in near), leg.source)
+        matches = [f"arp saddr ip {address}" for address in (asker, leg.next_hop)]
+    else:
+        matches = ["icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert }"]
+        if leg.bridge and seen.bridge_netfilter and rule.family in ("inet", "ip6"):
+            # Neighbour Discovery is IPv6, so br_netfilter shows it to the firewall too.
+            why = ", which br_netfilter makes the bridge's frames pass"
+            remedies.append(run(seen.place(leg.bridge[0]), "sysctl -w net.bridge.bridge-nf-call-ip6tables=0"))
+    remedies.append(" && ".join(run(place, f"nft insert rule {chain} {match} accept") for match in matches))
+    return Verdict(
+        ok=False,
+        cause="arp-failed",
+        sentence=f"{at(seen, holder)} has the address {leg.next_hop}, but {seen.place(leg.namespace).name}'s question "
+        f"for its hardware address, or the answer, is dropped{subject(leg)} by the {which} of the chain {chain}{text} "
+        f"on the {rule.hook} hook {there(place)}{why}; it is of {rule.owner}.",
+        remedies=tuple(remedies),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_address, ip_interface
 
 from fairlead.plan.netlink import word
-from fairlead.see.trace.model import Leg, Observation, Place
+from fairlead.see.trace.model import Leg, Observation, Place, Port
 
 
 def endpoint(text: str) -> tuple[str, int]:
@@ -101,3 +101,22 @@ def within(address: str, interfaces: tuple[str, ...]) -> bool:
     """Whether an address lies in the network of one of these."""
     one = ip_address(address)
     return any(one in ip_interface(other).network for other in interfaces)
+
+
+def outer(seen: Observation, port: Port) -> Port | None:
+    """The other end of a link's wire."""
+    return seen.port(port.peer) if port.peer else None
+
+
+def on_one_wire(seen: Observation, one: Port, other: Port) -> bool:
+    """Whether two links are joined, by a bridge or directly; a bridge is on its own wire."""
+    bridge = _bridge(seen, one)
+    return one.peer == (other.namespace, other.name) or (bridge is not None and bridge == _bridge(seen, other))
+
+
+def _bridge(seen: Observation, port: Port) -> tuple[int, str] | None:
+    if port.kind == "bridge":
+        return port.namespace, port.name
+    far = outer(seen, port)
+    plug = port if port.master else far if far and far.master else None
+    return (plug.namespace, plug.master) if plug else None
