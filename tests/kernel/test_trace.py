@@ -744,7 +744,7 @@ CASES = [
     ),
     Case(
         "neither-learned-nor-flooded",
-        PLAIN + "bridge link set dev v2 learning off flood off",
+        PLAIN + "bridge link set dev v2 learning off flood off; ip link set v2 type bridge_slave fdb_flush",
         "ns1 ns2",
         "port-unflooded",
         ("v2 on the host", "has not learned", ": flood is off"),
@@ -777,7 +777,7 @@ CASES = [
         "wrong-netmask",
         ("by that of eth0 of ns1, 10.0.0.255 is the broadcast address",),
     ),
-    Case("broadcast-address", PLAIN, "ns1 10.0.0.255", "broadcast-address", ("of 10.0.0.0/24 at eth0 of ns1",), None),
+    Case("a-broadcast-address", PLAIN, "ns1 10.0.0.255", "broadcast-address", ("of 10.0.0.0/24 at eth0 of ns1",), None),
     Case(
         "prefix-too-short",
         ROUTED + "ip -n r1 addr add 10.1.1.2/16 dev eth0; ip -n r1 addr del 10.1.1.2/24 dev eth0\n"
