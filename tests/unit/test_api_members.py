@@ -1,4 +1,4 @@
-"""Names of JSON members, whatever their case."""
+"""Names of JSON members, whatever their case, and what null stands for."""
 
 from __future__ import annotations
 
@@ -27,6 +27,9 @@ CASES: list[tuple[Any, Any]] = [
         {"NetworkingConfig": {"EndpointsConfig": {"MyNet": {"IPAMConfig": {"IPv4Address": "10.0.0.1"}}, "n": None}}},
     ),
     ({"nope": {"image": 1}}, {"nope": {"image": 1}}),
+    ({"Env": ["a=b", None], "Labels": {"x": None}}, {"Env": ["a=b", ""], "Labels": {"x": ""}}),
+    ({"HostConfig": {"Mounts": [None], "Ulimits": None}}, {"HostConfig": {"Mounts": [{}], "Ulimits": None}}),
+    ({"ExposedPorts": {"80/tcp": None}}, {"ExposedPorts": {"80/tcp": None}}),
     ({"hostconfig": [1], "MOUNTS": None}, {"HostConfig": [1], "MOUNTS": None}),
 ]
 

@@ -1,7 +1,8 @@
-"""Names of JSON members as Docker takes them: whatever the case of their letters.
+"""JSON as Docker takes it: names of members whatever the case of their letters, and null for what is nothing.
 
 Docker decodes with Go's encoding/json, where a member is for the field whose name is equal, or equal but for case.
-Keys of maps (labels, options, sysctls) are data and stay as they are.
+Keys of maps (labels, options, sysctls) are data and stay as they are.  Null in a list or a map is the zero value of
+what it holds: an empty string, a structure with nothing in it.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import functools
 import types
 from collections.abc import Callable
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Union, cast, get_args, get_origin
 
 import msgspec
 
@@ -30,16 +31,17 @@ def named(value: Any, kind: Any) -> Any:
 
 @functools.cache
 def _renamer(kind: Any) -> _Rename | None:
-    """None where nothing in the type has names."""
+    """None where nothing in the type has names, nor null another meaning."""
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is Annotated:
         return _renamer(arguments[0])
     if origin in (Union, types.UnionType):
         return next(filter(None, map(_renamer, arguments)), None)
-    if origin is list and (inner := _renamer(arguments[0])):
-        return functools.partial(_rename_items, inner)
-    if origin is dict and (inner := _renamer(arguments[1])):
-        return functools.partial(_rename_values, inner)
+    if origin in (list, dict):
+        inner, zero = _renamer(arguments[-1]), _zero(arguments[-1])
+        if inner or zero:
+            each = _rename_items if origin is list else _rename_values
+            return functools.partial(each, functools.partial(_rename_item, inner, zero))
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         members = {
             field.encode_name.casefold(): (field.encode_name, _renamer(field.type))
@@ -47,6 +49,21 @@ def _renamer(kind: Any) -> _Rename | None:
         }
         return functools.partial(_rename_members, members)
     return None
+
+
+def _zero(kind: Any) -> Callable[[], Any] | None:
+    """What makes the value of null; None where null is a value of the type."""
+    if get_origin(kind) is Annotated:
+        return _zero(get_args(kind)[0])
+    if kind in (str, int, bool):
+        return cast(Callable[[], Any], kind)
+    return dict if isinstance(kind, type) and issubclass(kind, msgspec.Struct) else None
+
+
+def _rename_item(inner: _Rename | None, zero: Callable[[], Any] | None, value: Any) -> Any:
+    if zero and value is None:
+        return zero()
+    return inner(value) if inner else value
 
 
 def _rename_items(inner: _Rename, value: Any) -> Any:
