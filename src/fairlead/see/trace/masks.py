@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from fairlead.plan.netlink import word
 from fairlead.see.trace.model import Leg, Observation, Port, Verdict
-from fairlead.see.trace.words import at, ip, is_address, is_lost, on_one_wire, subject, within
+from fairlead.see.trace.words import at, ip, is_address, is_lost, on_one_wire, subject, subnet, within
 
 
 def too_long(seen: Observation) -> Verdict | None:
@@ -44,15 +44,12 @@ def broadcast(seen: Observation) -> Verdict | None:
         return None
     end = (leg.namespace, leg.route.interface)
     port = seen.port(end)
-    subnet = (
-        next((str(ip_interface(text).network) for text in port.addresses if within(leg.to, (text,))), "")
-        if port
-        else ""
-    )
+    addresses = port.addresses if port else ()
+    network = next((subnet(text) for text in addresses if within(leg.to, (text,))), "the subnet")
     return Verdict(
         ok=False,
         cause="broadcast-address",
-        sentence=f"{leg.to} is the broadcast address of {subnet or 'the subnet'} at {at(seen, end)}{subject(leg)}: "
+        sentence=f"{leg.to} is the broadcast address of {network} at {at(seen, end)}{subject(leg)}: "
         "nobody has it for their own, and only a program that asks for it may send to it (SO_BROADCAST).",
         remedies=("fairlead topology",),
     )
