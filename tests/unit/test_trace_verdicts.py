@@ -22,6 +22,7 @@ from fairlead.errors import Invalid
 from fairlead.kernel.nftrace import Event, Rule, Ruleset
 from fairlead.kernel.packets import DROP, RECEIVE, SEND, Mark, Sight
 from fairlead.see.trace.model import Asked, Hop, Observation, Outcome, Trace
+from fairlead.see.trace.questions import is_question
 from fairlead.see.trace.run import check
 from fairlead.see.trace.verdict import CAUSES, judge
 from fairlead.see.trace.way import Seen, owner_of, parse, way_of
@@ -349,3 +350,17 @@ def test_a_refused_request_ends_before_the_answer() -> None:
         sight(20_000, DROP, 5, 2, syn(), "NO_SOCKET"),
     ]
     assert short(sights) == ["receive 5 eth0", "drop 5 eth0", "send 5 eth0"]
+
+
+def test_questions_for_a_hardware_address() -> None:
+    one, two = ip_address("10.0.0.1"), ip_address("10.0.0.2")
+    arp = struct.pack("!HHBBH6s4s6s4s", 1, 0x800, 6, 4, 1, b"mac-of", one.packed, bytes(6), two.packed)
+    assert is_question(arp, two)
+    assert is_question(arp, one), "as an answer would tell it"
+    assert not is_question(arp, ip_address("10.0.0.3"))
+    ipv4 = bytes((0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0)) + one.packed + two.packed + bytes(8)
+    assert not is_question(ipv4, two)
+    six = ip_address("fd00::1")
+    solicitation = struct.pack("!IHBB16s16sB", 6 << 28, 32, 58, 255, six.packed, six.packed, 135) + bytes(19)
+    assert is_question(solicitation, six)
+    assert not is_question(solicitation[:40] + b"\x80" + solicitation[41:], six), "an echo"

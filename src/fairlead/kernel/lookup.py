@@ -8,7 +8,7 @@ import struct
 from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_network
 
-from fairlead.kernel.netlink import Message, NetlinkError, Socket, attribute, attributes, u32
+from fairlead.kernel.netlink import Message, NetlinkError, Socket, as_number, as_text, attribute, attributes, u32
 from fairlead.model import Address, IPNetwork
 
 _GETROUTE, _GETRULE = 26, 34
@@ -81,7 +81,7 @@ def route(
     resolved, matched = ask(_RTM_F_LOOKUP_TABLE), ask(_RTM_F_LOOKUP_TABLE | _RTM_F_FIB_MATCH)
     kind, prefix, table = "", "", ""
     if not isinstance(matched, RouteAnswer):
-        number = _number(matched.get(_RTA_TABLE))
+        number = as_number(matched.get(_RTA_TABLE))
         table = _TABLES.get(number, str(number))
         length = matched[-1][0]
         base = ip_address(matched.get(_RTA_DST, bytes(bits // 8)))
@@ -101,7 +101,7 @@ def route(
         matched=prefix,
         table=table,
         gateway=gateway,
-        index=_number(resolved.get(_RTA_OIF)),
+        index=as_number(resolved.get(_RTA_OIF)),
         source=_address(resolved.get(_RTA_PREFSRC)),
     )
 
@@ -121,26 +121,26 @@ def _refusing(
         prefix = ip_network((ip_address(values.get(_RTA_DST, bytes(to.max_prefixlen // 8))), length))
         if to in prefix:
             found = (length, _ROUTE_TYPES.get(number, ""), str(prefix) if length else "default")
-            routes.setdefault(_number(values.get(_RTA_TABLE)) or table, []).append(found)
+            routes.setdefault(as_number(values.get(_RTA_TABLE)) or table, []).append(found)
     thrown = RouteAnswer()
     for answer in sock.dump(Message(_GETRULE, 0, _RULE.pack(family, 0, 0, 0, 0, 0, 0, 0, 0))):
         _, to_length, from_length, tos, table, _, _, action, flags = _RULE.unpack_from(answer)
         values = dict(attributes(answer[_RULE.size :]))
-        wanted = _string(values.get(_FRA_IIFNAME))
+        wanted = as_text(values.get(_FRA_IIFNAME))
         near, far = _prefix(values.get(_FRA_SRC), from_length), _prefix(values.get(_FRA_DST), to_length)
         fits = not ((near and (source is None or source not in near)) or (far and to not in far))
         fits &= wanted in ("", came_in[1] if came_in else "lo")
         if tos or _FRA_SELECTORS & set(values) or action not in _FR_ACTIONS or fits == bool(flags & _FIB_RULE_INVERT):
             continue
         if kind := _FR_ACTIONS[action]:
-            words = ["priority", str(_number(values.get(_FRA_PRIORITY)))]
+            words = ["priority", str(as_number(values.get(_FRA_PRIORITY)))]
             words += ["not"] if flags & _FIB_RULE_INVERT else []
             words += ["from", str(near) if near else "all", *(("to", str(far)) if far else ())]
             words += ["iif", wanted] if wanted else []
             return RouteAnswer(kind=kind, rule=" ".join((*words, kind)))
-        number = _number(values.get(_FRA_TABLE)) or table
-        least = _number(values.get(_FRA_SUPPRESS_PREFIXLEN, _NO_LENGTH))
-        fitting = (one for one in routes.get(number, ()) if least == _number(_NO_LENGTH) or one[0] > least)
+        number = as_number(values.get(_FRA_TABLE)) or table
+        least = as_number(values.get(_FRA_SUPPRESS_PREFIXLEN, _NO_LENGTH))
+        fitting = (one for one in routes.get(number, ()) if least == as_number(_NO_LENGTH) or one[0] > least)
         _, kind, text = max(fitting, default=(0, "", ""))
         here = RouteAnswer(kind=kind, matched=text, table=_TABLES.get(number, str(number)))
         if kind and kind != "throw":
@@ -153,13 +153,5 @@ def _prefix(value: bytes | None, length: int) -> IPNetwork | None:
     return ip_network((ip_address(value), length)) if value else None
 
 
-def _string(value: bytes | None) -> str:
-    return value.rstrip(b"\0").decode(errors="surrogateescape") if value else ""
-
-
 def _address(value: bytes | None) -> Address | None:
     return ip_address(value) if value else None
-
-
-def _number(value: bytes | None) -> int:
-    return int(struct.unpack("=I", value)[0]) if value else 0

@@ -114,6 +114,16 @@ def attributes(data: bytes | memoryview) -> Iterator[tuple[int, bytes]]:
         offset += (length + 3) & ~3
 
 
+def as_text(value: bytes | None) -> str:
+    """An attribute that is a string; empty where there is none.  What is no UTF-8 is U+FFFD."""
+    return value.rstrip(b"\0").decode(errors="replace") if value else ""
+
+
+def as_number(value: bytes | None, default: int = 0) -> int:
+    """An attribute that is a 32-bit number in host order."""
+    return int(struct.unpack("=I", value)[0]) if value else default
+
+
 _SO_RCVBUFFORCE = 33
 """asm-generic/socket.h."""
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from secrets import token_hex
 
 from fairlead.errors import FairleadError
-from fairlead.kernel.netlink import NETLINK_NETFILTER, Socket, attributes
+from fairlead.kernel.netlink import NETLINK_NETFILTER, Socket, as_text, attributes
 from fairlead.kernel.nftables import Nftables
 from fairlead.kernel.packets import Mark
 from fairlead.model import Address
@@ -239,13 +239,13 @@ def _event(body: bytes) -> Event | None:
     return Event(
         identity=_number(values.get(_ATTR_ID)),
         family=_FAMILIES.get(body[0], str(body[0])),
-        table=_string(values.get(_ATTR_TABLE)),
-        chain=_string(values.get(_ATTR_CHAIN)),
+        table=as_text(values.get(_ATTR_TABLE)),
+        chain=as_text(values.get(_ATTR_CHAIN)),
         kind=kind,
         handle=struct.unpack("!Q", values[_ATTR_HANDLE])[0] if _ATTR_HANDLE in values else 0,
         # An error number may stand in the upper half of a drop.
         verdict=_VERDICTS.get(signed if signed < 0 else signed & 0xFF, str(signed)),
-        target=_string(verdict.get(_VERDICT_CHAIN)),
+        target=as_text(verdict.get(_VERDICT_CHAIN)),
         index_in=_number(values.get(_ATTR_IIF)),
         index_out=_number(values.get(_ATTR_OIF)),
         headers=values.get(_ATTR_NETWORK, b"") + values.get(_ATTR_TRANSPORT, b""),
@@ -254,7 +254,3 @@ def _event(body: bytes) -> Event | None:
 
 def _number(value: bytes | None) -> int:
     return int(struct.unpack("!I", value)[0]) if value else 0
-
-
-def _string(value: bytes | None) -> str:
-    return value.rstrip(b"\0").decode(errors="replace") if value else ""

@@ -13,6 +13,8 @@ from fairlead.kernel.netlink import (
     NLM_F_EXCL,
     Message,
     Socket,
+    as_number,
+    as_text,
     attribute,
     attributes,
     nested,
@@ -226,7 +228,7 @@ def notifies_by_arp(sock: Socket, name: str) -> bool:
         inner = dict(attributes(inner)).get(kind, b"")
     # An array of numbers in which setting N is the one at N - 1 (inet_fill_link_af, net/ipv4/devinet.c).
     place = 4 * (_IPV4_DEVCONF_ARP_NOTIFY - 1)
-    return _number(inner[place : place + 4]) != 0
+    return as_number(inner[place : place + 4]) != 0
 
 
 def is_running(sock: Socket, name: str) -> bool:
@@ -342,13 +344,13 @@ def _link_fact(body: bytes) -> LinkFact:
     port = dict(attributes(info.get(_IFLA_INFO_SLAVE_DATA, b"")))
     return LinkFact(
         index=index,
-        name=_string(found.get(_IFLA_IFNAME)),
-        kind=_string(info.get(_IFLA_INFO_KIND)),
+        name=as_text(found.get(_IFLA_IFNAME)),
+        kind=as_text(info.get(_IFLA_INFO_KIND)),
         up=bool(flags & IFF_UP),
         mac=found.get(_IFLA_ADDRESS, b"").hex(":"),
-        mtu=_number(found.get(_IFLA_MTU)),
-        master=_number(found.get(_IFLA_MASTER)),
-        alias=_string(found.get(_IFLA_IFALIAS)),
+        mtu=as_number(found.get(_IFLA_MTU)),
+        master=as_number(found.get(_IFLA_MASTER)),
+        alias=as_text(found.get(_IFLA_IFALIAS)),
         isolated=port.get(_IFLA_BRPORT_ISOLATED) == b"\1",
     )
 
@@ -370,7 +372,7 @@ def routes(sock: Socket, family: int = socket.AF_UNSPEC) -> list[RouteFact]:
     for body in sock.dump(Message(_GETROUTE, 0, _ROUTE.pack(family, 0, 0, 0, 0, 0, 0, 0, 0))):
         version, length, _, _, table, _, scope, kind, _ = _ROUTE.unpack_from(body)
         values = dict(attributes(body[_ROUTE.size :]))
-        if kind != _RTN_UNICAST or _number(values.get(_RTA_TABLE), table) != _RT_TABLE_MAIN:
+        if kind != _RTN_UNICAST or as_number(values.get(_RTA_TABLE), table) != _RT_TABLE_MAIN:
             continue
         default = b"\0" * (4 if version == socket.AF_INET else 16)
         destination = ip_address(values.get(_RTA_DST, default))
@@ -379,16 +381,8 @@ def routes(sock: Socket, family: int = socket.AF_UNSPEC) -> list[RouteFact]:
             RouteFact(
                 destination=ip_network(f"{destination}/{length}"),
                 gateway=ip_address(gateway) if gateway else None,
-                index=_number(values.get(_RTA_OIF)),
+                index=as_number(values.get(_RTA_OIF)),
                 on_link=scope == _RT_SCOPE_LINK or gateway is None,
             )
         )
     return found
-
-
-def _string(value: bytes | None) -> str:
-    return value.rstrip(b"\0").decode(errors="replace") if value else ""
-
-
-def _number(value: bytes | None, default: int = 0) -> int:
-    return int(struct.unpack("=I", value)[0]) if value else default

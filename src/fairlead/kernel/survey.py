@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
-from fairlead.kernel.netlink import Message, Socket, attributes, u32
+from fairlead.kernel.netlink import Message, Socket, as_number, as_text, attributes, u32
 from fairlead.model import Address, Interface, IPNetwork, interface_of
 
 _GETLINK, _GETADDR, _GETROUTE, _GETNEIGH, _GETNSID = 18, 22, 26, 30, 90
@@ -205,7 +205,7 @@ def _link(body: bytes) -> LinkRow:
     found = dict(attributes(memoryview(body)[_LINK.size :]))
     info = dict(attributes(found.get(_IFLA_LINKINFO, b"")))
     port = dict(attributes(info.get(_IFLA_INFO_SLAVE_DATA, b"")))
-    kind = _string(info.get(_IFLA_INFO_KIND))
+    kind = as_text(info.get(_IFLA_INFO_KIND))
     state = found.get(_IFLA_OPERSTATE, b"\0")[0]
     counters = found.get(_IFLA_STATS64, b"")
     data = dict(attributes(info.get(_IFLA_INFO_DATA, b"")))
@@ -213,18 +213,18 @@ def _link(body: bytes) -> LinkRow:
     lower = found.get(_IFLA_LINK) or (data.get(_IFLA_VXLAN_LINK) if kind == "vxlan" else None)
     return LinkRow(
         index=index,
-        name=_string(found.get(_IFLA_IFNAME)),
+        name=as_text(found.get(_IFLA_IFNAME)),
         kind=kind,
         loopback=bool(flags & _IFF_LOOPBACK),
         up=bool(flags & _IFF_UP),
         carrier=found.get(_IFLA_CARRIER) == b"\1",
         state=_OPERSTATES[state] if state < len(_OPERSTATES) else "unknown",
         mac=found.get(_IFLA_ADDRESS, b"").hex(":"),
-        mtu=_number(found.get(_IFLA_MTU)),
-        master=_number(found.get(_IFLA_MASTER)),
-        lower=_number(lower),
+        mtu=as_number(found.get(_IFLA_MTU)),
+        master=as_number(found.get(_IFLA_MASTER)),
+        lower=as_number(lower),
         nsid=_signed(found.get(_IFLA_LINK_NETNSID), -1),
-        alias=_string(found.get(_IFLA_IFALIAS)),
+        alias=as_text(found.get(_IFLA_IFALIAS)),
         isolated=port.get(_IFLA_BRPORT_ISOLATED) == b"\1",
         hairpin=port.get(_IFLA_BRPORT_MODE) == b"\1",
         port_state=_PORT_STATES[port[_IFLA_BRPORT_STATE][0]] if _IFLA_BRPORT_STATE in port else "",
@@ -244,7 +244,7 @@ def _bridge(values: dict[int, bytes]) -> dict[str, str]:
 
 
 def _vxlan(values: dict[int, bytes]) -> dict[str, str]:
-    found = {"id": str(_number(values.get(1)))}
+    found = {"id": str(as_number(values.get(1)))}
     for word, kinds in (("group", (2, 16)), ("local", (4, 17))):
         for kind in kinds:
             if value := values.get(kind):
@@ -276,7 +276,7 @@ def addresses(sock: Socket) -> list[AddressRow]:
     for body in sock.dump(Message(_GETADDR, 0, _ADDR.pack(socket.AF_UNSPEC, 0, 0, 0, 0))):
         _, length, flags, _, index = _ADDR.unpack_from(body)
         values = dict(attributes(memoryview(body)[_ADDR.size :]))
-        flags = _number(values.get(_IFA_FLAGS), flags)
+        flags = as_number(values.get(_IFA_FLAGS), flags)
         if packed := values.get(_IFA_LOCAL) or values.get(_IFA_ADDRESS):
             interface = interface_of(_address(packed), length)
             found.append(AddressRow(index, interface, bool(flags & _IFA_F_DADFAILED), bool(flags & _IFA_F_TENTATIVE)))
@@ -291,7 +291,7 @@ def routes(sock: Socket) -> list[RouteRow]:
         if kind not in _ROUTE_TYPES or table not in (_RT_TABLE_MAIN, 0):
             continue
         values = dict(attributes(memoryview(body)[_ROUTE.size :]))
-        if _number(values.get(_RTA_TABLE), table) != _RT_TABLE_MAIN:
+        if as_number(values.get(_RTA_TABLE), table) != _RT_TABLE_MAIN:
             continue
         if (several := values.get(_RTA_MULTIPATH)) and len(several) >= _RTNEXTHOP.size:
             size, _, _, index = _RTNEXTHOP.unpack_from(several)
@@ -302,9 +302,9 @@ def routes(sock: Socket) -> list[RouteRow]:
             RouteRow(
                 destination=_network(destination, length),
                 gateway=_address(gateway) if gateway else None,
-                interface=_number(values.get(_RTA_OIF)),
+                interface=as_number(values.get(_RTA_OIF)),
                 source=_address(source) if source else None,
-                metric=_number(values.get(_RTA_PRIORITY)),
+                metric=as_number(values.get(_RTA_PRIORITY)),
                 type=_ROUTE_TYPES[kind],
             )
         )
@@ -341,7 +341,7 @@ def forwarding(sock: Socket) -> dict[tuple[int, str], ForwardingRow]:
     for body in sock.dump(Message(_GETNEIGH, 0, _NEIGH.pack(socket.AF_BRIDGE, 0, 0, 0, 0))):
         _, index, state, flags, _ = _NEIGH.unpack_from(body)
         values = dict(attributes(memoryview(body)[_NEIGH.size :]))
-        bridge = _number(values.get(_NDA_MASTER), index)
+        bridge = as_number(values.get(_NDA_MASTER), index)
         permanent = bool(state & _NUD_PERMANENT)
         fixed = permanent or bool(state & _NUD_NOARP and flags & _NTF_STICKY)
         row = ForwardingRow(bridge if permanent else index, fixed)
@@ -441,14 +441,6 @@ def _address(packed: bytes) -> Address:
 
 def _network(packed: bytes, length: int) -> IPNetwork:
     return IPv4Network((packed, length)) if len(packed) == 4 else IPv6Network((packed, length))
-
-
-def _string(value: bytes | None) -> str:
-    return value.rstrip(b"\0").decode(errors="replace") if value else ""
-
-
-def _number(value: bytes | None, default: int = 0) -> int:
-    return int(struct.unpack("=I", value)[0]) if value else default
 
 
 def _signed(value: bytes | None, default: int) -> int:

@@ -25,6 +25,9 @@ _PAUSE = 0.02
 _DISCARD = 9
 """RFC 863."""
 
+_ETHERNET = b"\0\1"
+"""With which ARP begins (RFC 826)."""
+
 _Watched = tuple[Place, Ruleset, RuleWatch]
 
 
@@ -51,7 +54,7 @@ def dropped(kernel: Kernel, survey: Survey, leg: Leg) -> Hop | None:
             deadline = time.monotonic() + _PATIENCE
             while time.monotonic() < deadline:
                 time.sleep(_PAUSE)
-                if found := next(filter(None, map(_drop, watched)), None):
+                if found := next(filter(None, (_drop(one, asked) for one in watched)), None):
                     place, ruleset, event, hook = found
                     return judged_by(
                         ruleset,
@@ -89,13 +92,27 @@ def _asking(kernel: Kernel, survey: Survey, leg: Leg, asked: Address) -> Iterato
             netlink.send(forget)
 
 
-def _drop(watched: _Watched) -> tuple[Place, Ruleset, Event, str] | None:
-    """The first event since the last look that is the end of a packet, and the hook at which it was."""
+def _drop(watched: _Watched, asked: Address) -> tuple[Place, Ruleset, Event, str] | None:
+    """The first event since the last look that is the end of a question or answer, and the hook at which it was."""
     place, ruleset, watch = watched
-    hook = ""
+    hooks: dict[int, str] = {}
     for event in watch.take():
+        if event.headers and is_question(event.headers, asked):
+            hooks[event.identity] = ""
+        if event.identity not in hooks:
+            continue  # Somebody else follows packets, too.
         chain = ruleset.chains.get((event.family, event.table, event.chain))
-        hook = chain.hook if chain and chain.hook else hook
+        hooks[event.identity] = chain.hook if chain and chain.hook else hooks[event.identity]
         if event.kind in ("rule", "policy") and event.verdict == "drop":
-            return place, ruleset, event, hook
+            return place, ruleset, event, hooks[event.identity]
     return None
+
+
+def is_question(headers: bytes, asked: Address) -> bool:
+    """Whether a packet asks for the hardware address of this one, or tells it.
+
+    Of IPv6 the kernel reports less than the whole: that it is Neighbour Discovery must do.
+    """
+    if asked.version == 4:
+        return headers[:2] == _ETHERNET and asked.packed in (headers[14:18], headers[24:28])
+    return headers[6:7] == b"\x3a" and headers[40:41] in (b"\x87", b"\x88")
