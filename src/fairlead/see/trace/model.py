@@ -205,6 +205,10 @@ class Outcome(_Value, frozen=True, kw_only=True):
     """In a person's words, where there is more to say."""
 
 
+OK_KINDS = ("answered", "refused")
+"""The kinds of outcomes of a probe that came to the end of its way, and its answer back."""
+
+
 class Name(_Value, frozen=True, kw_only=True):
     """A name looked up in the source."""
 

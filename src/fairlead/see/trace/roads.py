@@ -6,7 +6,7 @@ from ipaddress import ip_address, ip_interface
 
 from fairlead.kernel.lookup import REFUSALS
 from fairlead.plan.netlink import word
-from fairlead.see.trace import wires
+from fairlead.see.trace import addresses
 from fairlead.see.trace.model import Leg, Membership, Observation, Port, Verdict
 from fairlead.see.trace.words import (
     asked_for,
@@ -210,7 +210,7 @@ def no_address(seen: Observation) -> Verdict | None:
         return None
     link = links[0]
     if off := next((port for port in links if port.six), None):
-        return wires.without_six(seen, off)
+        return addresses.without_six(seen, off)
     for one in seen.memberships:
         for text in one.addresses:
             if one.namespace == leg.namespace and ip_interface(text).version == version(seen):

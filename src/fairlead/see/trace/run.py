@@ -23,6 +23,7 @@ from fairlead.see.reader import Reader
 from fairlead.see.trace import names, questions
 from fairlead.see.trace.intent import Intent
 from fairlead.see.trace.model import (
+    OK_KINDS,
     Asked,
     Flow,
     Hop,
@@ -41,7 +42,6 @@ from fairlead.see.trace.probe import Interrupt, Probe
 from fairlead.see.trace.survey import Survey
 from fairlead.see.trace.verdict import judge
 from fairlead.see.trace.way import Seen, way_of, with_routes
-from fairlead.see.trace.wires import OK_KINDS
 from fairlead.see.trace.words import endpoint
 
 log = logging.getLogger("fairlead.trace")

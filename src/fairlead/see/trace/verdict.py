@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fairlead.see.trace import firewall, hosts, masks, roads, wires
+from fairlead.see.trace import addresses, firewall, hosts, masks, neighbours, roads, wires
 from fairlead.see.trace.model import Observation, Verdict
 
 Cause = Callable[[Observation], Verdict | None]
 
 CAUSES: tuple[Cause, ...] = (
     hosts.name_not_resolving,
-    wires.duplicate_address,
+    addresses.duplicate_address,
     hosts.stale_flow,
     hosts.too_big,
     hosts.answered,
@@ -37,12 +37,12 @@ CAUSES: tuple[Cause, ...] = (
     wires.macvlan_apart,
     masks.too_long,
     masks.broadcast,
-    wires.wrong_address,
+    addresses.wrong_address,
     roads.no_route,
     roads.strayed,
     roads.wrong_gateway,
     roads.forwarding_off,
-    wires.arp_failed,
+    neighbours.arp_failed,
     hosts.bound_elsewhere,
     hosts.other_protocol,
     hosts.nothing_listens,
