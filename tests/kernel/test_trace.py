@@ -883,6 +883,14 @@ CASES = [
         None,
     ),
     Case(
+        "listens-for-another-interface-alone",
+        PLAIN + _serving("0.0.0.0", 'socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"lo"'),
+        "ns1 10.0.0.2:80",
+        "bound-elsewhere",
+        ("in ns2 listens at port 80/tcp on 0.0.0.0", "what comes in by eth0", "SO_BINDTODEVICE"),
+        None,
+    ),
+    Case(
         "listens-with-the-other-protocol-at-one-address",
         PLAIN + _serving("10.0.0.2", "socket.SOL_SOCKET, socket.SO_REUSEADDR, 1"),
         "--udp ns1 ns2:80",

@@ -225,6 +225,16 @@ def bound_elsewhere(seen: Observation) -> Verdict | None:
                 run(place, f"ss -lnp sport = :{_port(seen)}"),
             ),
         )
+    entry = next((leg.came_in for leg in seen.legs if leg.direction == "request" and leg.namespace == seen.reached), "")
+    if mine and entry and _no_socket_in(seen, seen.reached):
+        on = " and ".join(sorted({one.address for one in mine if one.takes}))
+        return Verdict(
+            ok=False,
+            cause="bound-elsewhere",
+            sentence=f"A program {there(place)} listens at port {_port(seen)}/{asked.protocol} on {on}, but not to "
+            f"what comes in by {entry}: its socket is bound to another interface (SO_BINDTODEVICE).",
+            remedies=(run(place, f"ss -lnp sport = :{_port(seen)}"),),
+        )
     return None
 
 
