@@ -729,6 +729,15 @@ CASES = [
         ("host's question", "chain arp own o (arp operation request drop)"),
     ),
     Case(
+        "arp-dropped-on-the-way-back",
+        ROUTED
+        + "ip netns exec r2 nft 'table arp own { chain o { type filter hook output priority 0; arp operation request "
+        + "drop; }; }'; ip neigh add 10.1.2.2 lladdr $(ip netns exec r2 cat /sys/class/net/eth0/address) dev w2",
+        "r1 10.1.2.2",
+        "arp-failed",
+        ("r2's question", "on the way back", "chain arp own o"),
+    ),
+    Case(
         "broadcasts-not-flooded",
         PLAIN + "bridge link set dev v2 bcast_flood off",
         "ns1 ns2",

@@ -270,6 +270,8 @@ class Tracer:
     ) -> Observation:
         assert goal.address is not None
         thorough = outcome.kind != "answered"
+        if thorough:
+            survey.keep_neighbours()
         led = self._led(survey, goal.address, asked, hops) if thorough else ""
         rewritten = {(self._places.host.inode, str(goal.address)): endpoint(led)[0]} if led else {}
         rewritten |= self._rewritten(hops)

@@ -17,7 +17,7 @@ import msgspec
 from fairlead.errors import FairleadError, NotFound
 from fairlead.kernel import Kernel, discovery, lookup, sysctl
 from fairlead.kernel.netlink import Socket
-from fairlead.kernel.survey import AddressRow, LinkRow, forwarding, neighbours
+from fairlead.kernel.survey import AddressRow, LinkRow, NeighbourRow, forwarding, neighbours
 from fairlead.model import Address
 from fairlead.see.reader import Reader
 from fairlead.see.trace.model import Direction, Leg, MissingVlan, Place, Port, Route
@@ -72,6 +72,11 @@ class Survey:
         """The namespaces that the walks came through."""
         self._entered: set[End] = set()
         """The bridges whose ports are being looked at."""
+        self._neighbours: dict[int, list[NeighbourRow]] = {}
+
+    def keep_neighbours(self) -> None:
+        """Keep which hardware addresses are known on the way so far: when we ask, who is asked learns them."""
+        self._neighbours = {inode: neighbours(self._socket(inode)) for inode in self.used}
 
     def snapshot(self, inode: int) -> Snapshot:
         """A namespace's links; empty if it is gone."""
@@ -489,7 +494,8 @@ class Survey:
     def _neighbour(self, out: End, address: Address) -> str:
         """The hardware address that a namespace holds for a neighbour."""
         link = self.snapshot(out[0]).named(out[1])
-        known = neighbours(self._socket(out[0])) if link else []
+        kept = self._neighbours.get(out[0])
+        known = neighbours(self._socket(out[0])) if kept is None else kept
         return next((row.mac for row in known if link and row.index == link.index and row.address == address), "")
 
     def _forwarded(self, bridge: End | None, holder: End, *, asked: bool) -> tuple[str, End | None]:
