@@ -6,7 +6,7 @@ from fairlead.plan.netlink import word
 from fairlead.see import firewalld
 from fairlead.see.trace import roads, wires
 from fairlead.see.trace.model import Hop, Membership, Observation, Verdict
-from fairlead.see.trace.words import asked_for, endpoint, run, there, version
+from fairlead.see.trace.words import asked_for, endpoint, ruling, run, there, version
 
 _PROGRAMS = {"ip": "iptables", "ip6": "ip6tables"}
 _TABLES = ("filter", "nat", "mangle", "raw", "security")
@@ -61,11 +61,8 @@ def _networks(seen: Observation, address: str) -> list[Membership]:
 
 def _of_others(seen: Observation, hop: Hop) -> Verdict:
     place = seen.place(hop.namespace)
-    name = f"{hop.family} {hop.table} {hop.chain}"
     rejects = "reject" in hop.text.lower()
     did = "rejects" if rejects else "drops"
-    policy = hop.text.lower() == "policy drop"
-    which = "policy" if policy else f"rule {hop.handle}" if hop.handle else "rule"
     packet = {"request": "the request", "reply": "the answer", "error": "the ICMP error"}[hop.direction]
     bridged = seen.bridge_netfilter and hop.hook in ("forward", "prerouting") and _is_bridged(seen, hop)
     if bridged:
@@ -76,8 +73,6 @@ def _of_others(seen: Observation, hop: Hop) -> Verdict:
         )
     else:
         why = ""
-    text = "" if policy else f" ({hop.text})"
-    hook = f" on the {hop.hook} hook" if hop.hook else ""
     if hop.chain.startswith("DOCKER-ISOLATION"):
         return _apart_by_docker(seen, hop)
     cause = {
@@ -89,8 +84,7 @@ def _of_others(seen: Observation, hop: Hop) -> Verdict:
     return Verdict(
         ok=False,
         cause=cause,
-        sentence=f"The {which} of the chain {name}{text}{hook} {there(place)} {did} {packet} to {asked_for(seen)}"
-        f"{why}; it is of {hop.owner}.",
+        sentence=f"The {ruling(hop)} {there(place)} {did} {packet} to {asked_for(seen)}{why}; it is of {hop.owner}.",
         remedies=_remedies(seen, hop, bridged),
     )
 

@@ -65,12 +65,12 @@ class _Pair(NamedTuple):
 
 
 def _neighbours(seen: Observation, leg: Leg) -> Iterator[_Pair]:
-    for one in seen.ports:
-        others = [port for port in seen.ports if port.namespace != one.namespace and on_one_wire(seen, one, port)]
-        for other, mine in product(others, one.addresses) if one.namespace == leg.namespace else ():
-            for theirs in other.addresses:
-                if within(str(ip_interface(mine).ip), (theirs,)):
-                    yield _Pair(one, mine, other, theirs)
+    ours = [port for port in seen.ports if port.namespace == leg.namespace]
+    others = [port for port in seen.ports if port.namespace != leg.namespace]
+    for one, other in product(ours, others):
+        for mine, theirs in product(one.addresses, other.addresses) if on_one_wire(seen, one, other) else ():
+            if within(str(ip_interface(mine).ip), (theirs,)):
+                yield _Pair(one, mine, other, theirs)
 
 
 def _length(text: str) -> int:

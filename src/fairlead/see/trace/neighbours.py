@@ -6,7 +6,11 @@ from ipaddress import ip_address, ip_interface
 
 from fairlead.plan.netlink import word
 from fairlead.see.trace.model import OK_KINDS, Hop, Leg, Observation, Port, Verdict
-from fairlead.see.trace.words import at, broken, ip, is_address, is_lost, run, setting, subject, there, within
+from fairlead.see.trace.words import at, broken, ip, is_address, is_lost, ruling, run, setting, subject, there, within
+
+_SHOWN = ", which br_netfilter makes the bridge's frames pass"
+"""Neighbour Discovery is IPv6, so br_netfilter shows it to the firewall too."""
+_HIDE = "sysctl -w net.bridge.bridge-nf-call-ip6tables=0"
 
 
 def arp_failed(seen: Observation) -> Verdict | None:
@@ -55,8 +59,11 @@ def _deaf(seen: Observation) -> Verdict | None:
                 f"{subject(leg)}: {at(seen, leg.holders[0])} has {holder.mac}.",
                 remedies=(ip(sender, f"neigh del {leg.next_hop} dev {word(leg.route.interface)}"),),
             )
-        ruled = seen.unheard is not None and seen.unheard.destination == leg.next_hop
-        if (leg.macs == () or ruled) and not _sent_on(seen, leg):
+        if _sent_on(seen, leg):
+            continue
+        if seen.unheard and seen.unheard.destination == leg.next_hop:
+            return _ruled_out(seen, leg, leg.holders[0], seen.unheard)
+        if leg.macs == ():
             return _unanswering(seen, leg, leg.holders[0])
     return None
 
@@ -64,8 +71,6 @@ def _deaf(seen: Observation) -> Verdict | None:
 def _unanswering(seen: Observation, leg: Leg, holder: tuple[int, str]) -> Verdict:
     place, port = seen.place(holder[0]), seen.port(holder)
     four = ip_address(leg.next_hop).version == 4
-    if seen.unheard and seen.unheard.destination == leg.next_hop:
-        return _ruled_out(seen, leg, holder, seen.unheard)
     why = "a filter for ARP, there or on the way" if four else "a filter for ICMPv6, there or on the way"
     remedies: list[str] = []
     if port and not port.arp:
@@ -80,9 +85,8 @@ def _unanswering(seen: Observation, leg: Leg, holder: tuple[int, str]) -> Verdic
     if leg.bridge and not remedies:
         remedies = [run(seen.place(leg.bridge[0]), "nft list ruleset")]
         if not four and seen.bridge_netfilter:
-            # Neighbour Discovery is IPv6, so br_netfilter shows it to the firewall too.
-            why += ", which br_netfilter makes the bridge's frames pass"
-            remedies.insert(0, run(seen.place(leg.bridge[0]), "sysctl -w net.bridge.bridge-nf-call-ip6tables=0"))
+            why += _SHOWN
+            remedies.insert(0, run(seen.place(leg.bridge[0]), _HIDE))
     return Verdict(
         ok=False,
         cause="arp-failed",
@@ -95,9 +99,6 @@ def _unanswering(seen: Observation, leg: Leg, holder: tuple[int, str]) -> Verdic
 def _ruled_out(seen: Observation, leg: Leg, holder: tuple[int, str], rule: Hop) -> Verdict:
     """A rule drops the question, or the answer."""
     place = seen.place(rule.namespace)
-    policy = rule.text == "policy drop"
-    which = "policy" if policy else f"rule {rule.handle}"
-    text = "" if policy else f" ({rule.text})"
     chain = f"{rule.family} {rule.table} {rule.chain}"
     remedies: list[str] = []
     why = ""
@@ -110,16 +111,15 @@ def _ruled_out(seen: Observation, leg: Leg, holder: tuple[int, str], rule: Hop) 
     else:
         matches = ["icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert }"]
         if leg.bridge and seen.bridge_netfilter and rule.family in ("inet", "ip6"):
-            # Neighbour Discovery is IPv6, so br_netfilter shows it to the firewall too.
-            why = ", which br_netfilter makes the bridge's frames pass"
-            remedies.append(run(seen.place(leg.bridge[0]), "sysctl -w net.bridge.bridge-nf-call-ip6tables=0"))
+            why = _SHOWN
+            remedies.append(run(seen.place(leg.bridge[0]), _HIDE))
     remedies.append(" && ".join(run(place, f"nft insert rule {chain} {match} accept") for match in matches))
     return Verdict(
         ok=False,
         cause="arp-failed",
         sentence=f"{at(seen, holder)} has the address {leg.next_hop}, but {seen.place(leg.namespace).name}'s question "
-        f"for its hardware address, or the answer, is dropped{subject(leg)} by the {which} of the chain {chain}{text} "
-        f"on the {rule.hook} hook {there(place)}{why}; it is of {rule.owner}.",
+        f"for its hardware address, or the answer, is dropped{subject(leg)} by the {ruling(rule)} {there(place)}{why}; "
+        f"it is of {rule.owner}.",
         remedies=tuple(remedies),
     )
 

@@ -5,7 +5,16 @@ from __future__ import annotations
 from ipaddress import ip_address, ip_interface
 
 from fairlead.plan.netlink import word
-from fairlead.see.trace.model import Leg, Observation, Place, Port
+from fairlead.see.trace.model import Hop, Leg, Observation, Place, Port
+
+
+def ruling(hop: Hop) -> str:
+    """``rule 5 of the chain ip filter FORWARD (…) on the forward hook``, or the chain's policy."""
+    policy = hop.text.lower() == "policy drop"
+    which = "policy" if policy else f"rule {hop.handle}" if hop.handle else "rule"
+    text = "" if policy else f" ({hop.text})"
+    hook = f" on the {hop.hook} hook" if hop.hook else ""
+    return f"{which} of the chain {hop.family} {hop.table} {hop.chain}{text}{hook}"
 
 
 def endpoint(text: str) -> tuple[str, int]:
